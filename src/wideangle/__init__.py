@@ -1,0 +1,34 @@
+"""Deep networks at finite and infinite width: predicted, simulated, trained and compared.
+
+Every quantity can be had in up to four ways, and the verb of a function says which: ``predict_*`` is a closed form
+or a quadrature, ``simulate_*`` an ensemble of random networks, ``train_*`` real training in PyTorch, ``compare_*``
+two or more of them side by side with errors and z-scores.
+
+The submodules load when they are first used, so that ``import wideangle`` costs no more than importing NumPy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from wideangle._version import __version__
+from wideangle.network import MLP
+
+if TYPE_CHECKING:
+    from wideangle import data, propagation, reference, reports, statistics
+
+_SUBMODULES = ("data", "propagation", "reference", "reports", "statistics")
+
+__all__ = ["MLP", "__version__", "data", "propagation", "reference", "reports", "statistics"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"wideangle.{name}")
+    raise AttributeError(f"module 'wideangle' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,89 @@
+"""Checks of arguments, made before any work starts.
+
+Each returns its argument in the one form that the rest of the package uses, or raises an error that names the
+argument, the value, what is allowed and the remedy.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Collection
+from typing import Any
+
+MAX_SEED = 2**64 - 1
+MAX_SAMPLES = 10**15
+MAX_WIDTH = 2**31
+
+
+def check_integer(name: str, value: Any, *, low: int, high: int, remedy: str) -> int:
+    """Return ``value`` as an int in [low, high]; NumPy integers pass, booleans and floats do not."""
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, got {value!r} (bool); {remedy}")
+    try:
+        result = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r} ({type(value).__name__}); {remedy}") from None
+    if not low <= result <= high:
+        raise ValueError(f"{name} must lie between {low} and {high}, got {result}; {remedy}")
+    return result
+
+
+def check_real(name: str, value: Any, *, remedy: str) -> float:
+    """Return ``value`` as a finite float; booleans, strings, arrays and complex numbers do not pass."""
+    if isinstance(value, (bool, str, bytes, complex)) or getattr(value, "ndim", 0) != 0:
+        raise TypeError(f"{name} must be a real number, got {value!r} ({type(value).__name__}); {remedy}")
+    try:
+        result = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a real number, got {value!r} ({type(value).__name__}); {remedy}") from None
+    except OverflowError:
+        result = math.inf
+    if not math.isfinite(result):
+        raise ValueError(f"{name} must be finite, got {value!r}; {remedy}")
+    return result
+
+
+def check_theta0(value: Any) -> float:
+    """Return the angle between the inputs in radians, 0 < theta0 <= pi."""
+    remedy = "give the angle between the two inputs in radians, 0 < theta0 <= pi"
+    result = check_real("theta0", value, remedy=remedy)
+    if not 0.0 < result <= math.pi:
+        raise ValueError(f"theta0 must lie in (0, pi], got {value!r}; {remedy}")
+    return result
+
+
+def check_seed(value: Any) -> int:
+    """Return the seed, 0 <= seed < 2**64."""
+    return check_integer("seed", value, low=0, high=MAX_SEED, remedy="give a non-negative integer below 2**64")
+
+
+def check_samples(name: str, value: Any) -> int:
+    """Return a number of samples, at least 1."""
+    return check_integer(
+        name, value, low=1, high=MAX_SAMPLES, remedy="give a number of independent samples, such as 10_000"
+    )
+
+
+def check_threads(value: Any) -> int:
+    """Return a number of threads, with 0 standing for every core available to the process."""
+    if value is None:
+        return 0
+    return check_integer("n_threads", value, low=1, high=1024, remedy="give 1 or more, or None for every core")
+
+
+def check_choice(name: str, value: Any, allowed: Collection[str]) -> str:
+    """Return ``value`` if it is one of ``allowed``."""
+    choices = ", ".join(repr(choice) for choice in allowed)
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, got {value!r} ({type(value).__name__}); choose one of {choices}")
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {choices}, got {value!r}")
+    return value
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Return a true or false argument; NumPy booleans pass, numbers do not."""
+    if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"):
+        return bool(value)
+    raise TypeError(f"{name} must be True or False, got {value!r} ({type(value).__name__})")

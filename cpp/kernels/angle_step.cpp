@@ -1,0 +1,367 @@
+// Compiled once per instruction set; see angle_step.hpp.
+//
+// The chain is exact: given the angle, the n pairs of pre-activations are independent Gaussians, so a layer needs O(n)
+// random numbers. A pair is written as R (cos psi, cos(psi - theta)) with R^2/2 exponential and psi uniform. What a
+// layer must do at least, per neuron active on both inputs: 64 random bits (half of a Threefry block: about 47 vector
+// operations), one exponential (28), one sine and cosine (24), three sums (6).
+//
+// Lanes are samples. Every random word is addressed by (seed; sample, layer, purpose, index), so nothing depends on how
+// samples are grouped.
+#include "angle_step.hpp"
+
+#include "simd.hpp"
+#include "threefry.hpp"
+#include "vector_math.hpp"
+
+#define WIDEANGLE_JOIN_(a, b) a##b
+#define WIDEANGLE_JOIN(a, b) WIDEANGLE_JOIN_(a, b)
+
+namespace wideangle {
+namespace WIDEANGLE_PATH {
+namespace {
+
+constexpr double pi = 3.14159265358979311600;
+constexpr double pi_rest = 1.22464679914735317723e-16;
+
+// Up to this many active neurons, cancellation in S0^2 - |S|^2 can exceed what float32 sums bear: with K neurons, the
+// chance that the determinant is below eps S0^2 is of the order eps^((K-1)/2). They are summed pairwise in float64.
+constexpr std::uint32_t few = 12;
+constexpr std::uint32_t quads_between_stops = 8192;
+
+enum Purpose : std::uint32_t { counts = 1, both_active = 2, one_active = 3, few_active = 4 };
+
+struct Stream {
+    u32 sample_low, sample_high;
+    std::uint32_t layer, seed_low, seed_high, purpose;
+
+    WIDEANGLE_INLINE Stream(const AngleLayer& at, Purpose purpose_)
+        : layer(at.layer),
+          seed_low(static_cast<std::uint32_t>(at.seed)),
+          seed_high(static_cast<std::uint32_t>(at.seed >> 32)),
+          purpose(purpose_) {
+        constexpr u32 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+        sample_low = static_cast<std::uint32_t>(at.first_sample) + lane;
+        sample_high = broadcast32(static_cast<std::uint32_t>(at.first_sample >> 32));
+    }
+
+    WIDEANGLE_INLINE Words4<u32> quad(std::uint32_t index) const {
+        return threefry4x32(Words4<u32>{{sample_low, sample_high, broadcast32(layer), broadcast32(index)}},
+                            Words4<u32>{{broadcast32(seed_low), broadcast32(seed_high), broadcast32(purpose), u32{}}});
+    }
+};
+
+WIDEANGLE_INLINE u32 count_bits(u32 x) {
+    x = x - ((x >> 1) & 0x55555555u);
+    x = (x & 0x33333333u) + ((x >> 2) & 0x33333333u);
+    x = (x + (x >> 4)) & 0x0f0f0f0fu;
+    x = x + (x >> 8);
+    return (x + (x >> 16)) & 0x3fu;
+}
+
+// The lowest min(count, 32) bits.
+WIDEANGLE_INLINE u32 low_bits(u32 count) {
+    const u32 part = (broadcast32(1u) << (count & 31u)) - 1u;
+    return select(bits_as<i32>(count) > 31 || bits_as<i32>(count) < 0, broadcast32(0xffffffffu), part);
+}
+
+// How many of m fair coins show heads, from as many random bits. Coins 0-31 of a step come from words shared by four
+// steps, the others from words of the step's own.
+class Coins {
+  public:
+    WIDEANGLE_INLINE Coins(const AngleLayer& at, const std::atomic<bool>& stop) : stream_(at, counts), stop_(stop) {}
+
+    WIDEANGLE_INLINE u32 heads(u32 m, std::uint32_t step) {
+        if (step % 4 == 0) first_ = stream_.quad(0xfe000000u | step / 4);
+        u32 result = count_bits(first_.word[step % 4] & low_bits(m));
+        const std::uint32_t most = largest(m);
+        if (most <= 32) return result;
+        const std::uint32_t words = (most - 1) / 32;
+        for (std::uint32_t quad = 0; 4 * quad < words; ++quad) {
+            if (quad % quads_between_stops == 0 && stop_.load(std::memory_order_relaxed)) break;
+            const Words4<u32> bits = stream_.quad(step << 25 | quad);
+            for (std::uint32_t j = 0; j < 4; ++j) {
+                const std::uint32_t before = 32 * (4 * quad + j + 1);
+                const u32 left = select(m > before, m - before, u32{});
+                result += count_bits(bits.word[j] & low_bits(left));
+            }
+        }
+        return result;
+    }
+
+  private:
+    Stream stream_;
+    const std::atomic<bool>& stop_;
+    Words4<u32> first_{};
+};
+
+constexpr std::uint32_t last_digit = 115;  // steps after it are free for other counts
+
+// Binomial(m, p) without arithmetic on p: each of m uniform numbers is compared with p binary digit by binary digit, and
+// only those still undecided get another bit, about 2 m bits in all. Exact to the last digit of p.
+WIDEANGLE_INLINE u32 binomial(u32 m, const double (&probability)[lanes], Coins& coins) {
+    alignas(64) double rest[lanes];
+    alignas(64) std::uint32_t digits[lanes];
+    for (int i = 0; i < lanes; ++i) rest[i] = probability[i];
+    u32 successes{};
+    u32 next_digits{};
+    for (std::uint32_t step = 0; step <= last_digit; ++step) {
+        if (step % 32 == 0) {
+            for (int i = 0; i < lanes; ++i) {
+                const double scaled = rest[i] * 0x1p32;
+                digits[i] = static_cast<std::uint32_t>(scaled);
+                rest[i] = scaled - static_cast<double>(digits[i]);
+            }
+            next_digits = load<u32>(digits);
+        }
+        const u32 ones = coins.heads(m, step);
+        const u32 zeros = m - ones;
+        const i32 digit = bits_as<i32>(next_digits) < 0;
+        successes += zeros & bits_as<u32>(digit);
+        m = select(digit, ones, zeros);
+        next_digits <<= 1;
+        if (largest(m) == 0) break;
+    }
+    return successes;
+}
+
+// Sums over the neurons active on both inputs, with E = R^2/2 and half = v/2.
+struct BothSums {
+    f64x2 energy{}, sine2{}, cross{};  // sum of E, E sin^2(half), E sin(half) cos(half)
+};
+
+WIDEANGLE_INLINE void add_halves(f64x2& sum, f32 part) {
+    sum.half[0] += widen(part, 0);
+    sum.half[1] += widen(part, 1);
+}
+
+template <bool masked>
+WIDEANGLE_INLINE void add_both(u32 energy_word, u32 angle_word, f32 scale, i32 mask, f32 (&sum)[3]) {
+    f32 energy = exponential32(energy_word);
+    if constexpr (masked) energy = keep(mask, energy);
+    const SinCos32 half = sincos32(__builtin_convertvector(bits_as<i32>(angle_word), f32) * scale);
+    const f32 weighted = energy * half.sine;
+    sum[0] += energy;
+    sum[1] += weighted * half.sine;
+    sum[2] += weighted * half.cosine;
+}
+
+// Float32 sums of at most 32 terms, then float64: the error of a sum stays near one unit in the last place of float32.
+WIDEANGLE_INLINE BothSums sum_both(const AngleLayer& at, u32 active, std::uint32_t fewest, f32 scale,
+                                   const std::atomic<bool>& stop) {
+    const Stream stream(at, both_active);
+    const std::uint32_t quads = largest(active) / 2 + largest(active) % 2;
+    const std::uint32_t full_quads = fewest / 2;
+    BothSums sums;
+    for (std::uint32_t quad = 0; quad < quads;) {
+        if (quad % quads_between_stops == 0 && stop.load(std::memory_order_relaxed)) break;
+        const std::uint32_t flush = quad + 16 < quads ? quad + 16 : quads;
+        const std::uint32_t unmasked = flush < full_quads ? flush : full_quads;
+        f32 sum[3] = {};
+        for (; quad < unmasked; ++quad) {
+            const Words4<u32> bits = stream.quad(quad);
+            add_both<false>(bits.word[0], bits.word[1], scale, i32{}, sum);
+            add_both<false>(bits.word[2], bits.word[3], scale, i32{}, sum);
+        }
+        for (; quad < flush; ++quad) {
+            const Words4<u32> bits = stream.quad(quad);
+            add_both<true>(bits.word[0], bits.word[1], scale, 2 * quad < active, sum);
+            add_both<true>(bits.word[2], bits.word[3], scale, 2 * quad + 1 < active, sum);
+        }
+        add_halves(sums.energy, sum[0]);
+        add_halves(sums.sine2, sum[1]);
+        add_halves(sums.cross, sum[2]);
+    }
+    return sums;
+}
+
+// Sums over the neurons active on one input only, of 2 E sin^2(t)/theta^2 with t uniform on (0, theta).
+struct OneSums {
+    u32 count_a{}, count_b{};
+    f64x2 a{}, b{};
+};
+
+WIDEANGLE_INLINE void add_one(u32 energy_word, u32 angle_word, f32 theta, i32 mask, OneSums& sums, f32& a, f32& b) {
+    // Bit 0 of the word, which the exponential leaves unused, says which input.
+    const i32 is_a = bits_as<i32>(energy_word & 1u) != 0;
+    const f32 exponential = exponential32(energy_word);
+    // u rounds to 1, and the exponential to 0, once in 3e7: a neuron that is active must not count as silent.
+    const f32 energy = select(exponential > 0x1p-26f, exponential, broadcast32(0x1p-26f));
+    const f32 u = __builtin_convertvector(bits_as<i32>((angle_word >> 1) | 1u), f32) * 0x1p-31f;
+    const f32 t = theta * u;
+    const f32 sine = u * sine_ratio32(t * t);
+    const f32 weight = 2.0f * energy * sine * sine;
+    a += keep(mask & is_a, weight);
+    b += keep(mask & ~is_a, weight);
+    sums.count_a -= bits_as<u32>(mask & is_a);
+    sums.count_b -= bits_as<u32>(mask & ~is_a);
+}
+
+WIDEANGLE_INLINE OneSums sum_one(const AngleLayer& at, u32 active, f32 theta, const std::atomic<bool>& stop) {
+    const Stream stream(at, one_active);
+    const std::uint32_t quads = largest(active) / 2 + largest(active) % 2;
+    OneSums sums;
+    for (std::uint32_t quad = 0; quad < quads;) {
+        if (quad % quads_between_stops == 0 && stop.load(std::memory_order_relaxed)) break;
+        const std::uint32_t flush = quad + 16 < quads ? quad + 16 : quads;
+        f32 a{}, b{};
+        for (; quad < flush; ++quad) {
+            const Words4<u32> bits = stream.quad(quad);
+            add_one(bits.word[0], bits.word[1], theta, 2 * quad < active, sums, a, b);
+            add_one(bits.word[2], bits.word[3], theta, 2 * quad + 1 < active, sums, a, b);
+        }
+        add_halves(sums.a, a);
+        add_halves(sums.b, b);
+    }
+    return sums;
+}
+
+// Squared norms, overlap and determinant over sin^2(theta) of the neurons active on both inputs.
+struct BothGram {
+    f64x2 a, b, overlap, determinant;
+};
+
+WIDEANGLE_INLINE f64 uniform64(u32 high, u32 low, int half) {
+    // 52 random bits at the centre of their cell, in (0, 1).
+    const u64 mantissa = widen_bits(high, half) << 20 | widen_bits(low, half) >> 12;
+    return bits_as<f64>(mantissa | 0x3ff0000000000000ULL) - (1.0 - 0x1p-53);
+}
+
+WIDEANGLE_INLINE BothGram gram_of_few(const AngleLayer& at, u32 active, const AngleState& state) {
+    const Stream stream(at, few_active);
+    const std::uint32_t most = largest(active);
+    BothGram gram{};
+    f64 energy[few][2], sine[few][2], cosine[few][2];
+    for (std::uint32_t i = 0; i < most; ++i) {
+        const Words4<u32> bits = stream.quad(i);
+        for (int h = 0; h < 2; ++h) {
+            const f64 theta = load<f64>(state.theta + 8 * h);
+            const f64 cosine_half = load<f64>(state.cosine_half + 8 * h);
+            const f64 sine_half = load<f64>(state.sine_half + 8 * h);
+            const f64 delta = (pi - theta) + pi_rest;
+            const i64 mask = widen_mask(i < active, h);
+            energy[i][h] = keep(mask, -log64(uniform64(bits.word[0], bits.word[1], h)));
+            const SinCos64 angle = sincos64((uniform64(bits.word[2], bits.word[3], h) - 0.5) * delta);
+            sine[i][h] = angle.sine;
+            cosine[i][h] = angle.cosine;
+            const f64 to_a = angle.cosine * cosine_half - angle.sine * sine_half;
+            const f64 to_b = angle.cosine * cosine_half + angle.sine * sine_half;
+            gram.a.half[h] += 2.0 * energy[i][h] * to_a * to_a;
+            gram.b.half[h] += 2.0 * energy[i][h] * to_b * to_b;
+            gram.overlap.half[h] += 2.0 * energy[i][h] * to_a * to_b;
+            for (std::uint32_t j = 0; j < i; ++j) {
+                const f64 difference = sine[i][h] * cosine[j][h] - cosine[i][h] * sine[j][h];
+                gram.determinant.half[h] += 4.0 * energy[i][h] * energy[j][h] * difference * difference;
+            }
+        }
+    }
+    return gram;
+}
+
+WIDEANGLE_INLINE BothGram gram_of_many(const BothSums& sums, const AngleState& state) {
+    BothGram gram;
+    for (int h = 0; h < 2; ++h) {
+        const f64 cosine_half = load<f64>(state.cosine_half + 8 * h);
+        const f64 sine_half = load<f64>(state.sine_half + 8 * h);
+        const f64 cosine2 = sums.energy.half[h] - sums.sine2.half[h];
+        const f64 even = cosine2 * cosine_half * cosine_half;
+        const f64 odd = sums.sine2.half[h] * sine_half * sine_half;
+        const f64 skew = 2.0 * sums.cross.half[h] * cosine_half * sine_half;
+        gram.a.half[h] = 2.0 * (even + odd - skew);
+        gram.b.half[h] = 2.0 * (even + odd + skew);
+        gram.overlap.half[h] = 2.0 * (even - odd);
+        gram.determinant.half[h] =
+            4.0 * (cosine2 * sums.sine2.half[h] - sums.cross.half[h] * sums.cross.half[h]);
+    }
+    return gram;
+}
+
+// From the sums of a layer to the state after it, for eight lanes. alive: not collapsed and not dead before or now.
+WIDEANGLE_INLINE void advance(AngleState& state, const BothGram& gram, const OneSums& one, i32 alive, double norm_factor,
+                              int h) {
+    const i64 mask = widen_mask(alive, h);
+    const f64 theta = load<f64>(state.theta + 8 * h);
+    const f64 flatness = load<f64>(state.flatness + 8 * h);
+    const f64 theta2 = theta * theta;
+    const f64 one_a = one.a.half[h], one_b = one.b.half[h];
+    const f64 unit = broadcast64(1.0);
+    const f64 norm_a = select(mask, gram.a.half[h] + theta2 * one_a, unit);
+    const f64 norm_b = select(mask, gram.b.half[h] + theta2 * one_b, unit);
+    // Determinant over theta^2: nothing here cancels as theta goes to 0.
+    const f64 determinant = select(mask,
+                                   flatness * gram.determinant.half[h] + one_a * gram.b.half[h] +
+                                       one_b * gram.a.half[h] + theta2 * one_a * one_b,
+                                   unit);
+    const f64 x = keep(mask, gram.overlap.half[h]);
+    const f64 y = select(mask, theta * square_root(determinant), unit);
+    const f64 hypotenuse = square_root(x * x + y * y);
+    const f64 next_theta = arctangent64(y, x);
+    const f64 cosine_half = square_root((hypotenuse + x) / (2.0 * hypotenuse));
+    const f64 sine_half = y / (2.0 * hypotenuse * cosine_half);
+    const f64 sine_ratio = 2.0 * sine_half * cosine_half / next_theta;
+    const f64 step = log64(select(mask, determinant / (flatness * norm_a * norm_b), unit));
+    store(state.log_sin2 + 8 * h, load<f64>(state.log_sin2 + 8 * h) + step);
+    store(state.log_norm2 + 8 * h, load<f64>(state.log_norm2 + 8 * h) + keep(mask, log64(norm_a * norm_factor)));
+    store(state.theta + 8 * h, next_theta);
+    store(state.cosine_half + 8 * h, cosine_half);
+    store(state.sine_half + 8 * h, sine_half);
+    // Below 1e-150 the ratio is 1 to the last bit, while theta itself may be subnormal.
+    store(state.flatness + 8 * h, select(next_theta > 1e-150, sine_ratio * sine_ratio, unit));
+}
+
+void step(AngleState& state, const AngleLayer& at, const std::atomic<bool>& stop) {
+    u32 status = load<u32>(state.status);
+    const i32 was_alive = bits_as<i32>(status) == 0;
+    const u32 neurons = bits_as<u32>(was_alive) & at.width;
+
+    // How many neurons are active on one input only, on both, on neither.
+    alignas(64) double probability[lanes];
+    for (int i = 0; i < lanes; ++i) {
+        const double p = state.theta[i] * 0.31830988618379067;
+        probability[i] = p < 1.0 - 0x1p-53 ? p : 1.0 - 0x1p-53;
+    }
+    Coins coins(at, stop);
+    const u32 one_active_count = binomial(neurons, probability, coins);
+    const u32 both = coins.heads(neurons - one_active_count, (last_digit / 4 + 1) * 4);
+
+    const f64x2 theta = {{load<f64>(state.theta), load<f64>(state.theta + 8)}};
+    const OneSums one = sum_one(at, one_active_count, narrow(theta), stop);
+
+    const i32 is_few = both <= few;
+    BothGram gram = gram_of_few(at, both & bits_as<u32>(is_few), state);
+    const u32 many = both & bits_as<u32>(~is_few);
+    if (largest(many) > 0) {
+        const f64x2 scale = {{((pi - theta.half[0]) + pi_rest) * 0x1p-32, ((pi - theta.half[1]) + pi_rest) * 0x1p-32}};
+        const std::uint32_t fewest = smallest(select(is_few, broadcast32(0xffffffffu), both));
+        const BothGram gram_many = gram_of_many(sum_both(at, many, fewest, narrow(scale), stop), state);
+        for (int h = 0; h < 2; ++h) {
+            const i64 mask = widen_mask(is_few, h);
+            gram.a.half[h] = select(mask, gram.a.half[h], gram_many.a.half[h]);
+            gram.b.half[h] = select(mask, gram.b.half[h], gram_many.b.half[h]);
+            gram.overlap.half[h] = select(mask, gram.overlap.half[h], gram_many.overlap.half[h]);
+            gram.determinant.half[h] = select(mask, gram.determinant.half[h], gram_many.determinant.half[h]);
+        }
+    }
+
+    // Rank by counts, never by a floating-point zero.
+    const i32 dies = (both + one.count_a == 0u) | (both + one.count_b == 0u);
+    const i32 collapses = ~dies & (both == 1u) & (one_active_count == 0u);
+    const u32 dead = broadcast32(static_cast<std::uint32_t>(PairStatus::dead));
+    const u32 collapsed = broadcast32(static_cast<std::uint32_t>(PairStatus::collapsed));
+    status = select(was_alive & dies, dead, select(was_alive & collapses, collapsed, status));
+    store(state.status, status);
+
+    const i32 alive = bits_as<i32>(status) == 0;
+    const double norm_factor = at.weight_variance / static_cast<double>(at.width);
+    advance(state, gram, one, alive, norm_factor, 0);
+    advance(state, gram, one, alive, norm_factor, 1);
+}
+
+}  // namespace
+}  // namespace WIDEANGLE_PATH
+
+void WIDEANGLE_JOIN(angle_step_, WIDEANGLE_PATH)(AngleState& state, const AngleLayer& at,
+                                                const std::atomic<bool>& stop) {
+    WIDEANGLE_PATH::step(state, at, stop);
+}
+
+}  // namespace wideangle

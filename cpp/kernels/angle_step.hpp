@@ -1,0 +1,47 @@
+// One layer of the angle chain for sixteen samples: what the ensemble calls, once per instruction set.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+namespace wideangle {
+
+constexpr int angle_lanes = 16;
+
+enum class PairStatus : std::uint32_t { alive = 0, collapsed = 1, dead = 2 };
+
+// Sixteen pairs of inputs after some layer. log_sin2 carries X = ln sin^2(theta) past the point where theta underflows.
+struct alignas(64) AngleState {
+    double theta[angle_lanes];        // angle, at most pi/2 after the first layer
+    double cosine_half[angle_lanes];  // cos(theta/2)
+    double sine_half[angle_lanes];    // sin(theta/2)
+    double flatness[angle_lanes];     // sin^2(theta)/theta^2
+    double log_sin2[angle_lanes];
+    double log_norm2[angle_lanes];    // ln of the first input's squared norm over its value at layer 0
+    std::uint32_t status[angle_lanes];
+};
+
+struct AngleLayer {
+    std::uint64_t seed;
+    std::uint64_t first_sample;  // a multiple of 16
+    std::uint32_t layer;         // 1 for the first hidden layer
+    std::uint32_t width;
+    double weight_variance;
+};
+
+AngleState initial_angle_state(double theta0);
+
+// Advances every living pair by one layer. If stop is set meanwhile the state is left unusable.
+using AngleStepFunction = void (*)(AngleState&, const AngleLayer&, const std::atomic<bool>& stop);
+
+struct CpuPath {
+    const char* name;
+    bool (*supported)();
+    AngleStepFunction angle_step;
+};
+
+// Every path compiled into this library, the widest first; the last one runs everywhere.
+extern const CpuPath cpu_paths[];
+extern const int cpu_path_count;
+
+}  // namespace wideangle

@@ -1,0 +1,118 @@
+// Sixteen lanes in the compiler's own vector types. The same source is compiled once per instruction set, each time in
+// a namespace of its own (WIDEANGLE_PATH), so that no inline function of a wider set can be linked into a narrower one.
+// Only IEEE additions, products, quotients and square roots are used, without contraction, so every path gives the
+// same bits.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#ifndef WIDEANGLE_PATH
+#define WIDEANGLE_PATH baseline
+#endif
+
+#define WIDEANGLE_INLINE inline __attribute__((always_inline))
+
+namespace wideangle::WIDEANGLE_PATH {
+
+constexpr int lanes = 16;
+
+using f32 = float __attribute__((vector_size(64)));
+using u32 = std::uint32_t __attribute__((vector_size(64)));
+using i32 = std::int32_t __attribute__((vector_size(64)));
+using f64 = double __attribute__((vector_size(64)));
+using u64 = std::uint64_t __attribute__((vector_size(64)));
+using i64 = std::int64_t __attribute__((vector_size(64)));
+using f32half = float __attribute__((vector_size(32)));
+using i32half = std::int32_t __attribute__((vector_size(32)));
+
+// Sixteen doubles: lanes 0-7 and lanes 8-15.
+struct f64x2 {
+    f64 half[2];
+};
+
+template <class To, class From>
+WIDEANGLE_INLINE To bits_as(From from) {
+    static_assert(sizeof(To) == sizeof(From));
+    To to;
+    std::memcpy(&to, &from, sizeof to);
+    return to;
+}
+
+WIDEANGLE_INLINE f32 broadcast32(float x) { return x - f32{}; }
+WIDEANGLE_INLINE u32 broadcast32(std::uint32_t x) { return x - u32{}; }
+WIDEANGLE_INLINE f64 broadcast64(double x) { return x - f64{}; }
+
+template <class V, class Element>
+WIDEANGLE_INLINE V load(const Element* from) {
+    V to;
+    std::memcpy(&to, from, sizeof to);
+    return to;
+}
+
+template <class V, class Element>
+WIDEANGLE_INLINE void store(Element* to, V from) {
+    std::memcpy(to, &from, sizeof from);
+}
+
+// a where the mask is set, else b.
+WIDEANGLE_INLINE f32 select(i32 mask, f32 a, f32 b) { return mask ? a : b; }
+WIDEANGLE_INLINE u32 select(i32 mask, u32 a, u32 b) { return mask ? a : b; }
+WIDEANGLE_INLINE f64 select(i64 mask, f64 a, f64 b) { return mask ? a : b; }
+
+// a where the mask is set, else +0.
+WIDEANGLE_INLINE f32 keep(i32 mask, f32 a) { return bits_as<f32>(bits_as<i32>(a) & mask); }
+WIDEANGLE_INLINE f64 keep(i64 mask, f64 a) { return bits_as<f64>(bits_as<i64>(a) & mask); }
+
+// Lane masks of 32-bit lanes, widened for the two halves of doubles.
+WIDEANGLE_INLINE i64 widen_mask(i32 mask, int half) {
+    i32half part;
+    std::memcpy(&part, reinterpret_cast<const char*>(&mask) + 32 * half, sizeof part);
+    return __builtin_convertvector(part, i64);
+}
+
+WIDEANGLE_INLINE f64 widen(f32 x, int half) {
+    f32half part;
+    std::memcpy(&part, reinterpret_cast<const char*>(&x) + 32 * half, sizeof part);
+    return __builtin_convertvector(part, f64);
+}
+
+WIDEANGLE_INLINE u64 widen_bits(u32 x, int half) {
+    using u32half = std::uint32_t __attribute__((vector_size(32)));
+    u32half part;
+    std::memcpy(&part, reinterpret_cast<const char*>(&x) + 32 * half, sizeof part);
+    return __builtin_convertvector(part, u64);
+}
+
+WIDEANGLE_INLINE f32 narrow(f64x2 x) {
+    const f32half low = __builtin_convertvector(x.half[0], f32half);
+    const f32half high = __builtin_convertvector(x.half[1], f32half);
+    f32 to;
+    std::memcpy(&to, &low, sizeof low);
+    std::memcpy(reinterpret_cast<char*>(&to) + sizeof low, &high, sizeof high);
+    return to;
+}
+
+WIDEANGLE_INLINE std::uint32_t largest(u32 x) {
+    std::uint32_t lane[lanes];
+    store(lane, x);
+    std::uint32_t result = 0;
+    for (int i = 0; i < lanes; ++i) result = lane[i] > result ? lane[i] : result;
+    return result;
+}
+
+WIDEANGLE_INLINE std::uint32_t smallest(u32 x) {
+    std::uint32_t lane[lanes];
+    store(lane, x);
+    std::uint32_t result = lane[0];
+    for (int i = 1; i < lanes; ++i) result = lane[i] < result ? lane[i] : result;
+    return result;
+}
+
+WIDEANGLE_INLINE f64 square_root(f64 x) {
+    f64 result;
+    for (int i = 0; i < 8; ++i) result[i] = __builtin_sqrt(x[i]);
+    return result;
+}
+
+}  // namespace wideangle::WIDEANGLE_PATH

@@ -1,0 +1,109 @@
+// The few functions the kernels need, in lanes. Coefficients: tools/generate_polynomials.py. Float32 lanes are good to
+// about one unit in the last place of the largest value; float64 lanes to a few.
+#pragma once
+
+#include "simd.hpp"
+
+namespace wideangle::WIDEANGLE_PATH {
+
+template <class V, class Scalar, int count>
+WIDEANGLE_INLINE V polynomial(V x, const Scalar (&coefficient)[count]) {
+    V result = x * coefficient[count - 1] + coefficient[count - 2];
+    for (int i = count - 3; i >= 0; --i) result = result * x + coefficient[i];
+    return result;
+}
+
+// A standard exponential from bits 2-31 of a word: -log u with u = (2j + 1)/2^31, so the largest value is 21.5.
+WIDEANGLE_INLINE f32 exponential32(u32 word) {
+    constexpr float coefficient[] = {0.999999974f, -0.499999964f, 0.333341933f,  -0.250013522f, 0.199559334f,
+                                     -0.165779929f, 0.149774013f, -0.142692582f, 0.0853331308f};
+    constexpr std::int32_t root_half = 0x3f3504f3;
+    const f32 k = __builtin_convertvector(bits_as<i32>((word >> 1) | 1u), f32);
+    const i32 above = bits_as<i32>(k) - root_half;
+    const f32 f = bits_as<f32>((above & 0x7fffff) + root_half) - 1.0f;
+    const f32 exponent = __builtin_convertvector(above >> 23, f32);
+    return (31.0f - exponent) * 0.693147181f - f * polynomial(f, coefficient);
+}
+
+struct SinCos32 {
+    f32 sine, cosine;
+};
+
+// |x| <= pi/2.
+WIDEANGLE_INLINE SinCos32 sincos32(f32 x) {
+    constexpr float sine[] = {0.999999996f, -0.166666579f, 0.00833305017f, -0.000198090174f, 2.60510764e-6f};
+    constexpr float cosine[] = {0.999999953f, -0.499999048f, 0.0416635732f, -0.00138536295f, 2.31524167e-5f};
+    const f32 square = x * x;
+    return {x * polynomial(square, sine), polynomial(square, cosine)};
+}
+
+// (sin x)/x from x^2, 0 <= x <= pi.
+WIDEANGLE_INLINE f32 sine_ratio32(f32 square) {
+    constexpr float coefficient[] = {1.0f,          -0.166666667f,   0.00833333314f,  -0.000198412544f,
+                                     2.7556702e-6f, -2.50386819e-8f, 1.58964745e-10f, -6.61012374e-13f};
+    return polynomial(square, coefficient);
+}
+
+// Natural logarithm of positive normal numbers.
+WIDEANGLE_INLINE f64 log64(f64 x) {
+    constexpr double coefficient[] = {0.33333333333333329194, 0.20000000000003746966,  0.14285714284409563472,
+                                      0.11111111338464770133, 0.090908868690081529074, 0.076935804630670399495,
+                                      0.066243815417300579441, 0.066310518370109045488};
+    constexpr std::uint64_t root_half = 0x3fe6a09e667f3bcdULL;
+    constexpr std::uint64_t one = 0x3ff0000000000000ULL;
+    const u64 biased = (bits_as<u64>(x) - root_half + one) >> 52;
+    const f64 exponent = bits_as<f64>(biased | 0x4330000000000000ULL) - (0x1p52 + 1023.0);
+    const f64 m = bits_as<f64>(bits_as<u64>(x) + one - (biased << 52));
+    const f64 f = (m - 1.0) / (m + 1.0);
+    const f64 square = f * f;
+    // ln 2 in two parts: the first has so few bits that its product with the exponent is exact.
+    const f64 rest = 2.0 * f * square * polynomial(square, coefficient) + exponent * 1.90821492927058770002e-10;
+    return exponent * 6.93147180369123816490e-01 + (2.0 * f + rest);
+}
+
+struct SinCos64 {
+    f64 sine, cosine;
+};
+
+// |x| <= pi/2.
+WIDEANGLE_INLINE SinCos64 sincos64(f64 x) {
+    constexpr double sine[] = {1.0,
+                               -0.16666666666666666664,
+                               0.0083333333333333330029,
+                               -0.00019841269841269669838,
+                               2.7557319223940712718e-6,
+                               -2.5052108378602196518e-8,
+                               1.6059043206300947692e-10,
+                               -7.6471277399664175376e-13,
+                               2.8102145350022102887e-15,
+                               -7.9825189617838324184e-18};
+    constexpr double cosine[] = {1.0,
+                                 -0.5,
+                                 0.041666666666666666653,
+                                 -0.001388888888888888803,
+                                 0.000024801587301587023018,
+                                 -2.7557319223933182873e-7,
+                                 2.0876756981650187251e-9,
+                                 -1.1470745126551045284e-11,
+                                 4.7794543863335556949e-14,
+                                 -1.5612261954095733e-16,
+                                 3.9912534976993913397e-19};
+    const f64 square = x * x;
+    return {x * polynomial(square, sine), polynomial(square, cosine)};
+}
+
+// Angle of the point (x, y) with x, y >= 0, not both zero.
+WIDEANGLE_INLINE f64 arctangent64(f64 y, f64 x) {
+    constexpr double coefficient[] = {0.99999999999999999874, -0.33333333333333121163,  0.19999999999940891462,
+                                      -0.14285714279250244942, 0.11111110744919658237,  -0.090908968090640270761,
+                                      0.076920453309022249521, -0.066629518136291900881, 0.058468782973308725201,
+                                      -0.050351024566015518428, 0.037965257453865936236, -0.017805397205419445228};
+    const i64 steep = y > x;
+    const f64 ratio = select(steep, x, y) / select(steep, y, x);
+    const i64 past = ratio > 0.41421356237309503;
+    const f64 q = select(past, (ratio - 1.0) / (ratio + 1.0), ratio);
+    const f64 angle = q * polynomial(q * q, coefficient) + keep(past, broadcast64(0.78539816339744831));
+    return select(steep, 1.57079632679489662 - angle, angle);
+}
+
+}  // namespace wideangle::WIDEANGLE_PATH

@@ -1,0 +1,22 @@
+"""How the angle between two inputs vanishes with depth: predicted, simulated, compared, and what it says of training.
+
+Sources: Jakub and Nica, arXiv 2302.09712 (the theory) and arXiv 2306.01513 (what it predicts about training).
+"""
+
+from __future__ import annotations
+
+from wideangle.propagation.comparison import compare_angles
+from wideangle.propagation.density import predict_angle_density
+from wideangle.propagation.gaussian_moments import mixed_moment
+from wideangle.propagation.prediction import predict_angles
+from wideangle.propagation.simulation import simulate_angles
+from wideangle.propagation.training import train_architectures
+
+__all__ = [
+    "compare_angles",
+    "mixed_moment",
+    "predict_angle_density",
+    "predict_angles",
+    "simulate_angles",
+    "train_architectures",
+]

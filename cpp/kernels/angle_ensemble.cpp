@@ -22,16 +22,17 @@ AngleState initial_angle_state(double theta0) {
     const double sine_half = obtuse ? near.cosine[0] : near.sine[0];
     const double cosine_half = obtuse ? near.sine[0] : near.cosine[0];
     const double ratio = theta0 > 1e-150 ? 2 * sine_half * cosine_half / theta0 : 1.0;
-    // Scaled by 2^200, so that subnormal angles have a logarithm too.
-    const double log_theta = log64(broadcast64(theta0 * 0x1p200))[0] - 200 * 0.69314718055994530942;
-    const double log_sin2 = 2 * (log_theta + log64(broadcast64(ratio))[0]);
+    // Tiny angles are their own sines; scaled by 2^200, subnormal ones have a logarithm too.
+    const double log_sine = theta0 > 1e-150
+                                ? log64(broadcast64(2 * sine_half * cosine_half))[0]
+                                : log64(broadcast64(theta0 * 0x1p200))[0] - 200 * 0.69314718055994530942;
     AngleState state{};
     for (int i = 0; i < angle_lanes; ++i) {
         state.theta[i] = theta0;
         state.cosine_half[i] = cosine_half;
         state.sine_half[i] = sine_half;
         state.flatness[i] = ratio * ratio;
-        state.log_sin2[i] = log_sin2;
+        state.log_sin2[i] = 2 * log_sine;
     }
     return state;
 }

@@ -27,6 +27,7 @@ constexpr double pi_rest = 1.22464679914735317723e-16;
 // chance that the determinant is below eps S0^2 is of the order eps^((K-1)/2). They are summed pairwise in float64.
 constexpr std::uint32_t few = 12;
 constexpr std::uint32_t quads_between_stops = 8192;
+constexpr std::uint32_t neurons_between_stops = 16384;
 
 enum Purpose : std::uint32_t { counts = 1, both_active = 2, one_active = 3, few_active = 4 };
 
@@ -48,6 +49,16 @@ struct Stream {
         return threefry4x32(Words4<u32>{{sample_low, sample_high, broadcast32(layer), broadcast32(index)}},
                             Words4<u32>{{broadcast32(seed_low), broadcast32(seed_high), broadcast32(purpose), u32{}}});
     }
+
+    // The quads at index and index + 1.
+    WIDEANGLE_INLINE Words4<Pair<u32>> two_quads(std::uint32_t index) const {
+        const auto both = [](u32 x) { return Pair<u32>{x, x}; };
+        const Pair<u32> indices = {broadcast32(index), broadcast32(index + 1)};
+        return threefry4x32(
+            Words4<Pair<u32>>{{both(sample_low), both(sample_high), both(broadcast32(layer)), indices}},
+            Words4<Pair<u32>>{{both(broadcast32(seed_low)), both(broadcast32(seed_high)), both(broadcast32(purpose)),
+                               both(u32{})}});
+    }
 };
 
 WIDEANGLE_INLINE u32 count_bits(u32 x) {
@@ -61,7 +72,7 @@ WIDEANGLE_INLINE u32 count_bits(u32 x) {
 // The lowest min(count, 32) bits.
 WIDEANGLE_INLINE u32 low_bits(u32 count) {
     const u32 part = (broadcast32(1u) << (count & 31u)) - 1u;
-    return select(bits_as<i32>(count) > 31 || bits_as<i32>(count) < 0, broadcast32(0xffffffffu), part);
+    return select(less(31, count), broadcast32(0xffffffffu), part);
 }
 
 // How many of m fair coins show heads, from as many random bits. Coins 0-31 of a step come from words shared by four
@@ -81,7 +92,7 @@ class Coins {
             const Words4<u32> bits = stream_.quad(step << 25 | quad);
             for (std::uint32_t j = 0; j < 4; ++j) {
                 const std::uint32_t before = 32 * (4 * quad + j + 1);
-                const u32 left = select(m > before, m - before, u32{});
+                const u32 left = select(less(before, m), m - before, u32{});
                 result += count_bits(bits.word[j] & low_bits(left));
             }
         }
@@ -134,38 +145,40 @@ WIDEANGLE_INLINE void add_halves(f64x2& sum, f32 part) {
     sum.half[1] += widen(part, 1);
 }
 
+// Adds two neurons, the pair of words each, where their masks are set.
 template <bool masked>
-WIDEANGLE_INLINE void add_both(u32 energy_word, u32 angle_word, f32 scale, i32 mask, f32 (&sum)[3]) {
-    f32 energy = exponential32(energy_word);
-    if constexpr (masked) energy = keep(mask, energy);
-    const SinCos32 half = sincos32(__builtin_convertvector(bits_as<i32>(angle_word), f32) * scale);
-    const f32 weighted = energy * half.sine;
-    sum[0] += energy;
-    sum[1] += weighted * half.sine;
-    sum[2] += weighted * half.cosine;
+WIDEANGLE_INLINE void add_both(Pair<u32> energy_word, Pair<u32> angle_word, f32 scale, Pair<i32> mask, f32 (&sum)[3]) {
+    Pair<f32> energy = exponential32(energy_word);
+    if constexpr (masked) energy = {keep(mask.first, energy.first), keep(mask.second, energy.second)};
+    const SinCos32<Pair<f32>> half = sincos32(to_float(as_i32(angle_word)) * scale);
+    const Pair<f32> weighted = energy * half.sine;
+    const Pair<f32> sine2 = weighted * half.sine;
+    const Pair<f32> cross = weighted * half.cosine;
+    sum[0] += energy.first + energy.second;
+    sum[1] += sine2.first + sine2.second;
+    sum[2] += cross.first + cross.second;
 }
 
 // Float32 sums of at most 32 terms, then float64: the error of a sum stays near one unit in the last place of float32.
+// Two quads, four neurons, at a time.
 WIDEANGLE_INLINE BothSums sum_both(const AngleLayer& at, u32 active, std::uint32_t fewest, f32 scale,
                                    const std::atomic<bool>& stop) {
     const Stream stream(at, both_active);
-    const std::uint32_t quads = largest(active) / 2 + largest(active) % 2;
-    const std::uint32_t full_quads = fewest / 2;
+    const std::uint32_t most = largest(active);
     BothSums sums;
-    for (std::uint32_t quad = 0; quad < quads;) {
-        if (quad % quads_between_stops == 0 && stop.load(std::memory_order_relaxed)) break;
-        const std::uint32_t flush = quad + 16 < quads ? quad + 16 : quads;
-        const std::uint32_t unmasked = flush < full_quads ? flush : full_quads;
+    for (std::uint32_t neuron = 0; neuron < most;) {
+        if (neuron % neurons_between_stops == 0 && stop.load(std::memory_order_relaxed)) break;
+        const std::uint32_t flush = neuron + 32 < most ? neuron + 32 : most;
         f32 sum[3] = {};
-        for (; quad < unmasked; ++quad) {
-            const Words4<u32> bits = stream.quad(quad);
-            add_both<false>(bits.word[0], bits.word[1], scale, i32{}, sum);
-            add_both<false>(bits.word[2], bits.word[3], scale, i32{}, sum);
+        for (; neuron < flush && neuron + 4 <= fewest; neuron += 4) {
+            const Words4<Pair<u32>> bits = stream.two_quads(neuron / 2);
+            add_both<false>(bits.word[0], bits.word[1], scale, Pair<i32>{}, sum);
+            add_both<false>(bits.word[2], bits.word[3], scale, Pair<i32>{}, sum);
         }
-        for (; quad < flush; ++quad) {
-            const Words4<u32> bits = stream.quad(quad);
-            add_both<true>(bits.word[0], bits.word[1], scale, 2 * quad < active, sum);
-            add_both<true>(bits.word[2], bits.word[3], scale, 2 * quad + 1 < active, sum);
+        for (; neuron < flush; neuron += 4) {
+            const Words4<Pair<u32>> bits = stream.two_quads(neuron / 2);
+            add_both<true>(bits.word[0], bits.word[1], scale, Pair<i32>{less(neuron, active), less(neuron + 2, active)}, sum);
+            add_both<true>(bits.word[2], bits.word[3], scale, Pair<i32>{less(neuron + 1, active), less(neuron + 3, active)}, sum);
         }
         add_halves(sums.energy, sum[0]);
         add_halves(sums.sine2, sum[1]);
@@ -185,7 +198,8 @@ WIDEANGLE_INLINE void add_one(u32 energy_word, u32 angle_word, f32 theta, i32 ma
     const i32 is_a = bits_as<i32>(energy_word & 1u) != 0;
     const f32 exponential = exponential32(energy_word);
     // u rounds to 1, and the exponential to 0, once in 3e7: a neuron that is active must not count as silent.
-    const f32 energy = select(exponential > 0x1p-26f, exponential, broadcast32(0x1p-26f));
+    const u32 least = bits_as<u32>(broadcast32(0x1p-26f));
+    const f32 energy = bits_as<f32>(select(less(least, bits_as<u32>(exponential)), bits_as<u32>(exponential), least));
     const f32 u = __builtin_convertvector(bits_as<i32>((angle_word >> 1) | 1u), f32) * 0x1p-31f;
     const f32 t = theta * u;
     const f32 sine = u * sine_ratio32(t * t);
@@ -206,8 +220,8 @@ WIDEANGLE_INLINE OneSums sum_one(const AngleLayer& at, u32 active, f32 theta, co
         f32 a{}, b{};
         for (; quad < flush; ++quad) {
             const Words4<u32> bits = stream.quad(quad);
-            add_one(bits.word[0], bits.word[1], theta, 2 * quad < active, sums, a, b);
-            add_one(bits.word[2], bits.word[3], theta, 2 * quad + 1 < active, sums, a, b);
+            add_one(bits.word[0], bits.word[1], theta, less(2 * quad, active), sums, a, b);
+            add_one(bits.word[2], bits.word[3], theta, less(2 * quad + 1, active), sums, a, b);
         }
         add_halves(sums.a, a);
         add_halves(sums.b, b);
@@ -238,7 +252,7 @@ WIDEANGLE_INLINE BothGram gram_of_few(const AngleLayer& at, u32 active, const An
             const f64 cosine_half = load<f64>(state.cosine_half + 8 * h);
             const f64 sine_half = load<f64>(state.sine_half + 8 * h);
             const f64 delta = (pi - theta) + pi_rest;
-            const i64 mask = widen_mask(i < active, h);
+            const i64 mask = widen_mask(less(i, active), h);
             energy[i][h] = keep(mask, -log64(uniform64(bits.word[0], bits.word[1], h)));
             const SinCos64 angle = sincos64((uniform64(bits.word[2], bits.word[3], h) - 0.5) * delta);
             sine[i][h] = angle.sine;
@@ -326,7 +340,7 @@ void step(AngleState& state, const AngleLayer& at, const std::atomic<bool>& stop
     const f64x2 theta = {{load<f64>(state.theta), load<f64>(state.theta + 8)}};
     const OneSums one = sum_one(at, one_active_count, narrow(theta), stop);
 
-    const i32 is_few = both <= few;
+    const i32 is_few = less(both, broadcast32(few + 1));
     BothGram gram = gram_of_few(at, both & bits_as<u32>(is_few), state);
     const u32 many = both & bits_as<u32>(~is_few);
     if (largest(many) > 0) {

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #ifndef WIDEANGLE_PATH
 #define WIDEANGLE_PATH baseline
@@ -39,6 +40,11 @@ WIDEANGLE_INLINE To bits_as(From from) {
     return to;
 }
 
+WIDEANGLE_INLINE f32 as_f32(i32 x) { return bits_as<f32>(x); }
+WIDEANGLE_INLINE i32 as_i32(f32 x) { return bits_as<i32>(x); }
+WIDEANGLE_INLINE i32 as_i32(u32 x) { return bits_as<i32>(x); }
+WIDEANGLE_INLINE f32 to_float(i32 x) { return __builtin_convertvector(x, f32); }
+
 WIDEANGLE_INLINE f32 broadcast32(float x) { return x - f32{}; }
 WIDEANGLE_INLINE u32 broadcast32(std::uint32_t x) { return x - u32{}; }
 WIDEANGLE_INLINE f64 broadcast64(double x) { return x - f64{}; }
@@ -55,10 +61,63 @@ WIDEANGLE_INLINE void store(Element* to, V from) {
     std::memcpy(to, &from, sizeof from);
 }
 
-// a where the mask is set, else b.
-WIDEANGLE_INLINE f32 select(i32 mask, f32 a, f32 b) { return mask ? a : b; }
-WIDEANGLE_INLINE u32 select(i32 mask, u32 a, u32 b) { return mask ? a : b; }
-WIDEANGLE_INLINE f64 select(i64 mask, f64 a, f64 b) { return mask ? a : b; }
+// Two independent vectors side by side. Written operation by operation, their dependency chains overlap, which the
+// processor's own window is too short to do for chains as long as a block of Threefry.
+template <class V>
+struct Pair {
+    V first, second;
+};
+
+#define WIDEANGLE_PAIR_OPERATOR(op)                                                 \
+    template <class V>                                                              \
+    WIDEANGLE_INLINE Pair<V> operator op(const Pair<V>& x, const Pair<V>& y) {      \
+        return {x.first op y.first, x.second op y.second};                          \
+    }                                                                               \
+    template <class V, class Scalar>                                                \
+    WIDEANGLE_INLINE Pair<V> operator op(const Pair<V>& x, Scalar y) {              \
+        return {x.first op y, x.second op y};                                       \
+    }                                                                               \
+    template <class V, class Scalar>                                                \
+        requires std::is_arithmetic_v<Scalar>                                       \
+    WIDEANGLE_INLINE Pair<V> operator op(Scalar x, const Pair<V>& y) {              \
+        return {x op y.first, x op y.second};                                       \
+    }
+WIDEANGLE_PAIR_OPERATOR(+)
+WIDEANGLE_PAIR_OPERATOR(-)
+WIDEANGLE_PAIR_OPERATOR(*)
+WIDEANGLE_PAIR_OPERATOR(&)
+WIDEANGLE_PAIR_OPERATOR(|)
+WIDEANGLE_PAIR_OPERATOR(^)
+WIDEANGLE_PAIR_OPERATOR(<<)
+WIDEANGLE_PAIR_OPERATOR(>>)
+#undef WIDEANGLE_PAIR_OPERATOR
+
+template <class V, class Other>
+WIDEANGLE_INLINE Pair<V>& operator+=(Pair<V>& x, const Other& y) {
+    return x = x + y;
+}
+
+WIDEANGLE_INLINE Pair<f32> as_f32(const Pair<i32>& x) { return {as_f32(x.first), as_f32(x.second)}; }
+WIDEANGLE_INLINE Pair<i32> as_i32(const Pair<f32>& x) { return {as_i32(x.first), as_i32(x.second)}; }
+WIDEANGLE_INLINE Pair<i32> as_i32(const Pair<u32>& x) { return {as_i32(x.first), as_i32(x.second)}; }
+WIDEANGLE_INLINE Pair<f32> to_float(const Pair<i32>& x) { return {to_float(x.first), to_float(x.second)}; }
+
+// a where the mask is set, else b. Bit by bit: compilers take the conditional operator on vectors wider than the
+// registers apart lane by lane.
+WIDEANGLE_INLINE u32 select(i32 mask, u32 a, u32 b) {
+    const u32 bits = bits_as<u32>(mask);
+    return (a & bits) | (b & ~bits);
+}
+WIDEANGLE_INLINE f32 select(i32 mask, f32 a, f32 b) {
+    return bits_as<f32>(select(mask, bits_as<u32>(a), bits_as<u32>(b)));
+}
+WIDEANGLE_INLINE f64 select(i64 mask, f64 a, f64 b) {
+    return bits_as<f64>((bits_as<i64>(a) & mask) | (bits_as<i64>(b) & ~mask));
+}
+
+// a < b as unsigned integers, through the signed comparison that every instruction set has.
+WIDEANGLE_INLINE i32 less(u32 a, u32 b) { return bits_as<i32>(a ^ 0x80000000u) < bits_as<i32>(b ^ 0x80000000u); }
+WIDEANGLE_INLINE i32 less(std::uint32_t a, u32 b) { return less(broadcast32(a), b); }
 
 // a where the mask is set, else +0.
 WIDEANGLE_INLINE f32 keep(i32 mask, f32 a) { return bits_as<f32>(bits_as<i32>(a) & mask); }

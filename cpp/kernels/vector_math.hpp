@@ -14,26 +14,28 @@ WIDEANGLE_INLINE V polynomial(V x, const Scalar (&coefficient)[count]) {
 }
 
 // A standard exponential from bits 2-31 of a word: -log u with u = (2j + 1)/2^31, so the largest value is 21.5.
-WIDEANGLE_INLINE f32 exponential32(u32 word) {
+// Word is u32 or a pair of them.
+template <class Word>
+WIDEANGLE_INLINE auto exponential32(Word word) {
     constexpr float coefficient[] = {0.999999974f, -0.499999964f, 0.333341933f,  -0.250013522f, 0.199559334f,
                                      -0.165779929f, 0.149774013f, -0.142692582f, 0.0853331308f};
     constexpr std::int32_t root_half = 0x3f3504f3;
-    const f32 k = __builtin_convertvector(bits_as<i32>((word >> 1) | 1u), f32);
-    const i32 above = bits_as<i32>(k) - root_half;
-    const f32 f = bits_as<f32>((above & 0x7fffff) + root_half) - 1.0f;
-    const f32 exponent = __builtin_convertvector(above >> 23, f32);
-    return (31.0f - exponent) * 0.693147181f - f * polynomial(f, coefficient);
+    const auto above = as_i32(to_float(as_i32((word >> 1) | 1u))) - root_half;
+    const auto f = as_f32((above & 0x7fffff) + root_half) - 1.0f;
+    return (31.0f - to_float(above >> 23)) * 0.693147181f - f * polynomial(f, coefficient);
 }
 
+template <class Float>
 struct SinCos32 {
-    f32 sine, cosine;
+    Float sine, cosine;
 };
 
-// |x| <= pi/2.
-WIDEANGLE_INLINE SinCos32 sincos32(f32 x) {
+// |x| <= pi/2; Float is f32 or a pair of them.
+template <class Float>
+WIDEANGLE_INLINE SinCos32<Float> sincos32(Float x) {
     constexpr float sine[] = {0.999999996f, -0.166666579f, 0.00833305017f, -0.000198090174f, 2.60510764e-6f};
     constexpr float cosine[] = {0.999999953f, -0.499999048f, 0.0416635732f, -0.00138536295f, 2.31524167e-5f};
-    const f32 square = x * x;
+    const Float square = x * x;
     return {x * polynomial(square, sine), polynomial(square, cosine)};
 }
 

@@ -17,9 +17,7 @@ Function = Callable[[Any], Any]
 def interpolate(function: Function, low: Any, high: Any, degree: int) -> tuple[list[Any], Any]:
     """Return the coefficients, constant first, and the largest error relative to the function on a fine grid."""
     count = degree + 1
-    nodes = [
-        (low + high) / 2 + (high - low) / 2 * mp.cos(mp.pi * (2 * i + 1) / (2 * count)) for i in range(count)
-    ]
+    nodes = [(low + high) / 2 + (high - low) / 2 * mp.cos(mp.pi * (2 * i + 1) / (2 * count)) for i in range(count)]
     vandermonde = mp.matrix(count, count)
     for i, node in enumerate(nodes):
         for j in range(count):

@@ -32,7 +32,7 @@ AngleState initial_angle_state(double theta0) {
         state.cosine_half[i] = cosine_half;
         state.sine_half[i] = sine_half;
         state.flatness[i] = ratio * ratio;
-        state.log_sin2[i] = 2 * log_sine;
+        state.log_sin2[i] = std::min(2 * log_sine, 0.0);
     }
     return state;
 }

@@ -290,8 +290,8 @@ WIDEANGLE_INLINE BothGram gram_of_many(const BothSums& sums, const AngleState& s
 }
 
 // From the sums of a layer to the state after it, for eight lanes. alive: not collapsed and not dead before or now.
-WIDEANGLE_INLINE void advance(AngleState& state, const BothGram& gram, const OneSums& one, i32 alive, double norm_factor,
-                              int h) {
+WIDEANGLE_INLINE void advance(AngleState& state, const BothGram& gram, const OneSums& one, i32 alive, i32 orthogonal,
+                              double norm_factor, int h) {
     const i64 mask = widen_mask(alive, h);
     const f64 theta = load<f64>(state.theta + 8 * h);
     const f64 flatness = load<f64>(state.flatness + 8 * h);
@@ -313,7 +313,9 @@ WIDEANGLE_INLINE void advance(AngleState& state, const BothGram& gram, const One
     const f64 sine_half = y / (2.0 * hypotenuse * cosine_half);
     const f64 sine_ratio = 2.0 * sine_half * cosine_half / next_theta;
     const f64 step = log64(select(mask, determinant / (flatness * norm_a * norm_b), unit));
-    store(state.log_sin2 + 8 * h, load<f64>(state.log_sin2 + 8 * h) + step);
+    // Rounding must not push sin^2 above 1, and a right angle, which has positive probability, is one exactly.
+    const f64 log_sin2 = load<f64>(state.log_sin2 + 8 * h) + step;
+    store(state.log_sin2 + 8 * h, keep((log_sin2 < 0.0) & ~widen_mask(orthogonal, h), log_sin2));
     store(state.log_norm2 + 8 * h, load<f64>(state.log_norm2 + 8 * h) + keep(mask, log64(norm_a * norm_factor)));
     store(state.theta + 8 * h, next_theta);
     store(state.cosine_half + 8 * h, cosine_half);
@@ -366,8 +368,9 @@ void step(AngleState& state, const AngleLayer& at, const std::atomic<bool>& stop
 
     const i32 alive = bits_as<i32>(status) == 0;
     const double norm_factor = at.weight_variance / static_cast<double>(at.width);
-    advance(state, gram, one, alive, norm_factor, 0);
-    advance(state, gram, one, alive, norm_factor, 1);
+    const i32 orthogonal = alive & (both == 0u);
+    advance(state, gram, one, alive, orthogonal, norm_factor, 0);
+    advance(state, gram, one, alive, orthogonal, norm_factor, 1);
 }
 
 }  // namespace

@@ -43,8 +43,8 @@ def compare_angles(
         ``ensemble_mean_standard_error``, ``ensemble_variance_standard_error`` and the counts ``survivors``,
         ``collapsed`` and ``dead`` of the ensemble by layer 0...L; ``z_mean(method, layer)`` and
         ``z_variance(method, layer)``: ensemble minus prediction in standard errors of the ensemble. NaN at layer 0,
-        where nothing is random. A \|z\| above 5 says that the method is off by more than the ensemble can hide, not that
-        it is off by much.
+        where nothing is random. A \|z\| above 5 says that the method is off by more than the ensemble can hide, not
+        that it is off by much.
 
     Raises
     ------

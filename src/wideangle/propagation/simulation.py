@@ -85,11 +85,12 @@ def simulate_angles(
     xarray.Dataset
         Over ``layer`` 0...L, 0 being the input. With ``keep="moments"``: ``mean`` and ``variance`` of X and their
         standard errors ``mean_standard_error``, ``variance_standard_error``; ``log_norm2_mean`` and
-        ``log_norm2_variance`` of :math:`\ln(|\phi(z^l)|^2/n_l) - \ln(|\phi(z^0)|^2/n_0)` of the first input; the counts
-        ``survivors``, and ``collapsed`` and ``dead`` up to the layer; with ``histogram`` also ``histogram(layer, bin)``,
-        ``underflow`` and ``overflow``. With ``keep="samples"``: ``log_sin2(sample, layer)`` (-inf once collapsed, NaN
-        once dead), ``log_norm2(sample, layer)`` (NaN once collapsed or dead) and ``status(sample)`` after the last layer
-        (0 alive, 1 collapsed, 2 dead). Unbiased variances; NaN where too few pairs survive.
+        ``log_norm2_variance`` of :math:`\ln(|\phi(z^l)|^2/n_l) - \ln(|\phi(z^0)|^2/n_0)` of the first input; the
+        counts ``survivors``, and ``collapsed`` and ``dead`` up to the layer; with ``histogram`` also
+        ``histogram(layer, bin)``, ``underflow`` and ``overflow``. With ``keep="samples"``:
+        ``log_sin2(sample, layer)`` (-inf once collapsed, NaN once dead), ``log_norm2(sample, layer)`` (NaN once
+        collapsed or dead) and ``status(sample)`` after the last layer (0 alive, 1 collapsed, 2 dead). Variances are
+        unbiased, and NaN where too few pairs survive.
 
     Raises
     ------
@@ -166,8 +167,8 @@ def _moments_dataset(raw: dict[str, Any], bins: tuple[float, float, int] | None)
     variables: dict[str, Any] = {
         "mean": log_sin2.mean,
         "variance": log_sin2.variance,
-        "mean_standard_error": log_sin2.mean_standard_error,
-        "variance_standard_error": log_sin2.variance_standard_error,
+        "mean_standard_error": log_sin2.standard_error_mean,
+        "variance_standard_error": log_sin2.standard_error_variance,
         "log_norm2_mean": log_norm2.mean,
         "log_norm2_variance": log_norm2.variance,
         "survivors": log_sin2.count,

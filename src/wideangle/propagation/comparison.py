@@ -74,8 +74,8 @@ def _against_ensemble(
 ) -> xr.Dataset:
     import xarray as xr
 
-    result = xr.concat([one[["log_sin2", "variance"]] for one in predictions], dim="method")
-    result = result.assign_coords(method=list(names))
+    result: xr.Dataset = xr.concat([one[["log_sin2", "variance"]] for one in predictions], dim="method")
+    result.coords["method"] = list(names)
     for name in ("mean", "variance", "mean_standard_error", "variance_standard_error"):
         result[f"ensemble_{name}"] = ensemble[name]
     for name in ("survivors", "collapsed", "dead"):

@@ -184,7 +184,9 @@ def _moments_dataset(raw: dict[str, Any], bins: tuple[float, float, int] | None)
     dataset["histogram"] = (("layer", "bin"), raw["histogram"].reshape(-1, n_bins).astype(np.int64))
     dataset["underflow"] = ("layer", raw["underflow"].astype(np.int64))
     dataset["overflow"] = ("layer", raw["overflow"].astype(np.int64))
-    return dataset.assign_coords(bin_left=("bin", edges[:-1]), bin_right=("bin", edges[1:]))
+    dataset.coords["bin_left"] = ("bin", edges[:-1])
+    dataset.coords["bin_right"] = ("bin", edges[1:])
+    return dataset
 
 
 def _moments(rows: np.ndarray[Any, np.dtype[np.float64]]) -> Moments:

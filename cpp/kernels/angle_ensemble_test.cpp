@@ -49,6 +49,13 @@ void threads_do_not_matter() {
     CHECK(same_bits(one.moments.log_norm2, many.moments.log_norm2));
     CHECK(one.moments.collapsed == many.moments.collapsed && one.moments.dead == many.moments.dead);
     CHECK(one.moments.histogram == many.moments.histogram);
+
+    // Enough blocks for threads to overtake each other: the order of merging must not follow them.
+    AngleMoments first, second;
+    CHECK(simulate_angles(ensemble(0, 300000, 1), first, {}, go_on));
+    CHECK(simulate_angles(ensemble(0, 300000, 13), second, {}, go_on));
+    CHECK(same_bits(first.log_sin2, second.log_sin2));
+    CHECK(same_bits(first.log_norm2, second.log_norm2));
 }
 
 // Sample k is the same in whichever run it is computed.

@@ -1,0 +1,288 @@
+"""The command line: ``wideangle predict | simulate | reproduce | info``.
+
+Commands import what they need when they run, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from wideangle._version import __version__
+
+if TYPE_CHECKING:
+    from wideangle.network import MLP
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+EXIT_BAD_ARGUMENTS = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell expects.
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0 done, 2 bad arguments (one line on standard error), 130 interrupted.
+
+    Parameters
+    ----------
+    arguments
+        Command and options; those of the process by default.
+    """
+    try:
+        status = cli.main(args=arguments, prog_name="wideangle", standalone_mode=False)
+    except click.ClickException as error:
+        click.echo(f"wideangle: {' '.join(error.format_message().split())}", err=True)
+        status = EXIT_BAD_ARGUMENTS
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("wideangle: interrupted", err=True)
+        status = EXIT_INTERRUPTED
+    sys.exit(status)
+
+
+@contextmanager
+def argument_errors() -> Iterator[None]:
+    """Turn the errors with which the library refuses arguments into one line for the terminal."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def show_help_without_command(context: click.Context) -> None:
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="wideangle")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Deep networks at finite and infinite width: predicted, simulated, trained and compared.
+
+    \b
+    Example:
+      wideangle predict --width 256 --depth 32 --theta0 0.1
+    """
+    show_help_without_command(context)
+
+
+def network_options(command: Command) -> Command:
+    """Add the options that say which network and which angle."""
+    options = (
+        click.option("--width", type=int, metavar="N", help="Width of every hidden layer [default: 256]."),
+        click.option("--depth", type=int, metavar="L", help="Number of hidden layers [default: 32]."),
+        click.option("--widths", metavar="N1,N2,...", help="Widths one by one, in place of --width and --depth."),
+        click.option(
+            "--theta0", type=float, default=0.1, show_default=True, help="Angle between the inputs in radians, (0, pi]."
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def network(width: int | None, depth: int | None, widths: str | None) -> MLP:
+    """Return the network that the options describe."""
+    from wideangle.network import MLP
+
+    if widths is None:
+        depth = 32 if depth is None else depth
+        if depth < 1:
+            raise ValueError(f"--depth must be at least 1, got {depth}; give a number of hidden layers, such as 32")
+        return MLP((256 if width is None else width,) * depth)
+    if width is not None or depth is not None:
+        raise ValueError("--widths takes the place of --width and --depth; give one or the other")
+    try:
+        return MLP([int(item) for item in widths.split(",")])
+    except ValueError as error:
+        if "literal" not in str(error):
+            raise
+        raise ValueError(f"--widths must be integers with commas between, such as 20,8,40,12, got {widths!r}") from None
+
+
+@cli.command()
+@network_options
+@click.option(
+    "--method",
+    default="finite-width",
+    show_default=True,
+    help="finite-width, finite-width-linear, small-angle or infinite-width.",
+)
+def predict(width: int | None, depth: int | None, widths: str | None, theta0: float, method: str) -> None:
+    """Predict the angle between two inputs, layer by layer.
+
+    Prints the mean and standard deviation of ln sin^2 theta over random networks, and the angle that this mean
+    stands for.
+
+    \b
+    Example:
+      wideangle predict --widths 20,8,40,12 --theta0 1.5 --method small-angle
+    """
+    from wideangle.propagation import predict_angles
+
+    with argument_errors():
+        net = network(width, depth, widths)
+        prediction = predict_angles(net, theta0, method=method)
+    columns = {
+        "mean ln sin2": prediction["log_sin2"].values,
+        "sd": prediction["variance"].values ** 0.5,
+        "theta": prediction["theta"].values,
+    }
+    echo_layers(net, columns)
+
+
+@cli.command()
+@network_options
+@click.option("--samples", type=int, default=10_000, show_default=True, help="Number of random networks.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed; the same seed gives the same networks.")
+@click.option("--threads", type=int, help="Number of threads [default: every core]; the result is the same for any.")
+@click.option("--progress/--no-progress", default=None, help="Progress bar [default: if standard error is a terminal].")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE.nc", help="Also write the result as NetCDF.")
+def simulate(
+    width: int | None,
+    depth: int | None,
+    widths: str | None,
+    theta0: float,
+    samples: int,
+    seed: int,
+    threads: int | None,
+    progress: bool | None,
+    out: Path | None,
+) -> None:
+    """Simulate the angle between two inputs in an ensemble of random networks.
+
+    Prints mean and variance of ln sin^2 theta over the networks in which both inputs survive and stay apart, with
+    standard errors, and how many collapsed to one direction or died, up to each layer.
+
+    \b
+    Example:
+      wideangle simulate --width 64 --depth 10 --samples 1000000 --seed 1 --out angles.nc
+    """
+    from wideangle.propagation import simulate_angles
+
+    with argument_errors():
+        net = network(width, depth, widths)
+        if out is not None:
+            check_writable(out)
+        result = simulate_angles(
+            net, theta0, n_samples=samples, seed=seed, n_threads=threads, progress=show_progress(progress)
+        )
+    columns = {
+        "mean ln sin2": result["mean"].values,
+        "+-": result["mean_standard_error"].values,
+        "variance": result["variance"].values,
+        " +-": result["variance_standard_error"].values,
+        "survivors": result["survivors"].values,
+        "collapsed": result["collapsed"].values,
+        "dead": result["dead"].values,
+    }
+    echo_layers(net, columns)
+    if out is not None:
+        result.to_netcdf(out, engine="h5netcdf")
+        click.echo(f"wrote {out}", err=True)
+
+
+@cli.group(invoke_without_command=True)
+@click.pass_context
+def reproduce(context: click.Context) -> None:
+    """Reproduce a paper: figures, numbers, and a verdict on each of its claims.
+
+    \b
+    Example:
+      wideangle reproduce propagation --out report
+    """
+    show_help_without_command(context)
+
+
+@reproduce.command()
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="MNIST-format IDX files (a directory) or an NPZ file to train on [default: the digits of scikit-learn].",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("wideangle-propagation"), show_default=True, metavar="DIR"
+)
+@click.option("--full", is_flag=True, help="Ten training runs of each architecture instead of one.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Seed of the ensemble, the data split and training."
+)
+def propagation(data: Path | None, out: Path, full: bool, seed: int) -> None:
+    """Angles between two inputs of a random ReLU network (arXiv 2302.09712 and 2306.01513).
+
+    Writes report.html, figures as PNG and SVG, and all numbers as NetCDF; prints a table of claims with verdicts.
+    Takes about two minutes on two cores; needs the part [reference] (PyTorch).
+
+    \b
+    Example:
+      wideangle reproduce propagation --data mnist/ --out mnist-report --full
+    """
+    from wideangle.papers.propagation import prepare, reproduce
+    from wideangle.reports import claims_table
+
+    with argument_errors():
+        job = prepare(data=data, out=out, full=full, seed=seed)
+    result = reproduce(job, announce=lambda text: click.echo(text, err=True), progress=show_progress(None))
+    click.echo(claims_table(result.claims, width=min(shutil.get_terminal_size((110, 24)).columns, 160)))
+    click.echo(f"\n{job.description}")
+    click.echo(f"Report, figures and numbers: {result.report}")
+
+
+@cli.command()
+def info() -> None:
+    """Show the version, the CPU paths of the kernel, the number of threads and the optional parts found.
+
+    \b
+    Example:
+      wideangle info
+    """
+    from importlib.metadata import PackageNotFoundError, version
+    from importlib.util import find_spec
+
+    from wideangle._cpu import active_cpu_path, available_threads, cpu_paths
+
+    with argument_errors():
+        active = active_cpu_path()
+    paths = ", ".join(f"{path} (in use)" if path == active else path for path in cpu_paths())
+    rows = [("wideangle", __version__), ("Python", sys.version.split()[0]), ("CPU paths", paths)]
+    rows.append(("threads", f"{available_threads()} (processors available to this process)"))
+    for package, part in (("torch", "reference"), ("distributed", "distributed")):
+        found = f'not found: pip install "wideangle[{part}]"'
+        if find_spec(package) is not None:
+            try:
+                found = version(package)
+            except PackageNotFoundError:
+                found = "found, version unknown"
+        rows.append((package, found))
+    for name, value in rows:
+        click.echo(f"{name:<12} {value}")
+
+
+def show_progress(asked: bool | None) -> bool:
+    return sys.stderr.isatty() if asked is None else asked
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a file that could not be written, before the work whose result it is to hold."""
+    if path.is_dir():
+        raise ValueError(f"--out must be a file, got the directory {str(path)!r}; name a file in it, such as angles.nc")
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"--out must lie in an existing directory, got {str(path)!r}; create its directory first")
+    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        raise ValueError(f"--out must be writable, got {str(path)!r}; choose another place or change its permissions")
+
+
+def echo_layers(net: MLP, columns: dict[str, Any]) -> None:
+    """Print columns of numbers by layer; layer 0 is the input, which has no width."""
+    click.echo("  ".join(["layer", "   width", *(f"{name:>12}" for name in columns)]))
+    for layer, width in enumerate(["-", *net.widths]):
+        cells = (column[layer] for column in columns.values())
+        texts = (f"{cell:>12d}" if cell.dtype.kind in "iu" else f"{cell:>12.6g}" for cell in cells)
+        click.echo("  ".join([f"{layer:>5}", f"{width:>8}", *texts]))

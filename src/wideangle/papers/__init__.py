@@ -1,0 +1,1 @@
+"""Reproductions of papers: each measures, draws, judges the paper's claims and writes a report."""

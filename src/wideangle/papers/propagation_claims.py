@@ -1,0 +1,149 @@
+"""The claims of the propagation papers, each with what was measured. X is ln sin² θ."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from wideangle.reports import Claim
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from wideangle.papers.propagation import Measurements
+
+MEAN_TOLERANCE = 0.01  # 4 % of what finite width adds to the mean at the figure's last layer, -0.25.
+DRIFT = 0.1
+SD_TOLERANCE = 0.01
+STANDARD_ERRORS = 5.0
+REJECTION_LEVEL = 0.001
+SPEARMAN_BOUND = 0.8
+
+NAMES = {
+    "infinite-width": "The infinite-width limit",
+    "finite-width-linear": "Approximation 1",
+    "finite-width": "Theorem 1",
+    "small-angle": "The exact small-angle law",
+}
+DENSITY_NAMES = {
+    "finite-width-linear": "Approximation 2",
+    "finite-width": "Theorem 1",
+    "small-angle": "the exact small-angle law",
+}
+SPREAD_PANEL = 1  # The deeper one of the figure's angle.
+
+
+def judge(measurements: Measurements) -> tuple[Claim, ...]:
+    """Return all claims in the order of the panels."""
+    return (
+        *mean_claims(measurements.angles),
+        *mean_claims(measurements.small_angles),
+        *spread_claims(measurements.angles, measurements.histograms),
+        *density_claims(measurements.histograms),
+        *training_claims(measurements.training),
+    )
+
+
+def mean_claims(angles: xr.Dataset) -> list[Claim]:
+    """Judge the predicted means at the last layer."""
+    last = angles.isel(layer=-1)
+    layer, theta0 = int(last["layer"]), angles.attrs["theta0"]
+    half = STANDARD_ERRORS * last["ensemble_mean_standard_error"].item()
+    claims = []
+    for method in angles["method"].values:
+        error = (last["log_sin2"].sel({"method": method}) - last["ensemble_mean"]).item()
+        z = -last["z_mean"].sel({"method": method}).item()
+        mean, angle = f"the mean of X at layer {layer}", f"for θ₀ = {angle_text(theta0)}"
+        statement = f"{NAMES[str(method)]} gives {mean} within {MEAN_TOLERANCE:g} {angle}."
+        allowed = (-MEAN_TOLERANCE, MEAN_TOLERANCE)
+        if method == "infinite-width":
+            statement = f"{NAMES[str(method)]} misses {mean} by more than {DRIFT:g} {angle}."
+            allowed = (DRIFT, math.inf)
+        claims.append(Claim(statement, error, (error - half, error + half), allowed, f"{z:+.1f} se"))
+    return claims
+
+
+def spread_claims(angles: xr.Dataset, histograms: xr.Dataset) -> list[Claim]:
+    """Judge the predicted standard deviations at layer 30."""
+    panel = histograms.isel(panel=SPREAD_PANEL)
+    layer = int(panel["layer"])
+    here = angles.sel(layer=layer)
+    sd = math.sqrt(here["ensemble_variance"].item())
+    half = STANDARD_ERRORS * here["ensemble_variance_standard_error"].item() / (2.0 * sd)
+
+    def claim(statement: str, predicted: float, allowed: tuple[float, float]) -> Claim:
+        ratio, error = predicted / sd, half * predicted / sd**2
+        note = f"{predicted:.3f} against {sd:.3f}"
+        return Claim(statement, ratio, (ratio - error, ratio + error), allowed, note)
+
+    claims = [
+        claim(
+            f"The density of {DENSITY_NAMES[str(method)]} has the sd of X at layer {layer}: the ratio is 1 within 1 %.",
+            predicted,
+            (1.0 - SD_TOLERANCE, 1.0 + SD_TOLERANCE),
+        )
+        for method, predicted in zip(panel["method"].values, panel["predicted_sd"].values, strict=True)
+        if not math.isnan(predicted)
+    ]
+    claims.append(
+        claim(
+            f"Adding up Approximation 2's variances of all layers overstates the sd at layer {layer} by more than 5 %.",
+            math.sqrt(here["summed_variance"].sel({"method": "finite-width-linear"}).item()),
+            (1.05, math.inf),
+        )
+    )
+    return claims
+
+
+def density_claims(histograms: xr.Dataset) -> list[Claim]:
+    """Judge whether the ensemble can be told from the predicted densities."""
+    claims = []
+    for number in range(histograms.sizes["panel"]):
+        panel = histograms.isel(panel=number)
+        layer, theta0, n = (panel[name].item() for name in ("layer", "theta0", "n_samples"))
+        for method in panel["method"].values.tolist():
+            distance, p_value = (panel[name].sel({"method": method}).item() for name in ("ks_statistic", "ks_p_value"))
+            if math.isnan(p_value):
+                continue
+            statement = (
+                f"The density of {DENSITY_NAMES[method]} at layer {layer} for θ₀ = {angle_text(theta0)} is not"
+                f" rejected by {n:,} networks (Kolmogorov-Smirnov test of level {REJECTION_LEVEL:g})."
+            )
+            allowed = (REJECTION_LEVEL, math.inf)
+            claims.append(Claim(statement, p_value, (p_value, p_value), allowed, f"p-value; D = {distance:.4f}"))
+    return claims
+
+
+def training_claims(training: xr.Dataset) -> list[Claim]:
+    """Judge how well the predicted angles rank the architectures by accuracy."""
+    finite, infinite = (training["spearman"].sel(predictor=name).item() for name in ("finite-width", "infinite-width"))
+    lows = training["spearman_low"].sel(predictor="finite-width").item()
+    highs = training["spearman_high"].sel(predictor="finite-width").item()
+    difference = training["spearman_difference"].item()
+    interval = (training["spearman_difference_low"].item(), training["spearman_difference_high"].item())
+    n = training["n_ranked"].item()
+    return [
+        Claim(
+            "The finite-width prediction of X_L ranks the architectures by accuracy: Spearman's rho is at least 0.8.",
+            finite,
+            (lows, highs),
+            (SPEARMAN_BOUND, 1.0),
+            f"{n} architectures",
+        ),
+        Claim(
+            "It ranks them better than the infinite-width prediction, which knows only the depth: the difference of"
+            " their rho is positive.",
+            difference,
+            interval,
+            (0.0, 2.0),
+            f"{finite:.3f} and {infinite:.3f}, paired",
+        ),
+    ]
+
+
+def angle_text(theta0: float) -> str:
+    """Return an angle as text, a small power of ten as such: 0.1, 10⁻⁶."""
+    exponent = round(math.log10(theta0))
+    if exponent > -3 or not math.isclose(theta0, 10.0**exponent):
+        return f"{theta0:g}"
+    return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

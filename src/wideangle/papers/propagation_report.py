@@ -1,0 +1,227 @@
+"""Files of the reproduction of the propagation papers: figures, numbers and the page that shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wideangle._cpu import active_cpu_path
+from wideangle._version import __version__
+from wideangle.papers.propagation import SOURCE
+from wideangle.papers.propagation_claims import angle_text
+from wideangle.papers.propagation_figures import (
+    LABELS,
+    draw_angles,
+    draw_densities,
+    draw_overview,
+    draw_training,
+)
+from wideangle.reports import DARK, claims_dataset, html, render
+
+if TYPE_CHECKING:
+    from wideangle.papers.propagation import Job, Measurements
+    from wideangle.reports import Claim
+
+# Name, drawing and size in inches of each figure.
+FIGURES = (
+    ("angles", draw_angles, (9.2, 5.6)),
+    ("densities", draw_densities, (9.2, 3.3)),
+    ("training", draw_training, (9.2, 3.9)),
+    ("propagation", draw_overview, (14.0, 6.6)),
+)
+DPI = 125.0
+TITLE = "Angle propagation in random ReLU networks"
+LEAD = (
+    "Two inputs at angle θ₀ pass through a random ReLU network. X = ln sin² θ, with θ the angle after a layer, drifts"
+    " down and spreads. Here the finite-width predictions of C. Jakub and M. Nica (arXiv 2302.09712 and 2306.01513),"
+    " the infinite-width limit and the exact law for small angles are held against simulated and trained networks."
+)
+
+
+def write(job: Job, measurements: Measurements, claims: Sequence[Claim]) -> Path:
+    """Write everything to ``job.out`` and return the path of report.html."""
+    pictures = {}
+    for name, draw, size in FIGURES:
+        picture = partial(render, partial(draw, measurements), size=size)
+        pictures[name] = picture()
+        (job.out / f"{name}.svg").write_bytes(pictures[name])
+        (job.out / f"{name}.png").write_bytes(picture(file_format="png", dpi=DPI))
+    write_numbers(job.out / "propagation.nc", measurements, claims)
+    report = job.out / "report.html"
+    report.write_text(compose(job, measurements, claims, pictures), encoding="utf-8")
+    return report
+
+
+def write_numbers(path: Path, measurements: Measurements, claims: Sequence[Claim]) -> None:
+    """Write one NetCDF file with a group for each Dataset."""
+    groups = {
+        "angles": measurements.angles,
+        "small-angles": measurements.small_angles,
+        "histograms": measurements.histograms,
+        "training": measurements.training,
+        "claims": claims_dataset(claims),
+    }
+    groups |= {f"density-{method}-{theta0:g}": density for (theta0, method), density in measurements.densities.items()}
+    for number, (group, dataset) in enumerate(groups.items()):
+        dataset.to_netcdf(path, group=group, mode="a" if number else "w", engine="h5netcdf")
+
+
+def compose(job: Job, measurements: Measurements, claims: Sequence[Claim], pictures: Mapping[str, bytes]) -> str:
+    """Return the page, given the SVG files of the figures for a light page."""
+    panels = (
+        ("a. The angle by layer", angles_alt(measurements), angles_caption(job), means_table(measurements)),
+        ("b. The density of the angle", densities_alt(measurements), densities_caption(job), ""),
+        (
+            "c. Accuracy after training",
+            training_alt(measurements),
+            training_caption(job),
+            architectures_table(measurements),
+        ),
+    )
+    sections = [html.section("Claims and verdicts", html.claims(claims, caption=VERDICTS))]
+    for (name, draw, size), (heading, alt, caption, table) in zip(FIGURES, panels, strict=False):
+        dark = render(partial(draw, measurements), size=size, theme=DARK)
+        sections.append(html.section(heading, html.figure(pictures[name], dark, alt=alt, caption=caption), table))
+    sections.append(html.section("Provenance", html.definitions(provenance(job, measurements))))
+    return html.page(TITLE, LEAD, sections)
+
+
+VERDICTS = (
+    "A claim agrees if the range that the statistical error leaves (in brackets: five standard errors; for rank"
+    " correlations a 95 % bootstrap interval) lies inside what is allowed, disagrees if it lies outside, and is not"
+    " resolved otherwise. X is ln sin² θ; se are standard errors."
+)
+
+
+def angles_caption(job: Job) -> str:
+    return (
+        f"Mean and standard deviation of X = ln sin² θ by layer for width 256, depth 32, θ₀ = 0.1, over"
+        f" {job.n_samples:,} simulated networks (dots and band) and as predicted (lines; thin lines are one standard"
+        " deviation away). Below: predicted minus simulated mean, at this angle and at θ₀ = 10⁻⁶; the bands are five"
+        " standard errors wide to each side. The small-angle law is"
+        " exact in the limit θ₀ → 0 only and leaves the frame on the left."
+    )
+
+
+def angles_alt(measurements: Measurements) -> str:
+    last = measurements.angles.isel(layer=-1)
+    ends = ", ".join(
+        f"{LABELS[method]} {mean:.2f}"
+        for method, mean in zip(last["method"].values.tolist(), last["log_sin2"].values, strict=True)
+    )
+    return (
+        f"Line chart by layer. The simulated mean falls from {measurements.angles['ensemble_mean'][0].item():.2f} to"
+        f" {last['ensemble_mean'].item():.2f} at layer {int(last['layer'])} while its standard deviation grows to"
+        f" {np.sqrt(last['ensemble_variance'].item()):.2f}. Predicted means there: {ends}."
+    )
+
+
+def densities_caption(job: Job) -> str:
+    return (
+        f"Histograms of X over {job.n_tested:,} simulated networks and the densities that follow from integrating the"
+        " normal transition of each published rule, or the exact transition at small angles, layer over layer. D is the"
+        " Kolmogorov-Smirnov distance."
+    )
+
+
+def densities_alt(measurements: Measurements) -> str:
+    parts = []
+    for number in range(measurements.histograms.sizes["panel"]):
+        panel = measurements.histograms.isel(panel=number).dropna("method")
+        distances = " and ".join(f"{value:.3f}" for value in panel["ks_statistic"].values)
+        where = f"layer {int(panel['layer'])} from θ₀ = {angle_text(panel['theta0'].item())}"
+        parts.append(f"{where}: standard deviation {panel['sample_sd'].item():.2f}, KS distances {distances}")
+    return f"Histograms with predicted densities on top. {'; '.join(parts)}."
+
+
+def training_caption(job: Job) -> str:
+    return (
+        f"{job.description} Each dot is one architecture, the mean over its runs; across, the predicted X of the last"
+        " layer for orthogonal inputs. The infinite-width prediction depends on the depth alone. Brackets: 95 %"
+        " bootstrap interval over architectures and runs."
+    )
+
+
+def training_alt(measurements: Measurements) -> str:
+    training = measurements.training
+    accuracy = training["accuracy"].mean("run")
+    rho = ", ".join(
+        f"{here['spearman'].item():.2f} at {predictor.replace('-', ' ')}"
+        for predictor in training["predictor"].values.tolist()
+        for here in [training.sel(predictor=predictor)]
+    )
+    return (
+        f"Two scatter plots of {training.sizes['architecture']} architectures: test accuracy, from"
+        f" {accuracy.min().item():.2f} to {accuracy.max().item():.2f}, against the predicted X. Spearman's rho: {rho}."
+    )
+
+
+def means_table(measurements: Measurements) -> str:
+    """Return predicted and simulated means and standard deviations at some layers."""
+    angles = measurements.angles
+    methods = angles["method"].values.tolist()
+    depth = int(angles["layer"][-1])
+    rows = []
+    for layer in sorted({1, 2, depth // 4, depth // 2, 3 * depth // 4, depth} - {0}):
+        here = angles.sel(layer=layer)
+        cells = [
+            f"{here['ensemble_mean'].item():.4f}",
+            f"{here['ensemble_mean_standard_error'].item():.4f}",
+            f"{np.sqrt(here['ensemble_variance'].item()):.4f}",
+        ]
+        for mean, variance in zip(here["log_sin2"].values, here["variance"].values, strict=True):
+            cells.append(f"{mean:.3f} ± {np.sqrt(variance):.3f}" if variance > 0 else f"{mean:.3f}")
+        rows.append((layer, *cells))
+    return html.numbers(
+        ("Layer", "Monte Carlo", "se", "sd", *(LABELS[method] for method in methods)),
+        rows,
+        caption="Mean of X by layer, its standard error and the standard deviation of X; predicted mean ± sd",
+    )
+
+
+def architectures_table(measurements: Measurements) -> str:
+    """Return all architectures with their predictions and accuracies."""
+    training = measurements.training
+    rows: list[tuple[Any, ...]] = []
+    for name in training["architecture"].values.tolist():
+        here = training.sel(architecture=name)
+        finite, infinite = (here["log_sin2"].sel(predictor=p).item() for p in training["predictor"].values)
+        accuracies = here["accuracy"].values
+        rows.append(
+            (
+                name,
+                f"{int(here['n_parameters']):,}",
+                f"{finite:.2f}",
+                f"{infinite:.2f}",
+                f"{np.mean(accuracies):.3f}",
+                f"{np.std(accuracies, ddof=1):.3f}" if len(accuracies) > 1 else "-",
+            )
+        )
+    return html.numbers(
+        ("Width x depth", "Weights", "X finite width", "X infinite width", "Accuracy", "sd over runs"),
+        rows,
+        caption="Predicted X of the last layer and test accuracy",
+        folded=f"All {len(rows)} architectures",
+    )
+
+
+def provenance(job: Job, measurements: Measurements) -> dict[str, Any]:
+    """Return what is needed to compute the same again; nothing of it names the machine."""
+    attributes = measurements.training.attrs
+    return {
+        "wideangle": __version__,
+        "Seed": job.seed,
+        "CPU path of the kernel": f"{active_cpu_path()} (every path gives the same bits)",
+        "Ensemble": f"{job.n_samples:,} networks for moments, the first {job.n_tested:,} for densities",
+        "Training data": f"{job.data.name}: {len(job.data.x_train)} training and {len(job.data.x_test)} test samples",
+        "Training runs": (
+            f"{job.n_runs} of each architecture, {job.steps} steps of batch {attributes['batch_size']},"
+            f" Adam with learning rate {attributes['learning_rate']:g} on the cross-entropy"
+        ),
+        "Numbers": "propagation.nc, groups angles, small-angles, histograms, density-*, training and claims",
+        "Sources": SOURCE,
+    }

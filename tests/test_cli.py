@@ -1,0 +1,191 @@
+"""The command line: what it prints, what it refuses, and how it stops."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import wideangle as wa
+from wideangle.cli import main
+from wideangle.propagation.prediction import METHODS
+
+COMMANDS: tuple[list[str], ...] = ([], ["predict"], ["simulate"], ["reproduce"], ["reproduce", "propagation"], ["info"])
+
+
+class Ran:
+    def __init__(self, capsys: pytest.CaptureFixture[str], *arguments: str) -> None:
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments)
+        self.code = stopped.value.code or 0
+        self.out, self.err = capsys.readouterr()
+
+    @property
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        header, *rows = self.out.splitlines()
+        return re.split(r"\s{2,}", header.strip()), [re.split(r"\s+", row.strip()) for row in rows]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_shows_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    ran = Ran(capsys, *command, "--help")
+    assert ran.code == 0
+    assert re.search(r"Example:\n\s+wideangle ", ran.out)
+
+
+@pytest.mark.parametrize("command", [[], ["reproduce"]], ids=" ".join)
+def test_a_group_alone_shows_its_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    ran = Ran(capsys, *command)
+    assert ran.code == 0
+    assert "Commands:" in ran.out
+
+
+def test_help_names_every_method(capsys: pytest.CaptureFixture[str]) -> None:
+    text = " ".join(Ran(capsys, "predict", "--help").out.split()).replace("- ", "-")
+    assert all(method in text for method in METHODS)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_loads_nothing_it_does_not_need(command: list[str]) -> None:
+    code = (
+        "import sys\nfrom wideangle.cli import main\n"
+        f"try:\n    main([*{command!r}, '--help'])\nexcept SystemExit:\n    pass\n"
+        "print(*(m for m in ('numpy', 'xarray', 'scipy', 'torch', 'matplotlib') if m in sys.modules), file=sys.stderr)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stderr.strip() == ""
+
+
+def test_predict_prints_the_prediction(capsys: pytest.CaptureFixture[str]) -> None:
+    header, rows = Ran(capsys, "predict", "--widths", "20,8,40,12", "--theta0", "1.5", "--method", "small-angle").table
+    expected = wa.propagation.predict_angles(wa.MLP((20, 8, 40, 12)), 1.5, method="small-angle")
+    assert header == ["layer", "width", "mean ln sin2", "sd", "theta"]
+    assert [row[:2] for row in rows] == [["0", "-"], ["1", "20"], ["2", "8"], ["3", "40"], ["4", "12"]]
+    columns = np.array([[float(cell) for cell in row[2:]] for row in rows]).T
+    sd = np.sqrt(expected["variance"].values)
+    np.testing.assert_allclose(columns, [expected["log_sin2"].values, sd, expected["theta"].values], rtol=1e-5)
+
+
+def test_predict_defaults_to_the_network_of_the_figure(capsys: pytest.CaptureFixture[str]) -> None:
+    _, rows = Ran(capsys, "predict").table
+    assert len(rows) == 33
+    assert rows[-1][:2] == ["32", "256"]
+    _, rows = Ran(capsys, "predict", "--width", "9", "--depth", "3").table
+    assert [row[1] for row in rows] == ["-", "9", "9", "9"]
+
+
+def test_simulate_prints_and_writes_the_ensemble(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "angles.nc"
+    options = ["--width", "5", "--depth", "6", "--theta0", "1", "--samples", "3000", "--seed", "4"]
+    ran = Ran(capsys, "simulate", *options, "--threads", "1", "--out", str(file))
+    assert ran.code == 0
+    expected = wa.propagation.simulate_angles(wa.MLP((5,) * 6), 1.0, n_samples=3000, seed=4)
+    with xr.open_dataset(file, engine="h5netcdf") as written:
+        xr.testing.assert_equal(written.load(), expected)
+        assert written.attrs["seed"] == 4
+    header, rows = ran.table
+    assert header[2:] == ["mean ln sin2", "+-", "variance", "+-", "survivors", "collapsed", "dead"]
+    last = rows[-1]
+    np.testing.assert_allclose(float(last[2]), expected["mean"][-1], rtol=1e-5)
+    counts = [int(expected[name][-1]) for name in ("survivors", "collapsed", "dead")]
+    assert [int(cell) for cell in last[6:]] == counts
+    assert sum(counts) == 3000
+
+
+def test_simulate_does_not_depend_on_threads(capsys: pytest.CaptureFixture[str]) -> None:
+    one, two = (Ran(capsys, "simulate", "--depth", "3", "--threads", n).out for n in ("1", "2"))
+    assert one == two
+
+
+def test_info(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WIDEANGLE_CPU_PATH", "")
+    ran = Ran(capsys, "info")
+    assert ran.code == 0
+    assert re.search(rf"^wideangle +{re.escape(wa.__version__)}$", ran.out, re.MULTILINE)
+    assert re.search(r"^CPU paths +\w+ \(in use\)", ran.out, re.MULTILINE)
+    assert re.search(r"^threads +[1-9]", ran.out, re.MULTILINE)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert 'torch        not found: pip install "wideangle[reference]"' in Ran(capsys, "info").out
+    monkeypatch.setenv("WIDEANGLE_CPU_PATH", "abacus")
+    ran = Ran(capsys, "info")
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert "abacus" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("nonsense", "No such command 'nonsense'"),
+        ("predict --nonsense", "No such option"),
+        ("predict --theta0 0", "theta0 must lie in (0, pi], got 0.0"),
+        ("predict --theta0 nan", "theta0 must be finite"),
+        ("predict --theta0 4", "theta0 must lie in (0, pi]"),
+        ("predict --theta0 wide", "'wide' is not a valid float"),
+        ("predict --width 0", "widths[0] must lie between 1"),
+        ("predict --width 1.5", "'1.5' is not a valid integer"),
+        ("predict --depth 0", "--depth must be at least 1, got 0"),
+        ("predict --widths 3,x", "--widths must be integers with commas between"),
+        ("predict --widths 3,-2", "widths[1] must lie between 1"),
+        ("predict --widths 3 --depth 2", "--widths takes the place of --width and --depth"),
+        ("predict --method guess", "method must be one of"),
+        ("simulate --samples 0", "n_samples must lie between 1"),
+        ("simulate --samples 10000000000000000000", "n_samples must lie between 1"),
+        ("simulate --seed -1", "seed must lie between 0"),
+        ("simulate --threads 0", "n_threads must lie between 1"),
+        ("simulate --out /no/such/folder/x.nc", "--out must lie in an existing directory"),
+        ("simulate --out .", "--out must be a file"),
+        ("reproduce propagation --data no-such-data --out {tmp}/out", "no-such-data"),
+        ("reproduce propagation --seed -1 --out {tmp}/out", "seed must lie between 0"),
+        ("reproduce propagation --out {tmp}/file/below", "file"),
+    ],
+)
+def test_bad_arguments_get_one_line(
+    arguments: str,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def work(*args: object, **keywords: object) -> None:
+        raise AssertionError("work began before the arguments were checked")
+
+    monkeypatch.setattr("wideangle._core.simulate_angles", work)
+    monkeypatch.setattr("wideangle.papers.propagation.reproduce", work)
+    (tmp_path / "file").write_text("")
+    ran = Ran(capsys, *arguments.format(tmp=tmp_path).split())
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("wideangle: ")
+    assert ran.err.count("\n") == 1
+    assert message in ran.err
+
+
+def test_module_runs() -> None:
+    run = subprocess.run([sys.executable, "-m", "wideangle", "--version"], capture_output=True, text=True, check=True)
+    assert wa.__version__ in run.stdout
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_ctrl_c_stops_a_long_run(tmp_path: Path) -> None:
+    # 10^9 networks take hours. The progress bar shows that the run has begun.
+    command = [sys.executable, "-m", "wideangle", "simulate", "--samples", "1000000000", "--progress"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert process.stderr.read(1)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        asked = time.monotonic()
+        out, err = process.communicate(timeout=30)
+        elapsed = time.monotonic() - asked
+    assert process.returncode == 130
+    assert out == b""
+    assert err.rstrip().endswith(b"wideangle: interrupted")
+    assert b"Traceback" not in err
+    assert elapsed < 5.0  # Not the 0.2 s of the kernel alone: the interpreter has to leave too.

@@ -119,7 +119,7 @@ def test_verdicts_turn_with_the_measurement(result: Reproduction) -> None:
         return {claim.verdict for claim in judge(measurements) if part in claim.statement}
 
     approximation = "Approximation 1 gives the mean of X at layer 32 within 0.01 for θ₀ = 0.1"
-    predicted = measured.angles["log_sin2"].sel({"method": "finite-width-linear"}, drop=True)
+    predicted = measured.angles["log_sin2"].sel(predictor="finite-width-linear", drop=True)
     exact = measured.angles.assign(ensemble_mean=predicted, ensemble_mean_standard_error=xr.full_like(predicted, 1e-4))
     assert verdicts(replace(measured, angles=exact), approximation) == {"agrees"}
     blurred = exact.assign(ensemble_mean_standard_error=xr.full_like(predicted, 0.1))

@@ -200,10 +200,10 @@ def measure(job: Job, *, announce: Callable[[str], None] = lambda text: None, pr
     -------
     Measurements
         ``angles`` and ``small_angles``: :func:`wideangle.propagation.compare_angles` of the network of the figure for
-        theta0 = 0.1 and 1e-6, the former with ``summed_variance(method, layer)``, the conditional variances of the
+        theta0 = 0.1 and 1e-6, the former with ``summed_variance(predictor, layer)``, the conditional variances of the
         layers added up without propagating them. ``densities``: :func:`wideangle.propagation.predict_angle_density`
         by theta0 and method. ``histograms``: count(panel, bin) with its edges, n_samples and sample_sd(panel), and
-        ks_statistic, ks_p_value and predicted_sd(method, panel), NaN where a panel leaves a method out. ``training``:
+        ks_statistic, ks_p_value and predicted_sd(predictor, panel), NaN where a panel leaves a method out. ``training``:
         :func:`wideangle.propagation.train_architectures`.
     """
     from wideangle.propagation import compare_angles, predict_angle_density, train_architectures
@@ -214,7 +214,7 @@ def measure(job: Job, *, announce: Callable[[str], None] = lambda text: None, pr
         compare_angles(net, theta0, n_samples=job.n_samples, seed=job.seed, methods=METHODS, progress=progress)
         for theta0 in (THETA0, SMALL_THETA0)
     )
-    angles["summed_variance"] = (("method", "layer"), [summed_variance(net, method) for method in METHODS])
+    angles["summed_variance"] = (("predictor", "layer"), [summed_variance(net, method) for method in METHODS])
     announce("Integrating the predicted densities ...")
     densities = {
         (theta0, method): predict_angle_density(net, theta0, method=method)
@@ -289,10 +289,10 @@ def tested_histograms(
             "bin_right": (("panel", "bin"), [edge[1:] for edge in edges]),
             "n_samples": ("panel", [int(m.count) for m in moments]),
             "sample_sd": ("panel", [math.sqrt(m.variance) for m in moments]),
-            **{name: (("method", "panel"), values) for name, values in tests.items()},
+            **{name: (("predictor", "panel"), values) for name, values in tests.items()},
         },
         coords={
-            "method": methods,
+            "predictor": methods,
             "theta0": ("panel", [theta0 for theta0, _, _ in DENSITY_PANELS]),
             "layer": ("panel", [layer for _, layer, _ in DENSITY_PANELS]),
         },

@@ -50,9 +50,9 @@ def mean_claims(angles: xr.Dataset) -> list[Claim]:
     layer, theta0 = int(last["layer"]), angles.attrs["theta0"]
     half = STANDARD_ERRORS * last["ensemble_mean_standard_error"].item()
     claims = []
-    for method in angles["method"].values:
-        error = (last["log_sin2"].sel({"method": method}) - last["ensemble_mean"]).item()
-        z = -last["z_mean"].sel({"method": method}).item()
+    for method in angles["predictor"].values:
+        error = (last["log_sin2"].sel(predictor=method) - last["ensemble_mean"]).item()
+        z = -last["z_mean"].sel(predictor=method).item()
         mean, angle = f"the mean of X at layer {layer}", f"for θ₀ = {angle_text(theta0)}"
         statement = f"{NAMES[str(method)]} gives {mean} within {MEAN_TOLERANCE:g} {angle}."
         allowed = (-MEAN_TOLERANCE, MEAN_TOLERANCE)
@@ -82,13 +82,13 @@ def spread_claims(angles: xr.Dataset, histograms: xr.Dataset) -> list[Claim]:
             predicted,
             (1.0 - SD_TOLERANCE, 1.0 + SD_TOLERANCE),
         )
-        for method, predicted in zip(panel["method"].values, panel["predicted_sd"].values, strict=True)
+        for method, predicted in zip(panel["predictor"].values, panel["predicted_sd"].values, strict=True)
         if not math.isnan(predicted)
     ]
     claims.append(
         claim(
             f"Adding up Approximation 2's variances of all layers overstates the sd at layer {layer} by more than 5 %.",
-            math.sqrt(here["summed_variance"].sel({"method": "finite-width-linear"}).item()),
+            math.sqrt(here["summed_variance"].sel(predictor="finite-width-linear").item()),
             (1.05, math.inf),
         )
     )
@@ -101,8 +101,8 @@ def density_claims(histograms: xr.Dataset) -> list[Claim]:
     for number in range(histograms.sizes["panel"]):
         panel = histograms.isel(panel=number)
         layer, theta0, n = (panel[name].item() for name in ("layer", "theta0", "n_samples"))
-        for method in panel["method"].values.tolist():
-            distance, p_value = (panel[name].sel({"method": method}).item() for name in ("ks_statistic", "ks_p_value"))
+        for method in panel["predictor"].values.tolist():
+            distance, p_value = (panel[name].sel(predictor=method).item() for name in ("ks_statistic", "ks_p_value"))
             if math.isnan(p_value):
                 continue
             statement = (

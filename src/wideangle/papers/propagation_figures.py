@@ -44,8 +44,8 @@ def draw_angles(measurements: Measurements, figure: Any, theme: Theme) -> None:
     upper.fill_between(layer, mean - sd, mean + sd, color=grey, alpha=0.22, linewidth=0)
     upper.plot(layer, mean, "o", color=grey, markersize=3.2)
     ends = [(mean[-1], "Monte Carlo ± sd", grey)]
-    for method in angles["method"].values.tolist():
-        predicted, line = angles.sel({"method": method}), theme.line(method)
+    for method in angles["predictor"].values.tolist():
+        predicted, line = angles.sel(predictor=method), theme.line(method)
         upper.plot(layer, predicted["log_sin2"], **line)
         ends.append((predicted["log_sin2"][-1].item(), LABELS[method], line["color"]))
         if method in BOUNDED:
@@ -67,8 +67,8 @@ def draw_errors(axes: Axes, angles: xr.Dataset, theme: Theme) -> None:
     layer, mean = angles["layer"].values, angles["ensemble_mean"].values
     grey, error = theme.methods["simulation"], 5.0 * angles["ensemble_mean_standard_error"].values
     axes.fill_between(layer, -error, error, color=grey, alpha=0.35, linewidth=0)
-    for method in angles["method"].values.tolist():
-        axes.plot(layer, angles["log_sin2"].sel({"method": method}) - mean, **theme.line(method))
+    for method in angles["predictor"].values.tolist():
+        axes.plot(layer, angles["log_sin2"].sel(predictor=method) - mean, **theme.line(method))
     axes.set_title(rf"Errors, $\theta_0$ = {angle_text(angles.attrs['theta0'])}", fontweight="normal")
     axes.set_xlim(0, layer[-1])
     axes.set_ylim(-0.08, 0.32)
@@ -84,8 +84,8 @@ def draw_densities(measurements: Measurements, figure: Any, theme: Theme) -> Non
         left, right = panel["bin_left"].values, panel["bin_right"].values
         heights = panel["count"].values / (panel["n_samples"].item() * (right - left))
         axes.stairs(heights, [*left, right[-1]], fill=True, color=theme.methods["simulation"], alpha=0.3)
-        for method in panel["method"].values.tolist():
-            distance = panel["ks_statistic"].sel({"method": method}).item()
+        for method in panel["predictor"].values.tolist():
+            distance = panel["ks_statistic"].sel(predictor=method).item()
             if math.isnan(distance):
                 continue
             density = measurements.densities[theta0, method]["density"].sel(layer=layer)

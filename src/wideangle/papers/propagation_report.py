@@ -111,7 +111,7 @@ def angles_alt(measurements: Measurements) -> str:
     last = measurements.angles.isel(layer=-1)
     ends = ", ".join(
         f"{LABELS[method]} {mean:.2f}"
-        for method, mean in zip(last["method"].values.tolist(), last["log_sin2"].values, strict=True)
+        for method, mean in zip(last["predictor"].values.tolist(), last["log_sin2"].values, strict=True)
     )
     return (
         f"Line chart by layer. The simulated mean falls from {measurements.angles['ensemble_mean'][0].item():.2f} to"
@@ -131,7 +131,7 @@ def densities_caption(job: Job) -> str:
 def densities_alt(measurements: Measurements) -> str:
     parts = []
     for number in range(measurements.histograms.sizes["panel"]):
-        panel = measurements.histograms.isel(panel=number).dropna("method")
+        panel = measurements.histograms.isel(panel=number).dropna("predictor")
         distances = " and ".join(f"{value:.3f}" for value in panel["ks_statistic"].values)
         where = f"layer {int(panel['layer'])} from θ₀ = {angle_text(panel['theta0'].item())}"
         parts.append(f"{where}: standard deviation {panel['sample_sd'].item():.2f}, KS distances {distances}")
@@ -163,7 +163,7 @@ def training_alt(measurements: Measurements) -> str:
 def means_table(measurements: Measurements) -> str:
     """Return predicted and simulated means and standard deviations at some layers."""
     angles = measurements.angles
-    methods = angles["method"].values.tolist()
+    methods = angles["predictor"].values.tolist()
     depth = int(angles["layer"][-1])
     rows = []
     for layer in sorted({1, 2, depth // 4, depth // 2, 3 * depth // 4, depth} - {0}):

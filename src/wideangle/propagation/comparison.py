@@ -39,12 +39,13 @@ def compare_angles(
     Returns
     -------
     xarray.Dataset
-        ``log_sin2(method, layer)`` and ``variance(method, layer)`` predicted; ``ensemble_mean``, ``ensemble_variance``,
-        ``ensemble_mean_standard_error``, ``ensemble_variance_standard_error`` and the counts ``survivors``,
-        ``collapsed`` and ``dead`` of the ensemble by layer 0...L; ``z_mean(method, layer)`` and
-        ``z_variance(method, layer)``: ensemble minus prediction in standard errors of the ensemble. NaN at layer 0,
-        where nothing is random. A \|z\| above 5 says that the method is off by more than the ensemble can hide, not
-        that it is off by much.
+        Over ``predictor``, the methods (a dimension named method would clash with an argument of xarray's ``sel``), and
+        ``layer`` 0...L: the predicted ``log_sin2(predictor, layer)`` and ``variance(predictor, layer)``;
+        ``ensemble_mean``, ``ensemble_variance``, their ``ensemble_mean_standard_error`` and
+        ``ensemble_variance_standard_error``, and the counts ``survivors``, ``collapsed`` and ``dead``, by layer;
+        ``z_mean(predictor, layer)`` and ``z_variance(predictor, layer)``: ensemble minus prediction in standard errors
+        of the ensemble, NaN at layer 0, where nothing is random. A \|z\| above 5 says that the method is off by more
+        than the ensemble can hide, not that it is off by much.
 
     Raises
     ------
@@ -60,7 +61,7 @@ def compare_angles(
     >>> import wideangle as wa
     >>> net = wa.MLP(widths=(256,) * 8)
     >>> result = wa.propagation.compare_angles(net, 0.1, n_samples=20_000, seed=1)
-    >>> bool(abs(result.z_mean.sel(method="infinite-width", layer=8)) > 5)
+    >>> bool(abs(result.z_mean.sel(predictor="infinite-width", layer=8)) > 5)
     True
     """
     names = _check_methods(methods)
@@ -74,8 +75,8 @@ def _against_ensemble(
 ) -> xr.Dataset:
     import xarray as xr
 
-    result: xr.Dataset = xr.concat([one[["log_sin2", "variance"]] for one in predictions], dim="method")
-    result.coords["method"] = list(names)
+    result: xr.Dataset = xr.concat([one[["log_sin2", "variance"]] for one in predictions], dim="predictor")
+    result.coords["predictor"] = list(names)
     for name in ("mean", "variance", "mean_standard_error", "variance_standard_error"):
         result[f"ensemble_{name}"] = ensemble[name]
     for name in ("survivors", "collapsed", "dead"):
@@ -83,7 +84,7 @@ def _against_ensemble(
     for quantity, predicted in (("mean", "log_sin2"), ("variance", "variance")):
         error = ensemble[f"{quantity}_standard_error"]
         difference = ensemble[quantity] - result[predicted]
-        z = (difference / error.where(error > 0)).transpose("method", "layer")
+        z = (difference / error.where(error > 0)).transpose("predictor", "layer")
         result[f"z_{quantity}"] = z
     result.attrs = provenance(
         "wideangle.propagation.compare_angles",

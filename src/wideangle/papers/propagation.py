@@ -203,8 +203,8 @@ def measure(job: Job, *, announce: Callable[[str], None] = lambda text: None, pr
         theta0 = 0.1 and 1e-6, the former with ``summed_variance(predictor, layer)``, the conditional variances of the
         layers added up without propagating them. ``densities``: :func:`wideangle.propagation.predict_angle_density`
         by theta0 and method. ``histograms``: count(panel, bin) with its edges, n_samples and sample_sd(panel), and
-        ks_statistic, ks_p_value and predicted_sd(predictor, panel), NaN where a panel leaves a method out. ``training``:
-        :func:`wideangle.propagation.train_architectures`.
+        ks_statistic, ks_p_value and predicted_sd(predictor, panel), NaN where a panel leaves a method out.
+        ``training``: :func:`wideangle.propagation.train_architectures`.
     """
     from wideangle.propagation import compare_angles, predict_angle_density, train_architectures
 

@@ -40,7 +40,8 @@ WIDEANGLE_INLINE SinCos32<Float> sincos32(Float x) {
 }
 
 // (sin x)/x from x^2, 0 <= x <= pi.
-WIDEANGLE_INLINE f32 sine_ratio32(f32 square) {
+template <class Float>
+WIDEANGLE_INLINE Float sine_ratio32(Float square) {
     constexpr float coefficient[] = {1.0f,          -0.166666667f,   0.00833333314f,  -0.000198412544f,
                                      2.7556702e-6f, -2.50386819e-8f, 1.58964745e-10f, -6.61012374e-13f};
     return polynomial(square, coefficient);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
+#include <cstring>
 #include <exception>
 #include <limits>
 #include <map>
@@ -190,9 +191,16 @@ class Run {
         alignas(64) double log_sin2[block_samples], log_norm2[block_samples];
         int alive = 0;
         std::uint64_t collapsed = 0, dead = 0;
-        for (int i = begin; i < end; ++i) {
+        for (int i = begin; i < end;) {
             const AngleState& group = groups[i / angle_lanes];
-            const int lane = i % angle_lanes;
+            if (i % angle_lanes == 0 && i + angle_lanes <= end && all_alive(group)) {
+                std::memcpy(log_sin2 + alive, group.log_sin2, sizeof group.log_sin2);
+                std::memcpy(log_norm2 + alive, group.log_norm2, sizeof group.log_norm2);
+                alive += angle_lanes;
+                i += angle_lanes;
+                continue;
+            }
+            const int lane = i++ % angle_lanes;
             log_sin2[alive] = group.log_sin2[lane];
             log_norm2[alive] = group.log_norm2[lane];
             const auto status = static_cast<PairStatus>(group.status[lane]);
@@ -206,6 +214,12 @@ class Run {
         if (samples_.log_sin2 != nullptr) write(groups, begin, end, block_start, layer);
         result.log_sin2[layer] = central_moments(log_sin2, alive);
         result.log_norm2[layer] = central_moments(log_norm2, alive);
+    }
+
+    static bool all_alive(const AngleState& group) {
+        std::uint32_t any = 0;
+        for (int lane = 0; lane < angle_lanes; ++lane) any |= group.status[lane];
+        return any == static_cast<std::uint32_t>(PairStatus::alive);
     }
 
     void write(const AngleState* groups, int begin, int end, std::uint64_t block_start, std::uint32_t layer) const {

@@ -75,65 +75,82 @@ WIDEANGLE_INLINE u32 low_bits(u32 count) {
     return select(less(31, count), broadcast32(0xffffffffu), part);
 }
 
-// How many of m fair coins show heads, from as many random bits. Coins 0-31 of a step come from words shared by four
-// steps, the others from words of the step's own.
-class Coins {
-  public:
-    WIDEANGLE_INLINE Coins(const AngleLayer& at, const std::atomic<bool>& stop) : stream_(at, counts), stop_(stop) {}
-
-    WIDEANGLE_INLINE u32 heads(u32 m, std::uint32_t step) {
-        if (step % 4 == 0) first_ = stream_.quad(0xfe000000u | step / 4);
-        u32 result = count_bits(first_.word[step % 4] & low_bits(m));
-        const std::uint32_t most = largest(m);
-        if (most <= 32) return result;
-        const std::uint32_t words = (most - 1) / 32;
-        for (std::uint32_t quad = 0; 4 * quad < words; ++quad) {
-            if (quad % quads_between_stops == 0 && stop_.load(std::memory_order_relaxed)) break;
-            const Words4<u32> bits = stream_.quad(step << 25 | quad);
-            for (std::uint32_t j = 0; j < 4; ++j) {
-                const std::uint32_t before = 32 * (4 * quad + j + 1);
-                const u32 left = select(less(before, m), m - before, u32{});
-                result += count_bits(bits.word[j] & low_bits(left));
-            }
+// How many of m fair coins show heads, from as many random bits; every step has bits of its own.
+WIDEANGLE_INLINE u32 heads(const Stream& stream, u32 m, std::uint32_t step, const std::atomic<bool>& stop) {
+    const std::uint32_t words = largest(m) / 32 + (largest(m) % 32 != 0);
+    u32 result{};
+    for (std::uint32_t quad = 0; 4 * quad < words; ++quad) {
+        if (quad % quads_between_stops == 0 && stop.load(std::memory_order_relaxed)) break;
+        const Words4<u32> bits = stream.quad(step << 25 | quad);
+        for (std::uint32_t j = 0; j < 4; ++j) {
+            const u32 before = broadcast32(32 * (4 * quad + j));
+            result += count_bits(bits.word[j] & low_bits(select(less(before, m), m - before, u32{})));
         }
-        return result;
+    }
+    return result;
+}
+
+constexpr std::uint32_t digits = 120;  // of a probability; steps 120-126 are free for other counts, 127 is shared
+constexpr std::uint32_t both_step = 120;
+constexpr std::uint32_t shared_step = 127;
+
+// The binary digits of sixteen probabilities below 1, one place at a time.
+class Digits {
+  public:
+    WIDEANGLE_INLINE explicit Digits(const double (&probability)[lanes]) { std::memcpy(rest_, probability, sizeof rest_); }
+
+    // All bits set where the digit at this place is 1. Places are asked for in order.
+    WIDEANGLE_INLINE i32 at(std::uint32_t place) {
+        if (place % 32 == 0) {
+            alignas(64) std::uint32_t next[lanes];
+            for (int i = 0; i < lanes; ++i) {
+                const double scaled = rest_[i] * 0x1p32;
+                next[i] = static_cast<std::uint32_t>(scaled);
+                rest_[i] = scaled - static_cast<double>(next[i]);
+            }
+            next_ = load<u32>(next);
+        }
+        const i32 digit = bits_as<i32>(next_) < 0;
+        next_ <<= 1;
+        return digit;
     }
 
   private:
-    Stream stream_;
-    const std::atomic<bool>& stop_;
-    Words4<u32> first_{};
+    alignas(64) double rest_[lanes];
+    u32 next_{};
 };
 
-constexpr std::uint32_t last_digit = 115;  // steps after it are free for other counts
-constexpr std::uint32_t both_step = 116;
-
 // Binomial(m, p) without arithmetic on p: each of m uniform numbers is compared with p binary digit by binary digit, and
-// only those still undecided get another bit, about 2 m bits in all. Exact to the last digit of p.
-WIDEANGLE_INLINE u32 binomial(u32 m, const double (&probability)[lanes], Coins& coins) {
-    alignas(64) double rest[lanes];
-    alignas(64) std::uint32_t digits[lanes];
-    for (int i = 0; i < lanes; ++i) rest[i] = probability[i];
-    u32 successes{};
-    u32 next_digits{};
-    for (std::uint32_t step = 0; step <= last_digit; ++step) {
-        if (step % 32 == 0) {
-            for (int i = 0; i < lanes; ++i) {
-                const double scaled = rest[i] * 0x1p32;
-                digits[i] = static_cast<std::uint32_t>(scaled);
-                rest[i] = scaled - static_cast<double>(digits[i]);
-            }
-            next_digits = load<u32>(digits);
+// only those still undecided need another bit, about 2 m bits in all. Exact to the last digit of p. While more than 32
+// numbers of a lane are undecided they are only counted; after that each has a bit of a mask.
+WIDEANGLE_INLINE u32 binomial(const Stream& stream, u32 m, const double (&probability)[lanes],
+                              const std::atomic<bool>& stop) {
+    Digits digit(probability);
+    u32 successes{}, succeeded{};
+    i32 is_many = less(32, m);
+    u32 undecided = low_bits(m) & bits_as<u32>(~is_many);
+    m &= bits_as<u32>(is_many);
+    Words4<Pair<u32>> shared{};
+    for (std::uint32_t place = 0; place < digits; ++place) {
+        const i32 one = digit.at(place);
+        if (place % 8 == 0) shared = stream.two_quads(shared_step << 25 | place / 4);
+        const u32 word = place % 8 < 4 ? shared.word[place % 4].first : shared.word[place % 4].second;
+        // A number is below p if at the first place where they differ its digit is 0.
+        succeeded |= undecided & ~word & bits_as<u32>(one);
+        undecided &= ~(word ^ bits_as<u32>(one));
+        if (largest(m) > 0) {
+            const u32 ones = heads(stream, m, place, stop);
+            const u32 zeros = m - ones;
+            successes += zeros & bits_as<u32>(one);
+            m = select(one, ones, zeros);
+            is_many = less(32, m);
+            undecided |= low_bits(m) & bits_as<u32>(~is_many);
+            m &= bits_as<u32>(is_many);
+        } else if (place % 8 == 7 && largest(undecided) == 0) {
+            break;
         }
-        const u32 ones = coins.heads(m, step);
-        const u32 zeros = m - ones;
-        const i32 digit = bits_as<i32>(next_digits) < 0;
-        successes += zeros & bits_as<u32>(digit);
-        m = select(digit, ones, zeros);
-        next_digits <<= 1;
-        if (largest(m) == 0) break;
     }
-    return successes;
+    return successes + count_bits(succeeded);
 }
 
 // Words for four neurons active on both inputs at a time, asked for in order. With registers to spare the next ones are
@@ -256,7 +273,8 @@ WIDEANGLE_INLINE OneSums sum_one(const AngleLayer& at, u32 active, f32 theta, co
         f32 a{}, b{};
         for (; neuron < flush; neuron += 4) {
             const Words4<Pair<u32>> bits = stream.two_quads(neuron / 2);
-            add_one(bits.word[0], bits.word[1], theta, Pair<i32>{less(neuron, active), less(neuron + 2, active)}, sums, a, b);
+            add_one(bits.word[0], bits.word[1], theta, Pair<i32>{less(neuron, active), less(neuron + 2, active)}, sums,
+                    a, b);
             add_one(bits.word[2], bits.word[3], theta, Pair<i32>{less(neuron + 1, active), less(neuron + 3, active)}, sums,
                     a, b);
         }
@@ -372,9 +390,9 @@ void step(AngleState& state, const AngleLayer& at, const std::atomic<bool>& stop
         const double p = state.theta[i] * 0.31830988618379067;
         probability[i] = p < 1.0 - 0x1p-53 ? p : 1.0 - 0x1p-53;
     }
-    Coins coins(at, stop);
-    const u32 one_active_count = binomial(neurons, probability, coins);
-    const u32 both = coins.heads(neurons - one_active_count, both_step);
+    const Stream stream(at, counts);
+    const u32 one_active_count = binomial(stream, neurons, probability, stop);
+    const u32 both = heads(stream, neurons - one_active_count, both_step, stop);
 
     const f64x2 theta = {{load<f64>(state.theta), load<f64>(state.theta + 8)}};
     const OneSums one = sum_one(at, one_active_count, narrow(theta), stop);

@@ -32,26 +32,35 @@ struct Words {
 
 std::uint32_t heads(const Words& words, std::uint32_t coins, std::uint32_t step) {
     std::uint32_t result = 0;
-    for (std::uint32_t coin = 0; coin < coins; ++coin) {
-        const std::uint32_t word = coin / 32;
-        const std::uint32_t bits = word == 0 ? words(1, 0xfe000000u | step / 4, step % 4)
-                                             : words(1, step << 25 | (word - 1) / 4, (word - 1) % 4);
-        result += bits >> coin % 32 & 1;
-    }
+    for (std::uint32_t coin = 0; coin < coins; ++coin)
+        result += words(1, step << 25 | coin / 128, coin / 32 % 4) >> coin % 32 & 1;
     return result;
 }
 
+// Numbers one by one, once there are few of them; only their count matters before.
 std::uint32_t binomial(const Words& words, std::uint32_t trials, double p) {
-    std::uint32_t successes = 0;
-    for (std::uint32_t step = 0; trials > 0 && step <= 115; ++step) {
+    std::uint32_t successes = 0, place = 0;
+    for (; trials > 32 && place < 120; ++place) {
         p *= 2;
-        const std::uint32_t ones = heads(words, trials, step);
+        const std::uint32_t ones = heads(words, trials, place);
         if (p >= 1) {
             p -= 1;
             successes += trials - ones;
             trials = ones;
         } else {
             trials -= ones;
+        }
+    }
+    for (std::uint32_t number = 0; number < trials; ++number) {
+        double rest = p;
+        for (std::uint32_t at = place; at < 120; ++at) {
+            rest *= 2;
+            const bool digit = rest >= 1;
+            if (digit) rest -= 1;
+            const bool bit = words(1, 127u << 25 | at / 4, at % 4) >> number & 1;
+            if (bit == digit) continue;
+            successes += digit;
+            break;
         }
     }
     return successes;
@@ -67,7 +76,7 @@ Outcome model(Real theta, const AngleLayer& at, std::uint64_t sample) {
     const Words words{at.seed, sample, at.layer};
     const double p = std::fmin(static_cast<double>(theta) * 0.31830988618379067, 1.0 - 0x1p-53);
     const std::uint32_t one = binomial(words, at.width, p);
-    const std::uint32_t both = heads(words, at.width - one, 116);
+    const std::uint32_t both = heads(words, at.width - one, 120);
     std::vector<Real> a, b, scale, halves;
     const auto exponential = [](std::uint32_t word) { return -std::log((word >> 1 | 1u) * to_unit); };
     for (std::uint32_t i = 0; i < both; ++i) {

@@ -105,7 +105,7 @@ def train_architectures(
           averaged over the runs, with bootstrap intervals of 95%, ``spearman_low``, ``spearman_high`` and so on, and
           ``spearman_difference``, finite minus infinite, with its own interval ``spearman_difference_low`` and
           ``spearman_difference_high``; for tau-b likewise. The intervals are percentiles of 2000 samples of
-          architectures and, within them, of runs. ``n_ranked`` counts the architectures that could be ranked.
+          architectures, each with the mean of its runs. ``n_ranked`` counts the architectures that could be ranked.
 
     Raises
     ------
@@ -291,7 +291,15 @@ def _count_parameters(widths: tuple[int, ...], data: LabelledData) -> int:
 def _correlations(log_sin2: NDArray[np.float64], accuracy: NDArray[np.float64], seed: int) -> dict[str, Any]:
     variables: dict[str, Any] = {}
     for coefficient in COEFFICIENTS:
-        found = rank_correlation(log_sin2, accuracy, seed=seed, coefficient=coefficient, n_bootstrap=_N_BOOTSTRAP)
+        found = rank_correlation(
+            log_sin2,
+            accuracy,
+            seed=seed,
+            coefficient=coefficient,
+            n_bootstrap=_N_BOOTSTRAP,
+            # The means carry the scatter of the runs already; drawing runs again would count it twice.
+            resample_repetitions=False,
+        )
         low, high = percentile_interval(found.replicates)
         variables[coefficient] = ("predictor", found.estimate)
         variables[f"{coefficient}_low"], variables[f"{coefficient}_high"] = ("predictor", low), ("predictor", high)

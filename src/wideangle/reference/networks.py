@@ -36,7 +36,7 @@ def build_mlp(
     -------
     torch.nn.Sequential
         Linear layers with a ReLU after each but the last, in float32. A weight of hidden layer :math:`l` has variance
-        :math:`\sigma_w^2 / n_{l-1}`, as in arXiv:2302.09712, Section 1. A weight of the output layer has variance
+        :math:`\sigma_w^2 / n_{l-1}`, as in arXiv:2302.09712. A weight of the output layer has variance
         :math:`1 / n_L`, so that with the default, inputs of unit mean square give outputs of unit mean square.
 
     Raises

@@ -115,8 +115,8 @@ def train_classifier(
     steps
         Number of minibatches in place of ``epochs``; begins the training set again as often as needed.
     n_threads
-        Threads of PyTorch during the call, restored afterwards. Default 1, the fastest for layers up to a few hundred
-        neurons.
+        Threads of PyTorch during the call, restored afterwards. Default 1. Two threads on two idle cores took 0.6
+        times as long for layers of 256 neurons and as long for layers of 50; on busy cores, up to ten times as long.
 
     Returns
     -------

@@ -125,6 +125,12 @@ def claims_dataset(claims: Sequence[Claim]) -> xr.Dataset:
     -------
     xarray.Dataset
         statement, verdict, note, measured, interval_low, interval_high, allowed_low, allowed_high, all (claim,).
+
+    Examples
+    --------
+    >>> dataset = claims_dataset([Claim("The mean is positive.", 0.3, (0.1, 0.5), (0.0, math.inf))])
+    >>> dataset.verdict.item(), dataset.measured.item()
+    ('agrees', 0.3)
     """
     import numpy as np
     import xarray as xr

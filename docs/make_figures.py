@@ -1,0 +1,89 @@
+"""Draw the figures of the documentation: ``python docs/make_figures.py`` writes docs/images/drift.svg and depth.svg."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import wideangle as wa
+from wideangle.reports import Theme, render
+from wideangle.reports.figures import label_line_ends
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+IMAGES = Path(__file__).parent / "images"
+SMALL_ANGLE = 1e-12
+
+
+def draw_drift(figure: Figure, theme: Theme) -> None:
+    """Drift of ln sin^2(theta) in a layer at small angles: exact, and how far other rules are from it."""
+    widths = np.unique(np.geomspace(8, 2000, 60).astype(int))
+    exact = small_angle_drift(widths, "small-angle")
+    rules = {
+        "small-angle": ("exact law", exact),
+        "finite-width-linear": (r"published, $\rho(n)$", small_angle_drift(widths, "finite-width-linear")),
+        "infinite-width": ("leading order, 2/n", -2.0 / widths),
+    }
+    left, right = figure.subplots(1, 2)
+    for method, (label, drift) in rules.items():
+        left.loglog(widths, -drift, label=label, **theme.line(method))
+        if method != "small-angle":
+            right.loglog(widths, np.abs(drift / exact - 1.0), label=label, **theme.line(method))
+    left.set(title="Drift per layer", xlabel="width n", ylabel="fall of ln sin² θ")
+    right.set(title="Relative error of the drift", xlabel="width n")
+    left.legend()
+    right.legend()
+
+
+def small_angle_drift(widths: NDArray[np.int64], method: str) -> NDArray[np.float64]:
+    """Change of the mean of ln sin^2(theta) in one layer, at an angle so small that its own size plays no part."""
+
+    def drift(width: int) -> float:
+        prediction = wa.propagation.predict_angles(wa.MLP((width,)), SMALL_ANGLE, method=method)
+        return float(prediction.log_sin2[1] - prediction.log_sin2[0])
+
+    return np.array([drift(int(width)) for width in widths])
+
+
+def draw_depth(figure: Figure, theme: Theme) -> None:
+    """Mean of ln sin^2(theta) by layer: simulation and predictions for three widths."""
+    names = {
+        "infinite-width": "infinite width",
+        "finite-width": "Theorem 1",
+        "finite-width-linear": "Approx. 1",
+        "small-angle": "small angles",
+    }
+    panels = figure.subplots(1, 3)
+    for axes, width in zip(panels, (32, 100, 256), strict=True):
+        net = wa.MLP((width,) * 32)
+        result = wa.propagation.compare_angles(net, 0.1, n_samples=100_000, seed=1)
+        ends = []
+        for method, name in names.items():
+            curve = result.log_sin2.sel(predictor=method)
+            axes.plot(curve.layer, curve, **theme.line(method))
+            ends.append((curve[-1].item(), name, theme.methods[method]))
+        shown = result.ensemble_mean[::4]
+        axes.plot(shown.layer, shown, "o", color=theme.ink, markersize=3.5)
+        axes.set(title=f"width {width}", xlabel="layer")
+        axes.margins(y=0.08)
+        label_line_ends(axes, ends, x=33.0)
+    panels[0].set_ylabel("mean of ln sin² θ")
+
+
+def main() -> None:
+    figures: dict[str, tuple[Callable[[Figure, Theme], None], tuple[float, float]]] = {
+        "drift": (draw_drift, (8.0, 3.0)),
+        "depth": (draw_depth, (9.5, 3.2)),
+    }
+    IMAGES.mkdir(exist_ok=True)
+    for name, (draw, size) in figures.items():
+        (IMAGES / f"{name}.svg").write_bytes(render(draw, size=size))
+
+
+if __name__ == "__main__":
+    main()

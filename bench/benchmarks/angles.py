@@ -28,12 +28,12 @@ class FigureEnsemble:
 
 
 class NarrowEnsemble:
-    """10**6 networks of 64 layers of width 10, where pairs collapse and die."""
+    """10**6 networks of 10 layers of width 64."""
 
     timeout = 120
 
     def setup(self) -> None:
-        self.net = wa.MLP((10,) * 64)
+        self.net = wa.MLP((64,) * 10)
 
     def time_moments(self) -> None:
         wa.propagation.simulate_angles(self.net, 0.1, n_samples=10**6, seed=1)

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 from typing import Any
 
@@ -178,20 +177,17 @@ def test_interrupt_ends_training_and_its_processes(tmp_path: Path, n_workers: in
                 assert some, seen.decode()
                 seen += some
 
-        # The small network is done, and the large one under way.
-        read_until(b"1/2")
-        start = time.perf_counter()
-        # To the first process alone: it has to end the others.
-        os.kill(process.pid, signal.SIGINT)
-        read_until(b"stopped")
-        stopped = time.perf_counter() - start
-        # The pipe closes when the last process that holds it has ended.
-        assert not process.stderr.read().strip()
-        ended = time.perf_counter() - start
-        assert process.wait() == 0
-    # Some milliseconds, and a second or two for interpreters to end; the large network would take another 20 s.
-    assert stopped < 1.0
-    assert ended < 8.0
+        try:
+            # The small network is done, and the large one under way.
+            read_until(b"1/2")
+            # To the first process alone: it has to end the others.
+            os.kill(process.pid, signal.SIGINT)
+            read_until(b"stopped")
+            # The pipe closes when the last process that holds it has ended; the bar never reached the large network.
+            assert not process.stderr.read().strip()
+            assert process.wait(timeout=60) == 0
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from wideangle._checks import MAX_WIDTH, check_choice, check_integer, check_real
-
-ACTIVATIONS = ("relu",)
+from wideangle._checks import MAX_WIDTH, check_integer, check_real
+from wideangle.activations import Activation, parse_activation
 
 
 @dataclass(frozen=True, init=False, slots=True)
@@ -25,7 +24,9 @@ class MLP:
         Widths :math:`n_1 \dots n_L` of the hidden layers, each an integer from 1 to 2**31. The input and output
         dimensions are not part of it: angles at initialisation do not depend on them.
     activation
-        Name of :math:`\phi`; ``"relu"``.
+        Name of :math:`\phi`: ``"relu"`` (default), ``"leaky_relu"`` (slope 0.01 for negative values; another as in
+        ``"leaky_relu(0.2)"``), ``"abs"``, ``"linear"``, ``"erf"``, ``"tanh"``, ``"gelu"`` (with the normal distribution
+        function), ``"elu"`` (alpha 1), ``"silu"`` (swish) or ``"sin"``.
     weight_variance
         :math:`\sigma_w^2 > 0`, default 2 (He initialisation, which keeps the mean squared norm for ReLU).
     bias_variance
@@ -53,13 +54,13 @@ class MLP:
         self,
         widths: Iterable[int],
         *,
-        activation: str = "relu",
+        activation: str | Activation = "relu",
         weight_variance: float = 2.0,
         bias_variance: float = 0.0,
     ) -> None:
         set_field = object.__setattr__
         set_field(self, "widths", check_widths("widths", widths))
-        set_field(self, "activation", check_choice("activation", activation, ACTIVATIONS))
+        set_field(self, "activation", str(parse_activation(activation)))
         set_field(self, "weight_variance", _check_variance("weight_variance", weight_variance, zero_allowed=False))
         set_field(self, "bias_variance", _check_variance("bias_variance", bias_variance, zero_allowed=True))
 
@@ -67,6 +68,11 @@ class MLP:
     def depth(self) -> int:
         """Number of hidden layers L."""
         return len(self.widths)
+
+    @property
+    def phi(self) -> Activation:
+        """The activation with its values and derivatives."""
+        return parse_activation(self.activation)
 
 
 def check_widths(name: str, widths: Any) -> tuple[int, ...]:

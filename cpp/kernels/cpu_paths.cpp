@@ -5,8 +5,11 @@
 namespace wideangle {
 
 WIDEANGLE_DECLARE_KERNEL(AngleStepFunction, angle_step)
+WIDEANGLE_DECLARE_KERNEL(GramMeasureFunction, gram_measure)
+WIDEANGLE_DECLARE_KERNEL(GramStepFunction, gram_step)
+WIDEANGLE_DECLARE_KERNEL(GramReduceFunction, gram_reduce)
 
-#define WIDEANGLE_KERNELS(path) angle_step_##path
+#define WIDEANGLE_KERNELS(path) angle_step_##path, gram_measure_##path, gram_step_##path, gram_reduce_##path
 
 #ifdef WIDEANGLE_X86_PATHS
 static bool has_avx2() { return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0; }

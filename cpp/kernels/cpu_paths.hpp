@@ -2,6 +2,7 @@
 #pragma once
 
 #include "angle_step.hpp"
+#include "gram_step.hpp"
 
 // Declares a kernel that is compiled once per instruction set: name_baseline and, on x86-64, name_avx2 and name_avx512.
 #ifdef WIDEANGLE_X86_PATHS
@@ -17,6 +18,9 @@ struct CpuPath {
     const char* name;
     bool (*supported)();
     AngleStepFunction angle_step;
+    GramMeasureFunction gram_measure;
+    GramStepFunction gram_step;
+    GramReduceFunction gram_reduce;
 };
 
 // Every path compiled into this library, the widest first; the last one runs everywhere.

@@ -132,17 +132,22 @@ class NetworkWeights:
         activation: str | Activation | Sequence[str | Activation] = "relu",
     ) -> None:
         matrices = _check_matrices(weights)
-        vectors = [None] * len(matrices) if biases is None else _check_biases(biases, matrices)
-        kinds = [
-            array.dtype for array in (*matrices, *(vectors or ())) if array is not None and array.dtype.kind == "f"
-        ]
-        dtype = np.dtype(np.float32 if kinds and all(kind.itemsize <= 4 for kind in kinds) else np.float64)
+        vectors = None if biases is None else _check_biases(biases, matrices)
+        dtype = _common_type([array for array in (*matrices, *(vectors or ())) if array is not None])
         set_field = object.__setattr__
         set_field(self, "weights", tuple(np.ascontiguousarray(array, dtype) for array in matrices))
         if vectors is not None:
             vectors = [None if array is None else np.ascontiguousarray(array, dtype) for array in vectors]
         set_field(self, "biases", None if vectors is None else tuple(vectors))
         set_field(self, "activation", _check_layer_activations(activation, len(matrices)))
+
+    def __len__(self) -> int:
+        """Return the number of layers, the readout included."""
+        return len(self.weights)
+
+    def __getitem__(self, layer: int) -> NDArray[Any]:
+        """Return the weights of a layer, so that the whole can stand for the list of them."""
+        return self.weights[layer]
 
     @property
     def n_networks(self) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -163,9 +164,9 @@ def materialize(net: MLP, input_dim: int, k: int, *, seed: int, outputs: int = 1
     Returns
     -------
     NetworkWeights
-        The numbers that the kernel uses, bit by bit, in float32: ``weights[l]`` of shape (units, inputs) with the factor
-        :math:`\sqrt{\sigma_w^2/n_{l}}` in them, ``biases`` likewise, or None where the bias variance is 0. Taken as they
-        are by :func:`wideangle.propagation.forward` and :func:`wideangle.reference.to_torch`.
+        The numbers that the kernel uses, bit by bit, in float32: for each layer ``weights`` of shape (units, inputs),
+        with the factor :math:`\sqrt{\sigma_w^2/n_l}` in them, and ``biases``, or None where the bias variance is 0.
+        Taken as they are by :func:`wideangle.propagation.forward` and :func:`wideangle.reference.to_torch`.
 
     Raises
     ------
@@ -194,7 +195,7 @@ def materialize(net: MLP, input_dim: int, k: int, *, seed: int, outputs: int = 1
     outputs = _check_outputs(outputs)
     _check_float32(net, input_dim)
     sizes = (input_dim, *net.widths, outputs)
-    needed = 4 * sum(n_in * n_out for n_in, n_out in zip(sizes, sizes[1:], strict=False))
+    needed = 4 * sum(n_in * n_out for n_in, n_out in itertools.pairwise(sizes))
     _refuse_beyond_memory(needed, f"widths = {net.widths} has weights that need", "use simulate_outputs")
     layers = _core.network_weights(
         input_dim,
@@ -307,6 +308,9 @@ def _check_memory(net: MLP, n_inputs: int, n_networks: int, outputs: int, keep: 
         numbers += 8 * (net.depth + 1) * n_inputs**2
     if keep == "layers":
         numbers += 4 * sum(net.widths) * n_inputs
+    # Beside the results, every thread holds one layer's values: doubles, and floats for blocks of eight inputs.
+    layer = (8 * n_inputs + 4 * (n_inputs + 7)) * max(net.widths) * available_threads()
+    _refuse_beyond_memory(layer, f"{n_inputs} inputs through widths = {net.widths} need", "give fewer inputs at a time")
     _refuse_beyond_memory(
         n_networks * numbers,
         f"n_networks = {n_networks} with keep={keep!r} needs",
@@ -317,6 +321,4 @@ def _check_memory(net: MLP, n_inputs: int, n_networks: int, outputs: int, keep: 
 def _refuse_beyond_memory(needed: int, what: str, remedy: str) -> None:
     present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > present:
-        raise ValueError(
-            f"{what} {needed / 2**30:.3g} GiB and this machine has {present / 2**30:.3g} GiB; {remedy}"
-        )
+        raise ValueError(f"{what} {needed / 2**30:.3g} GiB and this machine has {present / 2**30:.3g} GiB; {remedy}")

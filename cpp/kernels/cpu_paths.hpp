@@ -2,6 +2,7 @@
 #pragma once
 
 #include "angle_step.hpp"
+#include "dense_layer.hpp"
 #include "gram_step.hpp"
 
 // Declares a kernel that is compiled once per instruction set: name_baseline and, on x86-64, name_avx2 and name_avx512.
@@ -18,9 +19,8 @@ struct CpuPath {
     const char* name;
     bool (*supported)();
     AngleStepFunction angle_step;
-    GramMeasureFunction gram_measure;
-    GramStepFunction gram_step;
-    GramReduceFunction gram_reduce;
+    const DenseKernels* dense_layer;
+    const GramKernels* gram_step;
 };
 
 // Every path compiled into this library, the widest first; the last one runs everywhere.

@@ -104,7 +104,7 @@ WIDEANGLE_INLINE Pivots factorise(const GramState& state, f64 weight, f64 bias, 
     GramLanes* const part = inverse + inputs;                 // rest times inverse, or -1 once used
     for (std::size_t i = 0; i < inputs; ++i) {
         for (std::size_t j = 0; j <= i; ++j) {
-            const f64 entry = bias + weight * get(state.gram[packed_index(i, j)], half);
+            const f64 entry = bias + weight * get(state.gram[triangle_index(i, j)], half);
             put(covariance[i * inputs + j], half, entry);
             put(covariance[j * inputs + i], half, entry);
         }
@@ -130,15 +130,15 @@ WIDEANGLE_INLINE Pivots factorise(const GramState& state, f64 weight, f64 bias, 
         const f64 root = square_root(select(sound, pivot, broadcast64(1.0)));
         const f64 scale = keep(sound, 1.0 / root);
         for (std::size_t j = 0; j < k; ++j)
-            put(state.factor[packed_index(k, j)], half, gather(columns + j, row * width, half));
-        put(state.factor[packed_index(k, k)], half, keep(sound, root));
+            put(state.factor[triangle_index(k, j)], half, gather(columns + j, row * width, half));
+        put(state.factor[triangle_index(k, k)], half, keep(sound, root));
         for (int lane = 0; lane < 8; ++lane) state.order[k].at[8 * half + lane] = static_cast<std::uint32_t>(row[lane]);
         result.rank -= sound;
         result.log_determinant += log64(select(sound, pivot, broadcast64(1.0)));
         for (std::size_t i = 0; i < inputs; ++i) {
             f64 sum = gather(covariance + i * inputs, row, half);
             for (std::size_t j = 0; j < k; ++j)
-                sum -= get(columns[i * inputs + j], half) * get(state.factor[packed_index(k, j)], half);
+                sum -= get(columns[i * inputs + j], half) * get(state.factor[triangle_index(k, j)], half);
             const i64 is_pivot = row == static_cast<std::int64_t>(i);
             const i64 used = (get(part[i], half) < 0.0) | is_pivot;
             const f64 entry = keep(~used, sum * scale);
@@ -157,10 +157,10 @@ WIDEANGLE_INLINE f64 participation(const GramState& state, int half) {
     for (std::size_t i = 0; i < state.inputs; ++i) {
         f64 row{};
         for (std::size_t j = 0; j < i; ++j) {
-            const f64 entry = get(state.gram[packed_index(i, j)], half);
+            const f64 entry = get(state.gram[triangle_index(i, j)], half);
             row += entry * entry;
         }
-        const f64 diagonal = get(state.gram[packed_index(i, i)], half);
+        const f64 diagonal = get(state.gram[triangle_index(i, i)], half);
         trace += diagonal;
         squares += 2.0 * row + diagonal * diagonal;
     }
@@ -224,7 +224,7 @@ WIDEANGLE_INLINE void transform_rows(const GramLanes* factor, std::size_t first,
                 Slice normal[across];
                 for (int c = 0; c < across; ++c) normal[c] = get_slice(normals[k * gram_neurons + neuron + c], slice);
                 for (int r = 0; r < rows; ++r) {
-                    const Slice entry = get_slice(factor[packed_index(first + r, k)], slice);
+                    const Slice entry = get_slice(factor[triangle_index(first + r, k)], slice);
                     for (int c = 0; c < across; ++c) sum[r][c] += entry * normal[c];
                 }
             }
@@ -233,7 +233,7 @@ WIDEANGLE_INLINE void transform_rows(const GramLanes* factor, std::size_t first,
                 for (int c = 0; c < across; ++c)
                     normal[c] = get_slice(normals[(first + k) * gram_neurons + neuron + c], slice);
                 for (int r = k; r < rows; ++r) {
-                    const Slice entry = get_slice(factor[packed_index(first + r, first + k)], slice);
+                    const Slice entry = get_slice(factor[triangle_index(first + r, first + k)], slice);
                     for (int c = 0; c < across; ++c) sum[r][c] += entry * normal[c];
                 }
             }
@@ -253,7 +253,7 @@ WIDEANGLE_INLINE void add_products(const GramLanes* values, std::size_t row, std
         Slice sum[rows][columns];
         for (int r = 0; r < rows; ++r)
             for (int c = 0; c < (diagonal ? r + 1 : columns); ++c)
-                sum[r][c] = get_slice(sums[packed_index(row + r, column + c)], slice);
+                sum[r][c] = get_slice(sums[triangle_index(row + r, column + c)], slice);
         for (int neuron = 0; neuron < count; ++neuron) {
             Slice left[rows], right[columns];
             for (int r = 0; r < rows; ++r) left[r] = get_slice(values[(row + r) * gram_neurons + neuron], slice);
@@ -264,7 +264,7 @@ WIDEANGLE_INLINE void add_products(const GramLanes* values, std::size_t row, std
         }
         for (int r = 0; r < rows; ++r)
             for (int c = 0; c < (diagonal ? r + 1 : columns); ++c)
-                put_slice(sums[packed_index(row + r, column + c)], slice, sum[r][c]);
+                put_slice(sums[triangle_index(row + r, column + c)], slice, sum[r][c]);
     }
 }
 
@@ -329,27 +329,27 @@ void set_gram(GramState& state, const GramLanes* sums, double factor, f64x2 expo
         for (std::size_t l = 0; l <= k; ++l)
             for (int lane = 0; lane < gram_lanes; ++lane) {
                 const std::uint32_t i = state.order[k].at[lane], j = state.order[l].at[lane];
-                state.gram[i > j ? packed_index(i, j) : packed_index(j, i)].at[lane] =
-                    sums[packed_index(k, l)].at[lane];
+                state.gram[i > j ? triangle_index(i, j) : triangle_index(j, i)].at[lane] =
+                    sums[triangle_index(k, l)].at[lane];
             }
     for (int half = 0; half < 2; ++half) {
         f64 largest_norm{};
         for (std::size_t i = 0; i < inputs; ++i) {
-            const f64 norm = get(state.gram[packed_index(i, i)], half);
+            const f64 norm = get(state.gram[triangle_index(i, i)], half);
             largest_norm = select(norm > largest_norm, norm, largest_norm);
         }
         largest_norm = largest_norm * factor;
         const i64 positive = largest_norm > 0.0;
         const f64 shift = exponent_of(select(positive, largest_norm, broadcast64(1.0)));
         const f64 scale = factor * power_of_two(-shift);
-        for (std::size_t i = 0; i < packed_size(inputs); ++i)
+        for (std::size_t i = 0; i < triangle_size(inputs); ++i)
             put(state.gram[i], half, get(state.gram[i], half) * scale);
         put(state.exponent, half, select(positive, exponent.half[half] + shift, broadcast64(gram_zero_exponent)));
     }
 }
 
 void step(GramState& state, const GramLayer& at, GramLanes* scratch, const std::atomic<bool>& stop) {
-    const std::size_t inputs = state.inputs, entries = packed_size(inputs);
+    const std::size_t inputs = state.inputs, entries = triangle_size(inputs);
     GramLanes* const normals = scratch;
     GramLanes* const values = normals + gram_neurons * inputs;
     GramLanes* const factor = values + gram_neurons * inputs;
@@ -410,7 +410,7 @@ void reduce(const GramState* states, int begin, int end, GramReduction& to) {
         store(scale[0] + at, power_of_two(part));
         store(scale[1] + at, power_of_two(exponent - part));
     });
-    for (std::size_t entry = 0; entry < packed_size(inputs); ++entry) {
+    for (std::size_t entry = 0; entry < triangle_size(inputs); ++entry) {
         for_halves([&](const GramState& state, int half, int at) {
             store(values + at, get(state.gram[entry], half) * load<f64>(scale[0] + at) * load<f64>(scale[1] + at));
         });
@@ -418,7 +418,7 @@ void reduce(const GramState* states, int begin, int end, GramReduction& to) {
     }
     for (std::size_t i = 0; i < inputs; ++i) {
         for_halves([&](const GramState& state, int half, int at) {
-            const f64 norm = get(state.gram[packed_index(i, i)], half);
+            const f64 norm = get(state.gram[triangle_index(i, i)], half);
             store(mask + at, norm);
             store(values + at, log64(select(norm > 0.0, norm, broadcast64(1.0))) + get(state.exponent, half) * ln2);
         });
@@ -436,18 +436,8 @@ void reduce(const GramState* states, int begin, int end, GramReduction& to) {
 }  // namespace
 }  // namespace WIDEANGLE_PATH
 
-void WIDEANGLE_JOIN(gram_measure_, WIDEANGLE_PATH)(GramState& state, const GramLayer& next, GramLanes* scratch,
-                                                  const std::atomic<bool>& stop) {
-    WIDEANGLE_PATH::measure(state, next, scratch, stop);
-}
-
-void WIDEANGLE_JOIN(gram_step_, WIDEANGLE_PATH)(GramState& state, const GramLayer& at, GramLanes* scratch,
-                                               const std::atomic<bool>& stop) {
-    WIDEANGLE_PATH::step(state, at, scratch, stop);
-}
-
-void WIDEANGLE_JOIN(gram_reduce_, WIDEANGLE_PATH)(const GramState* states, int begin, int end, GramReduction& to) {
-    WIDEANGLE_PATH::reduce(states, begin, end, to);
-}
+extern const GramKernels WIDEANGLE_JOIN(gram_step_, WIDEANGLE_PATH);
+const GramKernels WIDEANGLE_JOIN(gram_step_, WIDEANGLE_PATH) = {WIDEANGLE_PATH::measure, WIDEANGLE_PATH::step,
+                                                               WIDEANGLE_PATH::reduce};
 
 }  // namespace wideangle

@@ -17,8 +17,8 @@ constexpr int gram_neurons = 8;  // drawn and used together
 constexpr double gram_rank_tolerance = 0x1p-40;
 
 // The lower triangle of a matrix by rows.
-constexpr std::size_t packed_size(std::size_t inputs) { return inputs * (inputs + 1) / 2; }
-constexpr std::size_t packed_index(std::size_t row, std::size_t column) { return packed_size(row) + column; }
+constexpr std::size_t triangle_size(std::size_t inputs) { return inputs * (inputs + 1) / 2; }
+constexpr std::size_t triangle_index(std::size_t row, std::size_t column) { return triangle_size(row) + column; }
 
 // Sixteen numbers, one a sample.
 struct alignas(64) GramLanes {
@@ -56,7 +56,7 @@ struct GramLayer {
 
 // What the kernels need of scratch: for the neurons, or for the factorisation.
 constexpr std::size_t gram_scratch_size(std::size_t inputs) {
-    const std::size_t neurons = 2 * gram_neurons * inputs + 2 * packed_size(inputs);
+    const std::size_t neurons = 2 * gram_neurons * inputs + 2 * triangle_size(inputs);
     const std::size_t factorisation = 2 * inputs * inputs + 3 * inputs;
     return neurons > factorisation ? neurons : factorisation;
 }
@@ -79,5 +79,11 @@ using GramStepFunction = void (*)(GramState&, const GramLayer&, GramLanes* scrat
 // Reduces samples begin to end, counted from the first lane of the first state; at most gram_block of them.
 constexpr int gram_block = 256;
 using GramReduceFunction = void (*)(const GramState* states, int begin, int end, GramReduction& to);
+
+struct GramKernels {
+    GramMeasureFunction measure;
+    GramStepFunction step;
+    GramReduceFunction reduce;
+};
 
 }  // namespace wideangle

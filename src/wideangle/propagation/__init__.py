@@ -8,15 +8,18 @@ from __future__ import annotations
 from wideangle.propagation.comparison import compare_angles
 from wideangle.propagation.density import predict_angle_density
 from wideangle.propagation.gaussian_moments import mixed_moment
+from wideangle.propagation.network_simulation import materialize, simulate_outputs
 from wideangle.propagation.prediction import predict_angles
 from wideangle.propagation.simulation import simulate_angles
 from wideangle.propagation.training import train_architectures
 
 __all__ = [
     "compare_angles",
+    "materialize",
     "mixed_moment",
     "predict_angle_density",
     "predict_angles",
     "simulate_angles",
+    "simulate_outputs",
     "train_architectures",
 ]

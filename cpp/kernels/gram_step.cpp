@@ -285,19 +285,22 @@ struct ValueScale {
 };
 
 template <class Phi>
-constexpr bool is_homogeneous = std::is_same_v<Phi, Relu> || std::is_same_v<Phi, LeakyRelu> ||
+constexpr bool homogeneous = std::is_same_v<Phi, Relu> || std::is_same_v<Phi, LeakyRelu> ||
                                 std::is_same_v<Phi, Abs> || std::is_same_v<Phi, Linear>;
 
 template <class Phi>
 WIDEANGLE_INLINE void activate(Phi phi, const ValueScale& scale, GramLanes* values, std::size_t count) {
-    for (std::size_t i = 0; i < count; ++i)
-        for (int half = 0; half < 2; ++half) {
-            const f64 h = get(values[i], half);
-            if constexpr (is_homogeneous<Phi>)
-                put(values[i], half, phi.value(h));
-            else
-                put(values[i], half, phi.value(h * scale.before.half[half]) * scale.after.half[half]);
+    for (std::size_t i = 0; i < count; ++i) {
+        f64x2 h = {{get(values[i], 0), get(values[i], 1)}};
+        if constexpr (homogeneous<Phi>) {
+            h = {{phi.value(h.half[0]), phi.value(h.half[1])}};
+        } else {
+            h = {{phi.value(h.half[0] * scale.before.half[0]), phi.value(h.half[1] * scale.before.half[1])}};
+            h = {{h.half[0] * scale.after.half[0], h.half[1] * scale.after.half[1]}};
         }
+        put(values[i], 0, h.half[0]);
+        put(values[i], 1, h.half[1]);
+    }
 }
 
 template <class Phi>

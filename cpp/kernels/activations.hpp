@@ -47,12 +47,12 @@ WIDEANGLE_INLINE ExpParts64 exp_parts64(f64 x) {
 // For x <= 709; 0 below -708.
 WIDEANGLE_INLINE f64 exp64(f64 x) {
     const ExpParts64 parts = exp_parts64(x);
-    return keep(~(x < -708.0), parts.scale + parts.scale * parts.rest);
+    return keep(~is_less(x, -708.0), parts.scale + parts.scale * parts.rest);
 }
 
 // exp(x) - 1 for x <= 709, relatively accurate near 0.
 WIDEANGLE_INLINE f64 expm1_64(f64 x) {
-    const ExpParts64 parts = exp_parts64(select(x < -708.0, broadcast64(-708.0), x));
+    const ExpParts64 parts = exp_parts64(select(is_less(x, -708.0), broadcast64(-708.0), x));
     return parts.scale * parts.rest + (parts.scale - 1.0);
 }
 
@@ -79,16 +79,16 @@ WIDEANGLE_INLINE f64 minus_log_erfc64(f64 a) {
 
 WIDEANGLE_INLINE f64 erf64(f64 x) {
     const f64 a = magnitude(x);
-    const f64 below = expm1_64(-minus_log_erfc64(select(a > 6.0, broadcast64(6.0), a)));
+    const f64 below = expm1_64(-minus_log_erfc64(select(is_less(6.0, a), broadcast64(6.0), a)));
     return with_sign_of(x, below);
 }
 
 // Distribution function of the standard normal, to one unit in the last place of 1; 0 below -6 sqrt(2).
 WIDEANGLE_INLINE f64 normal_cdf64(f64 x) {
     const f64 a = magnitude(x) * 0.70710678118654752440;
-    const ExpParts64 parts = exp_parts64(-minus_log_erfc64(select(a > 6.0, broadcast64(6.0), a)));
-    const f64 tail = 0.5 * keep(~(a > 6.0), parts.scale + parts.scale * parts.rest);
-    return select(x < 0.0, tail, 1.0 - tail);
+    const ExpParts64 parts = exp_parts64(-minus_log_erfc64(select(is_less(6.0, a), broadcast64(6.0), a)));
+    const f64 tail = 0.5 * keep(~is_less(6.0, a), parts.scale + parts.scale * parts.rest);
+    return select(is_less(x, 0.0), tail, 1.0 - tail);
 }
 
 // x less a multiple of pi, within pi/2 of 0, and the sign that the parity of the multiple gives sine and cosine. Up to
@@ -126,19 +126,19 @@ WIDEANGLE_INLINE f64 cos64(f64 x) {
 
 // The functors. Derivatives at a kink are the left ones. NaN gives NaN, but for the derivatives of the first four.
 struct Relu {
-    WIDEANGLE_INLINE f64 value(f64 x) const { return keep(~(x < 0.0), x); }
-    WIDEANGLE_INLINE f64 derivative(f64 x) const { return keep(~(x <= 0.0), broadcast64(1.0)); }
+    WIDEANGLE_INLINE f64 value(f64 x) const { return keep(~is_less(x, 0.0), x); }
+    WIDEANGLE_INLINE f64 derivative(f64 x) const { return keep(~is_less_equal(x, 0.0), broadcast64(1.0)); }
 };
 
 struct LeakyRelu {
     double slope;
-    WIDEANGLE_INLINE f64 value(f64 x) const { return select(x < 0.0, slope * x, x); }
-    WIDEANGLE_INLINE f64 derivative(f64 x) const { return select(x <= 0.0, broadcast64(slope), broadcast64(1.0)); }
+    WIDEANGLE_INLINE f64 value(f64 x) const { return select(is_less(x, 0.0), slope * x, x); }
+    WIDEANGLE_INLINE f64 derivative(f64 x) const { return select(is_less_equal(x, 0.0), broadcast64(slope), broadcast64(1.0)); }
 };
 
 struct Abs {
     WIDEANGLE_INLINE f64 value(f64 x) const { return magnitude(x); }
-    WIDEANGLE_INLINE f64 derivative(f64 x) const { return select(x <= 0.0, broadcast64(-1.0), broadcast64(1.0)); }
+    WIDEANGLE_INLINE f64 derivative(f64 x) const { return select(is_less_equal(x, 0.0), broadcast64(-1.0), broadcast64(1.0)); }
 };
 
 struct Linear {
@@ -168,19 +168,19 @@ struct Gelu {
 };
 
 struct Elu {
-    WIDEANGLE_INLINE f64 value(f64 x) const { return select(x < 0.0, expm1_64(x), x); }
-    WIDEANGLE_INLINE f64 derivative(f64 x) const { return select(x >= 0.0, broadcast64(1.0), exp64(x)); }
+    WIDEANGLE_INLINE f64 value(f64 x) const { return select(is_less(x, 0.0), expm1_64(x), x); }
+    WIDEANGLE_INLINE f64 derivative(f64 x) const { return select(is_less_equal(0.0, x), broadcast64(1.0), exp64(x)); }
 };
 
 struct Silu {
     WIDEANGLE_INLINE f64 value(f64 x) const {
         const f64 fall = exp64(-magnitude(x));
-        return x * select(x < 0.0, fall, broadcast64(1.0)) / (1.0 + fall);
+        return x * select(is_less(x, 0.0), fall, broadcast64(1.0)) / (1.0 + fall);
     }
     WIDEANGLE_INLINE f64 derivative(f64 x) const {
         const f64 fall = exp64(-magnitude(x));
         const f64 small = fall / (1.0 + fall), large = 1.0 / (1.0 + fall);
-        const i64 left = x < 0.0;
+        const i64 left = is_less(x, 0.0);
         const f64 gate = select(left, small, large);
         return gate + gate * select(left, large, small) * x;
     }

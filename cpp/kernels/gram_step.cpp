@@ -11,6 +11,8 @@
 #include "gram_step.hpp"
 
 #include <cstring>
+#include <type_traits>
+#include <utility>
 
 #include "lane_counts.hpp"
 #include "normal.hpp"
@@ -191,12 +193,40 @@ WIDEANGLE_INLINE void put_normals(GramLanes& to, f32 x) {
     put(to, 1, widen(x, 1));
 }
 
-// Normals (input, neuron) of a block of eight neurons.
-WIDEANGLE_INLINE void draw(const Stream& stream, std::uint64_t block, std::size_t inputs, GramLanes* normals) {
+// Words for eight normals at a time, asked for in order. With registers to spare the next ones are made while these are
+// used, so that the integer chain of the generator and the floating-point chains of its use overlap.
+class NormalWords {
+  public:
+    WIDEANGLE_INLINE explicit NormalWords(const Stream& stream) : stream_(stream) {
+        if constexpr (ahead) next_ = at(0);
+    }
+
+    WIDEANGLE_INLINE Words4<Pair<u32>> take() {
+        if constexpr (!ahead) return at(taken_++);
+        const Words4<Pair<u32>> words = next_;
+        next_ = at(++taken_);
+        return words;
+    }
+
+  private:
+#ifdef __AVX512F__
+    static constexpr bool ahead = true;
+#else
+    static constexpr bool ahead = false;
+#endif
+    WIDEANGLE_INLINE Words4<Pair<u32>> at(std::uint64_t place) const {
+        return stream_.two_quads(static_cast<std::uint32_t>(2 * place), static_cast<std::uint32_t>(place >> 31));
+    }
+
+    Stream stream_;
+    std::uint64_t taken_ = 0;
+    Words4<Pair<u32>> next_;
+};
+
+// The next normals (input, neuron), of eight neurons.
+WIDEANGLE_INLINE void draw(NormalWords& words, std::size_t inputs, GramLanes* normals) {
     for (std::size_t i = 0; i < inputs; ++i, normals += gram_neurons) {
-        const std::uint64_t index = 2 * (block * inputs + i);
-        const Words4<Pair<u32>> bits =
-            stream.two_quads(static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32));
+        const Words4<Pair<u32>> bits = words.take();
         const auto low = normal_pair32(bits.word[0], bits.word[1]), high = normal_pair32(bits.word[2], bits.word[3]);
         put_normals(normals[0], low.first.first);
         put_normals(normals[1], low.second.first);
@@ -213,33 +243,50 @@ WIDEANGLE_INLINE Slice get_slice(const GramLanes& from, int slice) { return load
 WIDEANGLE_INLINE void put_slice(GramLanes& to, int slice, Slice x) { store(to.at + slice_lanes * slice, x); }
 constexpr int slices = gram_lanes / slice_lanes;
 
-// Rows `first` to `first + rows` of L g for a block of neurons; columns beyond the diagonal are left out.
-template <int rows>
+// Calls body with the constants 0, 1, ... below count: loops that must be gone before arrays can live in registers.
+template <int count, class Body>
+WIDEANGLE_INLINE void unrolled(Body&& body) {
+    [&]<int... i>(std::integer_sequence<int, i...>) __attribute__((always_inline)) {
+        (body(std::integral_constant<int, i>{}), ...);
+    }(std::make_integer_sequence<int, count>{});
+}
+
+// Rows `first` on of L g for a block of neurons.
+template <int rows, bool top>
 WIDEANGLE_INLINE void transform_rows(const GramLanes* factor, std::size_t first, const GramLanes* normals,
-                                     GramLanes* out) {
+                                     GramLanes* values) {
+    const GramLanes* row[rows];
+    unrolled<rows>([&](auto r) { row[r()] = factor + triangle_size(first + r()); });
     for (int slice = 0; slice < slices; ++slice)
         for (int neuron = 0; neuron < gram_neurons; neuron += across) {
-            Slice sum[rows][across] = {};
-            for (std::size_t k = 0; k < first; ++k) {
+            Slice sum[rows][across];
+            // Column k of the rows from begin on; the first column of all sets the sums.
+            const auto add = [&](std::size_t k, auto begin, auto is_first) __attribute__((always_inline)) {
                 Slice normal[across];
-                for (int c = 0; c < across; ++c) normal[c] = get_slice(normals[k * gram_neurons + neuron + c], slice);
-                for (int r = 0; r < rows; ++r) {
-                    const Slice entry = get_slice(factor[triangle_index(first + r, k)], slice);
-                    for (int c = 0; c < across; ++c) sum[r][c] += entry * normal[c];
-                }
+                unrolled<across>([&](auto c) __attribute__((always_inline)) {
+                    normal[c()] = get_slice(normals[k * gram_neurons + neuron + c()], slice);
+                });
+                unrolled<rows - begin()>([&](auto r) __attribute__((always_inline)) {
+                    const Slice entry = get_slice(row[begin() + r()][k], slice);
+                    unrolled<across>([&](auto c) __attribute__((always_inline)) {
+                        const Slice product = entry * normal[c()];
+                        Slice& to = sum[begin() + r()][c()];
+                        to = is_first() ? product : to + product;
+                    });
+                });
+            };
+            if constexpr (!top) {
+                add(0, std::integral_constant<int, 0>{}, std::true_type{});
+                for (std::size_t k = 1; k < first; ++k) add(k, std::integral_constant<int, 0>{}, std::false_type{});
             }
-            for (int k = 0; k < rows; ++k) {
-                Slice normal[across];
-                for (int c = 0; c < across; ++c)
-                    normal[c] = get_slice(normals[(first + k) * gram_neurons + neuron + c], slice);
-                for (int r = k; r < rows; ++r) {
-                    const Slice entry = get_slice(factor[triangle_index(first + r, first + k)], slice);
-                    for (int c = 0; c < across; ++c) sum[r][c] += entry * normal[c];
-                }
-            }
-            for (int r = 0; r < rows; ++r)
-                for (int c = 0; c < across; ++c)
-                    put_slice(out[(first + r) * gram_neurons + neuron + c], slice, sum[r][c]);
+            unrolled<rows>([&](auto k) __attribute__((always_inline)) {
+                add(first + k(), k, std::bool_constant<top && k() == 0>{});
+            });
+            unrolled<rows>([&](auto r) __attribute__((always_inline)) {
+                unrolled<across>([&](auto c) __attribute__((always_inline)) {
+                    put_slice(values[(first + r()) * gram_neurons + neuron + c()], slice, sum[r()][c()]);
+                });
+            });
         }
 }
 
@@ -249,22 +296,30 @@ template <int rows, bool diagonal>
 WIDEANGLE_INLINE void add_products(const GramLanes* values, std::size_t row, std::size_t column, int count,
                                    GramLanes* sums) {
     constexpr int columns = diagonal ? rows : tile;
+    GramLanes* sum_row[rows];
+    unrolled<rows>([&](auto r) { sum_row[r()] = sums + triangle_index(row + r(), column); });
     for (int slice = 0; slice < slices; ++slice) {
         Slice sum[rows][columns];
-        for (int r = 0; r < rows; ++r)
-            for (int c = 0; c < (diagonal ? r + 1 : columns); ++c)
-                sum[r][c] = get_slice(sums[triangle_index(row + r, column + c)], slice);
+        const auto each = [&](auto&& body) __attribute__((always_inline)) {
+            unrolled<rows>([&](auto r) __attribute__((always_inline)) {
+                unrolled<(diagonal ? r() + 1 : columns)>([&](auto c) __attribute__((always_inline)) { body(r, c); });
+            });
+        };
+        each([&](auto r, auto c) __attribute__((always_inline)) { sum[r()][c()] = get_slice(sum_row[r()][c()], slice); });
         for (int neuron = 0; neuron < count; ++neuron) {
             Slice left[rows], right[columns];
-            for (int r = 0; r < rows; ++r) left[r] = get_slice(values[(row + r) * gram_neurons + neuron], slice);
-            for (int c = 0; c < columns; ++c)
-                right[c] = diagonal ? left[c] : get_slice(values[(column + c) * gram_neurons + neuron], slice);
-            for (int r = 0; r < rows; ++r)
-                for (int c = 0; c < (diagonal ? r + 1 : columns); ++c) sum[r][c] += left[r] * right[c];
+            unrolled<rows>([&](auto r) __attribute__((always_inline)) {
+                left[r()] = get_slice(values[(row + r()) * gram_neurons + neuron], slice);
+            });
+            unrolled<columns>([&](auto c) __attribute__((always_inline)) {
+                if constexpr (diagonal)
+                    right[c()] = left[c()];
+                else
+                    right[c()] = get_slice(values[(column + c()) * gram_neurons + neuron], slice);
+            });
+            each([&](auto r, auto c) __attribute__((always_inline)) { sum[r()][c()] += left[r()] * right[c()]; });
         }
-        for (int r = 0; r < rows; ++r)
-            for (int c = 0; c < (diagonal ? r + 1 : columns); ++c)
-                put_slice(sums[triangle_index(row + r, column + c)], slice, sum[r][c]);
+        each([&](auto r, auto c) __attribute__((always_inline)) { put_slice(sum_row[r()][c()], slice, sum[r()][c()]); });
     }
 }
 
@@ -306,13 +361,14 @@ WIDEANGLE_INLINE void activate(Phi phi, const ValueScale& scale, GramLanes* valu
 template <class Phi>
 void add_neurons(Phi phi, const GramLayer& at, std::size_t inputs, const ValueScale& scale, const GramLanes* factor,
                  GramLanes* sums, GramLanes* normals, GramLanes* values, const std::atomic<bool>& stop) {
-    const Stream stream({at.seed, at.first_sample, at.layer, at.width, at.weight_variance}, gram_normals);
-    for (std::uint64_t block = 0; gram_neurons * block < at.width; ++block) {
-        const std::uint64_t left = at.width - gram_neurons * block;
+    NormalWords words(Stream({at.seed, at.first_sample, at.layer, at.width, at.weight_variance}, gram_normals));
+    for (std::uint64_t neuron = 0; neuron < at.width; neuron += gram_neurons) {
+        const std::uint64_t left = at.width - neuron;
         const int count = left < gram_neurons ? static_cast<int>(left) : gram_neurons;
-        draw(stream, block, inputs, normals);
-        for (std::size_t row = 0; row < inputs; row += tile)
-            with_rows(inputs, row, [&](auto rows) { transform_rows<rows()>(factor, row, normals, values); });
+        draw(words, inputs, normals);
+        with_rows(inputs, 0, [&](auto rows) { transform_rows<rows(), true>(factor, 0, normals, values); });
+        for (std::size_t row = tile; row < inputs; row += tile)
+            with_rows(inputs, row, [&](auto rows) { transform_rows<rows(), false>(factor, row, normals, values); });
         activate(phi, scale, values, inputs * gram_neurons);
         for (std::size_t row = 0; row < inputs; row += tile) {
             if (stop.load(std::memory_order_relaxed)) return;

@@ -8,15 +8,19 @@ from __future__ import annotations
 from wideangle.propagation.comparison import compare_angles
 from wideangle.propagation.density import predict_angle_density
 from wideangle.propagation.gaussian_moments import mixed_moment
+from wideangle.propagation.gradient_norms import gradient_norms
 from wideangle.propagation.prediction import predict_angles
 from wideangle.propagation.simulation import simulate_angles
+from wideangle.propagation.tangent_moments import predict_tangent_diagonal
 from wideangle.propagation.training import train_architectures
 
 __all__ = [
     "compare_angles",
+    "gradient_norms",
     "mixed_moment",
     "predict_angle_density",
     "predict_angles",
+    "predict_tangent_diagonal",
     "simulate_angles",
     "train_architectures",
 ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from wideangle.propagation.comparison import compare_angles
 from wideangle.propagation.density import predict_angle_density
+from wideangle.propagation.finite_width_kernels import predict_gram
 from wideangle.propagation.gaussian_moments import mixed_moment
 from wideangle.propagation.gradient_norms import gradient_norms
 from wideangle.propagation.prediction import predict_angles
@@ -20,6 +21,7 @@ __all__ = [
     "mixed_moment",
     "predict_angle_density",
     "predict_angles",
+    "predict_gram",
     "predict_tangent_diagonal",
     "simulate_angles",
     "train_architectures",

@@ -6,7 +6,7 @@ from wideangle.activations import Activation
 
 
 def slope_moment(phi: Activation) -> float:
-    r"""Return :math:`E[\phi'(G)^2] = (1 + a^2)/2` for slope a, which is also :math:`E[\phi(G)^2]`, G standard normal."""
+    r"""Return :math:`E[\phi'(g)^2] = E[\phi(g)^2] = (1 + a^2)/2` for slope a and a standard normal g."""
     return 0.5 * (1.0 + phi.slope**2)
 
 

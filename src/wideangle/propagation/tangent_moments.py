@@ -48,7 +48,8 @@ def predict_tangent_diagonal(net: MLP, norm2: ArrayLike) -> xr.Dataset:
     Raises
     ------
     TypeError, ValueError
-        If ``net`` has biases or another activation, or ``norm2`` is not finite, negative, or of more than one dimension.
+        If ``net`` has biases or another activation, or ``norm2`` is negative, not finite, or of more than one
+        dimension.
 
     Notes
     -----

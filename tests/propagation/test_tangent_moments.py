@@ -143,7 +143,9 @@ def test_far_beyond_the_range_of_floats() -> None:
     assert not np.isnan(kernel["variance"]).any()
 
 
-@pytest.mark.parametrize("norm2", [1, np.float32(1.0), [1.0], np.array([1.0], dtype=">f8"), np.float16([1.0])])
+@pytest.mark.parametrize(
+    "norm2", [1, np.float32(1.0), [1.0], np.array([1.0], dtype=">f8"), np.array([1.0], dtype=np.float16)]
+)
 def test_kinds_of_norms(norm2: Any) -> None:
     kernel = wa.propagation.predict_tangent_diagonal(wa.MLP((4,)), norm2)
     assert_allclose(kernel["mean"].values, [[2.0], [4.0]], rtol=1e-15)

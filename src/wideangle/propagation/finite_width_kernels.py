@@ -108,8 +108,8 @@ def predict_gram(net: MLP, gram0: ArrayLike, *, method: str = "finite-width") ->
             gram, variance = _matrices(state)
             if not (np.isfinite(gram).all() and np.isfinite(variance).all()):
                 raise ValueError(
-                    f"net must keep the Gram matrix within the range of floats, got infinite entries in layer {layer}; "
-                    "lower weight_variance or the number of layers"
+                    "net must keep the Gram matrix and its variance within the range of floats, got infinite entries "
+                    f"in layer {layer}; lower weight_variance or the number of layers"
                 )
             grams.append(gram)
             variances.append(variance)

@@ -152,23 +152,22 @@ class _FourthMoments(NamedTuple):
 
 
 def _sector_moments(s: float, theta: Array) -> _FourthMoments:
-    """Return the moments of a piecewise linear activation; nothing cancels, however small theta is."""
+    """Return the moments of a piecewise linear activation, those of f - g without cancellation."""
     nodes, weights = _unit_legendre(_TRIGONOMETRIC_NODES)
     angle = theta[:, None]
     same, mixed = math.pi - angle, angle
     u, v = np.sin(same * (1.0 - nodes)), np.sin(same * nodes)
-    difference = -2.0 * np.sin(same * (nodes - 0.5)) * np.sin(0.5 * angle)
     x, y = np.sin(mixed * nodes), np.sin(mixed * (1.0 - nodes))
     sectors = [
-        (u, v, difference, same[:, 0]),
-        (s * u, s * v, s * difference, same[:, 0]),
-        (x, -s * y, x + s * y, mixed[:, 0]),
-        (-s * x, y, -s * x - y, mixed[:, 0]),
+        (u, v, same[:, 0]),
+        (s * u, s * v, same[:, 0]),
+        (x, -s * y, mixed[:, 0]),
+        (-s * x, y, mixed[:, 0]),
     ]
     norm2 = 0.5 * (1.0 + s * s)
     total = [np.zeros_like(theta) for _ in range(7)]
-    for f, g, gap, width in sectors:
-        f2, g2, h = f * f, g * g, 0.5 * gap * gap
+    for f, g, width in sectors:
+        f2, g2, h = f * f, g * g, 0.5 * (f - g) ** 2
         # E[R^2] = 2 and E[R^4] = 8 of the radius, over the 2 pi of the angle.
         second, fourth = width / (math.pi * norm2), 4.0 * width / (math.pi * norm2**2)
         for k, integrand in enumerate((h, f2 * f2, g2 * g2, f2 * g2, h * h, f2 * h, g2 * h)):

@@ -225,6 +225,7 @@ def run_networks(
     n_threads: int,
     progress: bool,
     first_network: int,
+    tangent: NDArray[np.float64] | None = None,
 ) -> dict[str, Any]:
     """Run the kernel on checked arguments: the arrays that ``keep`` names."""
     phi = net.phi
@@ -232,6 +233,7 @@ def run_networks(
         update: Callable[[int], object] | None = (lambda done: bar.update(done - bar.n)) if progress else None
         raw = _core.simulate_networks(
             x,
+            tangent,
             list(net.widths),
             outputs=outputs,
             activation=phi.code,

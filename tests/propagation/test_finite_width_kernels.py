@@ -256,6 +256,42 @@ def test_outputs() -> None:
     assert not limit.output_excess_kurtosis.any()
 
 
+@pytest.mark.parametrize(
+    ("activation", "weight_variance", "bias_variance"), [("relu", 2.0, 0.0), ("gelu", 2.0, 0.1), ("tanh", 2.0, 0.1)]
+)
+def test_against_real_networks(activation: str, weight_variance: float, bias_variance: float) -> None:
+    """Gram matrices and outputs of networks with real weights.
+
+    What is left out, relative to the terms of first order, is 5L/2n for the exact norm of a ReLU network.
+    """
+    net = wa.MLP((60,) * 3, activation=activation, weight_variance=weight_variance, bias_variance=bias_variance)
+    x = np.array([[0.3, -1.2, 0.5], [1.0, 0.4, 0.2]])
+    n_networks = 20_000
+    networks = wa.propagation.simulate_outputs(net, x, n_networks=n_networks, seed=4, outputs=2, keep="gram")
+    predicted = predict_gram(net, x @ x.T / 3)
+    limit = predict_gram(net, x @ x.T / 3, method="infinite-width")
+    left_out = 2.5 * 3 / 60
+    for layer in (1, 2, 3):
+        gram = networks.gram.sel(layer=layer).values
+        variance = predicted.variance.sel(layer=layer).values
+        mean = predicted.gram.sel(layer=layer).values
+        error = SIGMA * np.sqrt(variance / n_networks) + left_out * np.abs(mean - limit.gram.sel(layer=layer).values)
+        assert (np.abs(gram.mean(axis=0) - mean) < error).all()
+        fourth = ((gram - gram.mean(axis=0)) ** 4).mean(axis=0)
+        error = SIGMA * np.sqrt((fourth - variance**2) / n_networks)
+        assert (np.abs(gram.var(axis=0) - variance) < error + left_out * variance).all()
+    outputs = networks.outputs.values
+    covariance = np.einsum("kio,kjo->ij", outputs, outputs) / (2 * n_networks)
+    diagonal = predicted.output_covariance.values.diagonal()
+    error = SIGMA * np.sqrt(3.0 * np.outer(diagonal, diagonal) / (2 * n_networks))
+    assert (np.abs(covariance - predicted.output_covariance) < error).all()
+    # The variance of z^4/3G^2 is 105/9 - 1 for a Gaussian, and twice that covers these.
+    kurtosis = 3.0 * ((outputs**4).mean(axis=(0, 2)) / (3.0 * (outputs**2).mean(axis=(0, 2)) ** 2) - 1.0)
+    error = SIGMA * 3.0 * math.sqrt(2.0 * 10.7 / (2 * n_networks))
+    expected = predicted.output_excess_kurtosis.values
+    assert (np.abs(kurtosis - expected) < error + left_out * expected).all()
+
+
 def test_zero_inputs() -> None:
     gram0 = np.array([[0.0, 0.0], [0.0, 2.0]])
     for activation in ("relu", "tanh"):

@@ -80,8 +80,8 @@ def predict_gram(net: MLP, gram0: ArrayLike, *, method: str = "finite-width") ->
     The entries ii, ij, jj of each pair close among themselves. They are carried as relative errors of the two norms and
     the error of 1 - correlation, whose variance vanishes with the fourth power of the angle: this is what keeps
     :math:`D^2F` of the activations with a kink, which diverges for parallel inputs, from meeting a variance that
-    consists of rounding. The time and memory grow with the square of the number of inputs; a pair takes about a
-    millisecond a layer where the quadrature is needed, and a microsecond else.
+    consists of rounding. The time and memory grow with the square of the number of inputs; a pair takes one or
+    two milliseconds a layer where the quadrature is needed, and microseconds else.
 
     Examples
     --------

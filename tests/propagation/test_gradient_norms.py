@@ -209,9 +209,71 @@ def test_bad_arguments(keywords: dict[str, Any], error: type[Exception], message
 
 
 def test_bad_networks() -> None:
-    with pytest.raises(
-        ValueError, match=r"^net\.activation must be 'relu', 'leaky_relu', 'abs' or 'linear', got 'tanh'"
-    ):
-        wa.propagation.gradient_norms(wa.MLP((4,), activation="tanh"), input_dim=2)
     with pytest.raises(TypeError, match=r"^net must be a wideangle\.MLP"):
         wa.propagation.gradient_norms((4,), input_dim=2)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu(-0.4)", "abs"])
+def test_networks_of_the_kernel_follow_the_law(activation: str) -> None:
+    net = wa.MLP((6, 20, 4), activation=activation, weight_variance=1.7, bias_variance=0.4)
+    found = wa.propagation.gradient_norms(
+        net, input_dim=5, outputs=3, n_samples=200_000, seed=5, ensemble="weights", norm2=0.3
+    )
+    for quantity, layers in (("gradient", slice(0, 3)), ("directional", slice(1, 4))):
+        here = found.sel(quantity=quantity, layer=layers)
+        assert (abs(here.ensemble_mean - here["mean"]) < SIGMA * here.ensemble_mean_standard_error).all()
+        assert (abs(here.ensemble_variance - here.variance) < SIGMA * here.ensemble_variance_standard_error).all()
+        error = np.sqrt(200_000 * here.survival_probability * (1.0 - here.survival_probability))
+        assert (abs(here.survivors - 200_000 * here.survival_probability) <= SIGMA * error).all()
+
+
+@pytest.mark.parametrize("activation", ["erf", "tanh", "gelu", "elu", "silu", "sin"])
+def test_wide_networks_approach_the_infinite_one(activation: str) -> None:
+    # ln E|J|^2 of wide layers differs from its limit by a multiple of 1/n, which halves from one width to the next.
+    means = []
+    for width in (200, 400):
+        net = wa.MLP((width,) * 3, activation=activation, weight_variance=1.3, bias_variance=0.2)
+        norms = wa.propagation.gradient_norms(net, input_dim=width, n_samples=3000, seed=3, norm2=1.5)
+        assert "mean" not in norms
+        norms = norms.sel(quantity="gradient", layer=[0, 1, 2])
+        # Log-normal to the order that matters here.
+        log_mean = norms.ensemble_mean + 0.5 * norms.ensemble_variance
+        means.append((log_mean - norms.infinite_width_log_first_moment).values)
+    error = SIGMA * np.sqrt(5.0 * norms.ensemble_variance.values / 3000)
+    assert (abs(2.0 * means[1] - means[0]) < error).all()
+    assert (abs(means[1]) < 0.02 + error).all()
+
+
+def test_weights_ensemble_continues() -> None:
+    net = wa.MLP((6, 5), activation="tanh")
+    few = wa.propagation.gradient_norms(net, input_dim=3, n_samples=1, seed=9)
+    again = wa.propagation.gradient_norms(net, input_dim=3, n_samples=1, seed=9, n_threads=1)
+    assert_allclose(few.ensemble_mean, again.ensemble_mean, rtol=0)
+    x, step = np.array([math.sqrt(3.0), 0.0, 0.0]), 1e-4
+    network = wa.propagation.materialize(net, 3, 0, seed=9)
+
+    def output(at: NDArray[np.float64]) -> float:
+        for matrix in network.weights[:-1]:
+            at = np.tanh(matrix.astype(np.float64) @ at)
+        return float(network.weights[-1].astype(np.float64)[0] @ at)
+
+    slopes = [(output(x + step * unit) - output(x - step * unit)) / (2 * step) for unit in np.eye(3)]
+    gradient = few.ensemble_mean.sel(quantity="gradient", layer=0).item()
+    assert_allclose(gradient, math.log(np.square(slopes).sum()), atol=1e-5)
+    directional = few.ensemble_mean.sel(quantity="directional", layer=3).item()
+    assert_allclose(directional, 2.0 * math.log(abs(slopes[2])), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"ensemble": "law"}, "ensemble must be 'weights'"),
+        ({"ensemble": "chi"}, "ensemble must be one of"),
+        ({"norm2": 0.0}, "norm2 must be positive"),
+        ({"norm2": math.nan}, "norm2 must be finite"),
+        ({"n_threads": 0}, "n_threads"),
+    ],
+)
+def test_bad_ensembles(keywords: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        wa.propagation.gradient_norms(wa.MLP((4,), activation="tanh"), **keywords)

@@ -86,6 +86,18 @@ def single_law(phi: Activation, a: Array) -> SingleLaw:
     )
 
 
+def neuron_moments(phi: Activation, variance: float) -> tuple[float, float]:
+    r"""Return :math:`E[\phi(u)^2]` and :math:`E[\phi'(u)^2]` of one pre-activation with that variance > 0."""
+    if phi.homogeneous:
+        return slope_moment(phi) * variance, slope_moment(phi)
+    if phi.name == "sin":
+        return -0.5 * math.expm1(-2.0 * variance), 0.5 * (1.0 + math.exp(-2.0 * variance))
+    x, weights = _half_line(0.25 * _RADIAL_STEP)
+    weights = np.concatenate([weights, weights]) * np.tile(np.exp(-0.5 * x**2), 2) / math.sqrt(2.0 * math.pi)
+    u = math.sqrt(variance) * np.concatenate([-x, x])
+    return float(phi.value(u) ** 2 @ weights), float(phi.derivative(u) ** 2 @ weights)
+
+
 def pair_law(phi: Activation, a: Array, b: Array, d: Array, norms: tuple[Array, Array]) -> PairLaw:
     """Return the law of pairs with variances a, b > 0 and correlations 1 - d; ``norms`` are E[phi^2] for a and b."""
     if phi.homogeneous:

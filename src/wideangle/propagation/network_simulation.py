@@ -24,6 +24,7 @@ from wideangle._checks import (
 from wideangle._cpu import active_cpu_path, available_threads
 from wideangle._provenance import provenance
 from wideangle.network import MLP, NetworkWeights
+from wideangle.propagation._network import check_network
 from wideangle.propagation._progress import progress_bar
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def simulate_outputs(
     >>> bool(abs(ensemble.outputs.mean()) < 0.02)
     True
     """
-    _check_net(net)
+    check_network(net)
     inputs = _check_inputs(x)
     n_networks = check_samples("n_networks", n_networks)
     seed = check_seed(seed)
@@ -119,7 +120,7 @@ def simulate_outputs(
     n_threads = check_threads(n_threads)
     progress = check_flag("progress", progress)
     first_network = _check_network("first_network", first_network)
-    _check_float32(net, inputs.shape[1])
+    check_float32_weights(net, inputs.shape[1])
     _check_memory(net, len(inputs), n_networks, outputs, keep)
 
     raw = run_networks(
@@ -188,12 +189,12 @@ def materialize(net: MLP, input_dim: int, k: int, *, seed: int, outputs: int = 1
     >>> bool(np.allclose(values @ network.weights[-1].T, ensemble.outputs.sel(network=7), atol=1e-6))
     True
     """
-    _check_net(net)
+    check_network(net)
     input_dim = check_integer("input_dim", input_dim, low=1, high=2**31, remedy="give the number of features")
     k = _check_network("k", k)
     seed = check_seed(seed)
     outputs = _check_outputs(outputs)
-    _check_float32(net, input_dim)
+    check_float32_weights(net, input_dim)
     sizes = (input_dim, *net.widths, outputs)
     needed = 4 * sum(n_in * n_out for n_in, n_out in itertools.pairwise(sizes))
     _refuse_beyond_memory(needed, f"widths = {net.widths} has weights that need", "use simulate_outputs")
@@ -269,11 +270,6 @@ def _dataset(raw: dict[str, Any], first_network: int) -> xr.Dataset:
     return dataset
 
 
-def _check_net(net: Any) -> None:
-    if not isinstance(net, MLP):
-        raise TypeError(f"net must be a wideangle.MLP, got {net!r} ({type(net).__name__}); give wa.MLP(widths)")
-
-
 def _check_inputs(x: Any) -> NDArray[np.float64]:
     remedy = "give an array (input, feature) of finite numbers"
     result = np.ascontiguousarray(check_array("x", x, ndim=(2,), remedy=remedy), dtype=np.float64)
@@ -291,8 +287,8 @@ def _check_network(name: str, value: Any) -> int:
     return check_integer(name, value, low=0, high=MAX_SAMPLES, remedy="give the index of a network, 0 or more")
 
 
-def _check_float32(net: MLP, input_dim: int) -> None:
-    # Weights are float32 numbers; beyond these bounds they would underflow or overflow.
+def check_float32_weights(net: MLP, input_dim: int) -> None:
+    """Refuse variances with which the weights, float32 numbers, would underflow or overflow."""
     for name, variance, fan_in in (
         *(("weight_variance", net.weight_variance, fan_in) for fan_in in (input_dim, *net.widths)),
         ("bias_variance", net.bias_variance or 1.0, 1),

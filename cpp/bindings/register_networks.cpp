@@ -48,6 +48,7 @@ py::dict simulate_networks(const Matrix& x, const std::optional<Matrix>& tangent
         if (name == "gram") to.gram = doubles("gram", {networks, layers, inputs, inputs});
         if (name == "log_gradient2") to.log_gradient2 = doubles("log_gradient2", {networks, layers + 1, inputs});
         if (name == "log_tangent2") to.log_tangent2 = doubles("log_tangent2", {networks, layers + 1, inputs});
+        if (name == "tangent_kernel") to.tangent_kernel = doubles("tangent_kernel", {networks, inputs, inputs});
         if (name != "layers") continue;
         py::list arrays;
         for (std::uint32_t width : ensemble.shape.widths) {

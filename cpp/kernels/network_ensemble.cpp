@@ -62,17 +62,17 @@ class Sweep {
             for (std::uint32_t input = 0; input < inputs_; ++input)
                 start_log2_[input] = log_norm2(values_.data() + (inputs_ + input) * stride, stride, 0);
         }
-        if (results.gram != nullptr) {
-            start_gram_.resize(gram_.size());
-            kernels_.gram(shape_.input_dim, inputs_, values_.data(), start_gram_.data());
+        if (needs_gram()) {
+            grams_.assign((depth_ + 1) * gram_.size(), 0);
+            kernels_.gram(shape_.input_dim, inputs_, values_.data(), gram_.data());
+            std::fill(shift_.begin(), shift_.end(), 0);
+            keep_gram(0, shape_.input_dim);
         }
-        if (results.log_gradient2 != nullptr || results.log_tangent2 != nullptr)
+        if (runs_back() || results.log_tangent2 != nullptr)
             for (std::uint32_t width : shape_.widths) slopes_.emplace_back(padded(width, row_lanes) * inputs_);
     }
 
     void run(std::uint64_t index, const std::atomic<bool>& stop) {
-        std::fill(shift_.begin(), shift_.end(), 0);
-        if (results_.gram != nullptr) write_gram(index, 0, shape_.input_dim, start_gram_);
         shift_ = start_shift_;
         if (results_.log_tangent2 != nullptr)
             std::copy_n(start_log2_.begin(), inputs_, results_.log_tangent2 + index * (depth_ + 2) * inputs_);
@@ -84,9 +84,9 @@ class Sweep {
             double* slopes = slopes_.empty() ? nullptr : slopes_[layer - 1].data();
             kernels_.activate(shape_.activation, shape_.slope, at.fan_out, inputs_, values_.data(), slopes);
             if (columns_ > inputs_) advance_tangents(index, layer, at.fan_out, slopes);
-            if (results_.gram != nullptr) {
+            if (needs_gram()) {
                 kernels_.gram(at.fan_out, inputs_, values_.data(), gram_.data());
-                write_gram(index, layer, at.fan_out, gram_);
+                keep_gram(layer, at.fan_out);
             }
             if (!results_.layers.empty()) write_layer(index, layer, at.fan_out);
             x = packed_.view();
@@ -96,10 +96,14 @@ class Sweep {
         kernels_.forward(layer_of(index, depth_ + 1), x, columns_, inputs_, values_.data(), stop);
         if (results_.outputs != nullptr) write_outputs(index);
         if (columns_ > inputs_) advance_tangents(index, depth_ + 1, shape_.outputs, nullptr);
-        if (results_.log_gradient2 != nullptr) run_back(index, stop);
+        if (results_.gram != nullptr) std::copy(grams_.begin(), grams_.end(), results_.gram + index * grams_.size());
+        if (runs_back()) run_back(index, stop);
     }
 
   private:
+    bool runs_back() const { return results_.log_gradient2 != nullptr || results_.tangent_kernel != nullptr; }
+    bool needs_gram() const { return results_.gram != nullptr || results_.tangent_kernel != nullptr; }
+
     DenseLayer layer_of(std::uint64_t index, std::uint32_t layer) const {
         return dense_layer_of(shape_, ensemble_.seed, ensemble_.first_network + index, layer);
     }
@@ -143,11 +147,12 @@ class Sweep {
                 *to++ = shifted(values_[input * stride + output], shift_[input]);
     }
 
-    void write_gram(std::uint64_t index, std::uint32_t layer, std::uint32_t units, const std::vector<double>& gram) const {
-        double* to = results_.gram + (index * (depth_ + 1) + layer) * inputs_ * inputs_;
+    // Turns the sums in gram_ into means over the units, at the inputs' true scales.
+    void keep_gram(std::uint32_t layer, std::uint32_t units) {
+        double* to = grams_.data() + layer * gram_.size();
         for (std::uint32_t i = 0; i < inputs_; ++i)
             for (std::uint32_t j = 0; j < inputs_; ++j)
-                *to++ = shifted(gram[static_cast<std::size_t>(i) * inputs_ + j] / units, shift_[i] + shift_[j]);
+                *to++ = shifted(gram_[static_cast<std::size_t>(i) * inputs_ + j] / units, shift_[i] + shift_[j]);
     }
 
     void write_layer(std::uint64_t index, std::uint32_t layer, std::uint32_t units) const {
@@ -163,23 +168,43 @@ class Sweep {
         const std::size_t out_stride = padded(shape_.outputs, row_lanes);
         std::fill_n(values_.begin(), out_stride * inputs_, 0.0);
         for (std::uint32_t input = 0; input < inputs_; ++input) values_[input * out_stride] = 1;
-        std::vector<std::int64_t> shift(inputs_);
-        double* to = results_.log_gradient2 + index * (depth_ + 2) * inputs_;
-        std::fill_n(to + (depth_ + 1) * inputs_, inputs_, 0.0);
+        std::fill_n(shift_.begin(), inputs_, 0);
+        keep_gradient(index, depth_ + 1, shape_.outputs);
         for (std::uint32_t layer = depth_ + 1; layer >= 1; --layer) {
             const DenseLayer at = layer_of(index, layer);
             kernels_.pack(at.fan_out, inputs_, values_.data(), packed_.view());
-            for (std::uint32_t input = 0; input < inputs_; ++input) shift[input] += packed_.exponents()[input];
+            for (std::uint32_t input = 0; input < inputs_; ++input) shift_[input] += packed_.exponents()[input];
             std::fill(packed_.exponents().begin(), packed_.exponents().end(), 0);
             kernels_.backward(at, packed_.view(), inputs_, values_.data(), stop);
             if (stop.load(std::memory_order_relaxed)) return;
-            const std::size_t stride = padded(at.fan_in, row_lanes);
             if (layer > 1) {
                 const std::vector<double>& slopes = slopes_[layer - 2];
-                for (std::size_t i = 0; i < stride * inputs_; ++i) values_[i] *= slopes[i];
+                const std::size_t size = padded(at.fan_in, row_lanes) * inputs_;
+                for (std::size_t i = 0; i < size; ++i) values_[i] *= slopes[i];
             }
+            keep_gradient(index, layer - 1, at.fan_in);
+        }
+    }
+
+    // values_ holds the gradient with respect to z^layer, or to the input if layer is 0.
+    void keep_gradient(std::uint64_t index, std::uint32_t layer, std::uint32_t units) {
+        const std::size_t stride = padded(units, row_lanes);
+        if (results_.log_gradient2 != nullptr) {
+            double* to = results_.log_gradient2 + (index * (depth_ + 2) + layer) * inputs_;
             for (std::uint32_t input = 0; input < inputs_; ++input)
-                to[(layer - 1) * inputs_ + input] = log_norm2(values_.data() + input * stride, at.fan_in, shift[input]);
+                to[input] = log_norm2(values_.data() + input * stride, units, shift_[input]);
+        }
+        if (results_.tangent_kernel == nullptr || layer == 0) return;
+        double* to = results_.tangent_kernel + index * gram_.size();
+        if (layer > depth_) std::fill_n(to, gram_.size(), 0.0);
+        const double* below = grams_.data() + (layer - 1) * gram_.size();
+        kernels_.gram(units, inputs_, values_.data(), gram_.data());
+        for (std::uint32_t i = 0; i < inputs_; ++i) {
+            for (std::uint32_t j = 0; j < inputs_; ++j) {
+                const std::size_t at = static_cast<std::size_t>(i) * inputs_ + j;
+                to[at] += shifted(gram_[at], shift_[i] + shift_[j]) *
+                          (shape_.bias_variance + shape_.weight_variance * below[at]);
+            }
         }
     }
 
@@ -194,7 +219,8 @@ class Sweep {
     const bool carries_scale_;
     Packed start_, packed_;
     std::vector<std::int64_t> start_shift_, shift_;
-    std::vector<double> values_, gram_, start_gram_, start_log2_;
+    std::vector<double> values_, gram_, start_log2_;
+    std::vector<double> grams_;  // (layer, input, input)
     std::vector<std::vector<double>> slopes_;
 };
 

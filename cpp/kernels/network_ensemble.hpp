@@ -41,6 +41,9 @@ struct NetworkResults {
     // the input (layer 0), to z^l, and to itself; of what a tangent at the input becomes, in phi(z^l) and in the outputs.
     double* log_gradient2 = nullptr;
     double* log_tangent2 = nullptr;
+    // (network, input, input): the gradients of the first output with respect to all weights and biases, as standard
+    // normal numbers before their scale, multiplied with each other: the network's tangent kernel.
+    double* tangent_kernel = nullptr;
 };
 
 // The watcher hears of networks. Returns false if it stopped the run, and then leaves the outputs incomplete.

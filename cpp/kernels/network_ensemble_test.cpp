@@ -16,7 +16,7 @@ double larger(double a, double b) { return b <= a ? a : b; }
 const auto go_on = [](std::uint64_t) { return true; };
 
 struct Run {
-    std::vector<double> outputs, gram, log_gradient2, log_tangent2;
+    std::vector<double> outputs, gram, log_gradient2, log_tangent2, tangent_kernel;
     std::vector<std::vector<float>> layers;
 };
 
@@ -28,7 +28,9 @@ Run run(const NetworkEnsemble& ensemble) {
     result.gram.resize(ensemble.networks * (shape.widths.size() + 1) * pairs);
     result.log_gradient2.resize(ensemble.networks * (shape.widths.size() + 2) * ensemble.inputs);
     result.log_tangent2.resize(result.log_gradient2.size());
-    NetworkResults to{result.outputs.data(), result.gram.data(), {}, result.log_gradient2.data(), nullptr};
+    NetworkResults to{result.outputs.data(), result.gram.data(), {}, result.log_gradient2.data(), nullptr, nullptr};
+    result.tangent_kernel.resize(ensemble.networks * pairs);
+    to.tangent_kernel = result.tangent_kernel.data();
     if (ensemble.tangent != nullptr) to.log_tangent2 = result.log_tangent2.data();
     result.layers.reserve(shape.widths.size());
     for (std::uint32_t width : shape.widths) {

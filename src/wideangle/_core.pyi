@@ -53,6 +53,7 @@ def simulate_networks(
     ``layers``, a list of float32 arrays (network, input, unit), and logarithms of squared norms (network, layer, input)
     for layers 0 to L+1: ``log_gradient2`` of the first output's gradient with respect to the input and to each layer's
     pre-activations, ``log_tangent2`` of what ``tangent``, one for each input, becomes in each layer's post-activations.
+    ``tangent_kernel`` (network, input, input) is that of the first output, for standard normal weights and biases.
     """
 
 def network_weights(

@@ -173,3 +173,19 @@ def test_bad_networks() -> None:
         wa.propagation.predict_tangent_diagonal(wa.MLP((4,), activation="erf"), 1.0)
     with pytest.raises(ValueError, match=r"^net\.bias_variance must be 0, got 0\.5"):
         wa.propagation.predict_tangent_diagonal(wa.MLP((4,), bias_variance=0.5), 1.0)
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu(0.3)", "abs"])
+def test_against_networks_of_the_kernel(activation: str) -> None:
+    net = wa.MLP((8, 5, 11), activation=activation, weight_variance=1.7)
+    x = np.array([[0.3, -1.0, 2.0]])
+    n_networks = 100_000
+    run = wa.propagation.simulate_outputs(net, x, n_networks=n_networks, seed=3, keep="tangent")
+    theta = run.tangent_kernel.values.ravel()
+    law = wa.propagation.predict_tangent_diagonal(net, [np.mean(x**2)]).sel(layer=3).isel(input=0)
+    centred = theta - theta.mean()
+    assert abs(theta.mean() - law["mean"]) < 5.0 * theta.std() / math.sqrt(n_networks)
+    error = math.sqrt((np.mean(centred**4) - np.mean(centred**2) ** 2) / n_networks)
+    assert abs(np.mean(centred**2) - law.variance) < 5.0 * error
+    # The infinitely wide network, whose kernel does not fluctuate, is far outside.
+    assert law.variance > 50.0 * error

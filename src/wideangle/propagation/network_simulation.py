@@ -31,7 +31,12 @@ if TYPE_CHECKING:
     import xarray as xr
 
 SOURCE = "random networks with independent normal weights, drawn and applied one tile at a time"
-KEPT = {"final": ("outputs",), "gram": ("outputs", "gram"), "layers": ("outputs", "gram", "layers")}
+KEPT = {
+    "final": ("outputs",),
+    "gram": ("outputs", "gram"),
+    "layers": ("outputs", "gram", "layers"),
+    "tangent": ("outputs", "tangent_kernel"),
+}
 
 
 def simulate_outputs(
@@ -73,7 +78,7 @@ def simulate_outputs(
         Number of outputs of a network, default 1.
     keep
         ``"final"`` (default): the outputs. ``"gram"``: also the Gram matrix of the post-activations of each layer.
-        ``"layers"``: also the post-activations themselves.
+        ``"layers"``: also the post-activations themselves. ``"tangent"``: outputs and each network's tangent kernel.
     n_threads
         Threads; default every processor available. Results do not depend on it.
     progress
@@ -87,7 +92,10 @@ def simulate_outputs(
         ``outputs(network, input, output)``. With ``keep="gram"`` or ``"layers"`` also
         ``gram(network, layer, input, input_)``, the mean over the units of a layer of
         :math:`\phi(z_\alpha)\,\phi(z_\beta)`, layers 0 (the input) to L. With ``keep="layers"`` also
-        ``layer_1(network, input, unit_1)`` to ``layer_L``, the post-activations in float32.
+        ``layer_1(network, input, unit_1)`` to ``layer_L``, the post-activations in float32. With ``keep="tangent"``
+        also ``tangent_kernel(network, input, input_)`` of the first output,
+        :math:`\sum_p \partial_p f(x_\alpha)\,\partial_p f(x_\beta)` over all weights and biases p as standard normal
+        numbers, before they get their scales.
 
     Raises
     ------
@@ -265,6 +273,9 @@ def _dataset(raw: dict[str, Any], first_network: int) -> xr.Dataset:
     if "gram" in raw:
         dataset["gram"] = (("network", "layer", "input", "input_"), raw["gram"])
         dataset = dataset.assign_coords(layer=np.arange(raw["gram"].shape[1]), input_=np.arange(n_inputs))
+    if "tangent_kernel" in raw:
+        dataset["tangent_kernel"] = (("network", "input", "input_"), raw["tangent_kernel"])
+        dataset = dataset.assign_coords(input_=np.arange(n_inputs))
     for layer, values in enumerate(raw.get("layers", ()), start=1):
         dataset[f"layer_{layer}"] = (("network", "input", f"unit_{layer}"), values)
     return dataset
@@ -303,7 +314,7 @@ def check_float32_weights(net: MLP, input_dim: int) -> None:
 def _check_memory(net: MLP, n_inputs: int, n_networks: int, outputs: int, keep: str) -> None:
     numbers = 8 * outputs * n_inputs
     if keep != "final":
-        numbers += 8 * (net.depth + 1) * n_inputs**2
+        numbers += 8 * (1 if keep == "tangent" else net.depth + 1) * n_inputs**2
     if keep == "layers":
         numbers += 4 * sum(net.widths) * n_inputs
     # Beside the results, every thread holds one layer's values: doubles, and floats for blocks of eight inputs.

@@ -1,4 +1,4 @@
-"""Draw the figures of the documentation: ``python docs/make_figures.py`` writes docs/images/drift.svg and depth.svg."""
+"""Draw the figures of the documentation: ``python docs/make_figures.py`` writes the SVG files of docs/images."""
 
 from __future__ import annotations
 
@@ -75,10 +75,39 @@ def draw_depth(figure: Figure, theme: Theme) -> None:
     panels[0].set_ylabel("mean of ln sin² θ")
 
 
+def draw_outputs(figure: Figure, theme: Theme) -> None:
+    """Density of one output of narrow and wide networks, and its excess kurtosis by width."""
+    depth, widths = 4, (4, 8, 16, 32, 64, 128)
+    left, right = figure.subplots(1, 2)
+    edges = np.linspace(-5.0, 5.0, 101)
+    middles = 0.5 * (edges[1:] + edges[:-1])
+    kurtoses, errors = [], []
+    for width in widths:
+        net = wa.MLP((width,) * depth)
+        ensemble = wa.propagation.simulate_outputs(net, np.ones((1, 8)), n_networks=200_000, seed=1)
+        f = ensemble.outputs.values.ravel() / np.sqrt(2.0)
+        parts = np.mean(f.reshape(50, -1) ** 4, axis=1) / np.mean(f.reshape(50, -1) ** 2, axis=1) ** 2 - 3.0
+        kurtoses.append(parts.mean())
+        errors.append(parts.std(ddof=1) / np.sqrt(parts.size))
+        if width in (4, 128):
+            name = "finite-width" if width == 4 else "small-angle"
+            density = np.histogram(f, edges)[0] / (f.size * np.diff(edges))
+            left.semilogy(middles, density, label=f"width {width}", **theme.line(name))
+    left.semilogy(middles, np.exp(-0.5 * middles**2) / np.sqrt(2.0 * np.pi), label="infinite", color=theme.ink, lw=0.8)
+    left.set(title=f"One output, {depth} layers", xlabel="f / standard deviation", ylabel="density", ylim=(1e-5, 2.0))
+    left.legend()
+    curve = np.geomspace(widths[0], widths[-1], 100)
+    right.loglog(curve, 3.0 * ((1.0 + 5.0 / curve) ** depth - 1.0), label="exact", **theme.line("small-angle"))
+    right.errorbar(widths, kurtoses, 2 * np.array(errors), fmt="o", color=theme.ink, markersize=3.5, label="simulated")
+    right.set(title="Excess kurtosis", xlabel="width")
+    right.legend()
+
+
 def main() -> None:
     figures: dict[str, tuple[Callable[[Figure, Theme], None], tuple[float, float]]] = {
         "drift": (draw_drift, (8.0, 3.0)),
         "depth": (draw_depth, (9.5, 3.2)),
+        "outputs": (draw_outputs, (8.0, 3.0)),
     }
     IMAGES.mkdir(exist_ok=True)
     for name, (draw, size) in figures.items():

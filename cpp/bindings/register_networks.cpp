@@ -15,7 +15,9 @@ wideangle::NetworkShape make_shape(std::uint32_t input_dim, std::vector<std::uin
             weight_variance, bias_variance};
 }
 
-py::dict simulate_networks(const py::array_t<double, py::array::c_style>& x, std::vector<std::uint32_t> widths,
+using Matrix = py::array_t<double, py::array::c_style>;
+
+py::dict simulate_networks(const Matrix& x, const std::optional<Matrix>& tangent, std::vector<std::uint32_t> widths,
                            std::uint32_t outputs, int activation, double slope, double weight_variance,
                            double bias_variance, std::uint64_t seed, std::uint64_t first_network,
                            std::uint64_t n_networks, int n_threads, const std::string& cpu_path,
@@ -28,6 +30,7 @@ py::dict simulate_networks(const py::array_t<double, py::array::c_style>& x, std
     ensemble.networks = n_networks;
     ensemble.inputs = static_cast<std::uint32_t>(x.shape(0));
     ensemble.x = x.data();
+    if (tangent) ensemble.tangent = tangent->data();
     ensemble.threads = n_threads;
     ensemble.kernels = find_path(cpu_path).dense_layer;
 
@@ -43,7 +46,9 @@ py::dict simulate_networks(const py::array_t<double, py::array::c_style>& x, std
     for (const std::string& name : keep) {
         if (name == "outputs") to.outputs = doubles("outputs", {networks, inputs, outputs});
         if (name == "gram") to.gram = doubles("gram", {networks, layers, inputs, inputs});
-        if (name == "log_gradient2") to.log_gradient2 = doubles("log_gradient2", {networks, layers, inputs});
+        if (name == "log_gradient2") to.log_gradient2 = doubles("log_gradient2", {networks, layers + 1, inputs});
+        if (name == "log_tangent2") to.log_tangent2 = doubles("log_tangent2", {networks, layers + 1, inputs});
+        if (name == "tangent_kernel") to.tangent_kernel = doubles("tangent_kernel", {networks, inputs, inputs});
         if (name != "layers") continue;
         py::list arrays;
         for (std::uint32_t width : ensemble.shape.widths) {
@@ -85,7 +90,7 @@ py::list network_weights(std::uint32_t input_dim, std::vector<std::uint32_t> wid
 
 void register_networks(py::module_& module) {
     using namespace py::literals;
-    module.def("simulate_networks", simulate_networks, "x"_a, "widths"_a, py::kw_only(), "outputs"_a, "activation"_a,
+    module.def("simulate_networks", simulate_networks, "x"_a, "tangent"_a, "widths"_a, py::kw_only(), "outputs"_a, "activation"_a,
                "slope"_a, "weight_variance"_a, "bias_variance"_a, "seed"_a, "first_network"_a, "n_networks"_a,
                "n_threads"_a, "cpu_path"_a, "keep"_a, "progress"_a,
                "Ensemble of random networks with real weights; arguments are taken as checked.");

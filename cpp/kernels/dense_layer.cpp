@@ -95,7 +95,7 @@ WIDEANGLE_INLINE void multiply_some(std::uint32_t count, const f32* tile, std::u
     }
 }
 
-void forward(const DenseLayer& at, const PackedValues& x, std::uint32_t inputs, double* z,
+void forward(const DenseLayer& at, const PackedValues& x, std::uint32_t inputs, std::uint32_t biased, double* z,
              const std::atomic<bool>& stop) {
     const std::size_t stride = padded(at.fan_out, row_lanes);
     const std::size_t block_size = padded(at.fan_in, row_lanes) * input_block;
@@ -125,8 +125,10 @@ void forward(const DenseLayer& at, const PackedValues& x, std::uint32_t inputs, 
         }
         for (std::uint32_t input = 0; input < inputs; ++input) {
             const double scale = std::ldexp(1.0, x.exponent[input]);
-            for (int h = 0; h < 2; ++h)
-                store(z + input * stride + row + 8 * h, totals[input].half[h] * scale + bias.half[h]);
+            for (int h = 0; h < 2; ++h) {
+                const f64 sum = totals[input].half[h] * scale;
+                store(z + input * stride + row + 8 * h, input < biased ? sum + bias.half[h] : sum);
+            }
         }
     }
 }

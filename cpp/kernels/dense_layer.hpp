@@ -41,9 +41,10 @@ constexpr std::size_t packed_index(std::size_t units, std::size_t unit, std::siz
     return (input / input_block * padded(units, row_lanes) + unit) * input_block + input % input_block;
 }
 
-// z(input, unit) = sum_j W(unit, j) x(j, input) + b(unit), rows of padded(fan_out, row_lanes) doubles; true values.
-using DenseForwardFunction = void (*)(const DenseLayer&, const PackedValues& x, std::uint32_t inputs, double* z,
-                                      const std::atomic<bool>& stop);
+// z(input, unit) = sum_j W(unit, j) x(j, input), and b(unit) for the first `biased` inputs; rows of
+// padded(fan_out, row_lanes) doubles; true values.
+using DenseForwardFunction = void (*)(const DenseLayer&, const PackedValues& x, std::uint32_t inputs,
+                                      std::uint32_t biased, double* z, const std::atomic<bool>& stop);
 
 // y(input, j) = sum_i W(i, j) g(i, input), rows of padded(fan_in, row_lanes) doubles; true values.
 using DenseBackwardFunction = void (*)(const DenseLayer&, const PackedValues& g, std::uint32_t inputs, double* y,

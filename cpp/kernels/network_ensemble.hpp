@@ -26,7 +26,8 @@ struct NetworkEnsemble {
     std::uint64_t seed = 0;
     std::uint64_t first_network = 0, networks = 0;
     std::uint32_t inputs = 0;
-    const double* x = nullptr;  // (input, input_dim) in C order
+    const double* x = nullptr;        // (input, input_dim) in C order
+    const double* tangent = nullptr;  // likewise, a direction for each input, or null
     int threads = 1;
     const DenseKernels* kernels = nullptr;
 };
@@ -36,7 +37,13 @@ struct NetworkResults {
     double* outputs = nullptr;      // (network, input, output)
     double* gram = nullptr;         // (network, layer 0...L, input, input): mean over the units of phi_i phi_j
     std::vector<float*> layers;     // for each hidden layer (network, input, unit): post-activations
-    double* log_gradient2 = nullptr;  // (network, layer 0...L, input): ln |d output_0 / d phi(z^l)|^2
+    // Logarithms of squared norms, (network, layer 0...L+1, input). Of the gradient of the first output with respect to
+    // the input (layer 0), to z^l, and to itself; of what a tangent at the input becomes, in phi(z^l) and in the outputs.
+    double* log_gradient2 = nullptr;
+    double* log_tangent2 = nullptr;
+    // (network, input, input): the gradients of the first output with respect to all weights and biases, as standard
+    // normal numbers before their scale, multiplied with each other: the network's tangent kernel.
+    double* tangent_kernel = nullptr;
 };
 
 // The watcher hears of networks. Returns false if it stopped the run, and then leaves the outputs incomplete.

@@ -16,7 +16,7 @@ double larger(double a, double b) { return b <= a ? a : b; }
 const auto go_on = [](std::uint64_t) { return true; };
 
 struct Run {
-    std::vector<double> outputs, gram, log_gradient2;
+    std::vector<double> outputs, gram, log_gradient2, log_tangent2, tangent_kernel;
     std::vector<std::vector<float>> layers;
 };
 
@@ -26,8 +26,12 @@ Run run(const NetworkEnsemble& ensemble) {
     Run result;
     result.outputs.resize(ensemble.networks * ensemble.inputs * shape.outputs);
     result.gram.resize(ensemble.networks * (shape.widths.size() + 1) * pairs);
-    result.log_gradient2.resize(ensemble.networks * (shape.widths.size() + 1) * ensemble.inputs);
-    NetworkResults to{result.outputs.data(), result.gram.data(), {}, result.log_gradient2.data()};
+    result.log_gradient2.resize(ensemble.networks * (shape.widths.size() + 2) * ensemble.inputs);
+    result.log_tangent2.resize(result.log_gradient2.size());
+    NetworkResults to{result.outputs.data(), result.gram.data(), {}, result.log_gradient2.data(), nullptr, nullptr};
+    result.tangent_kernel.resize(ensemble.networks * pairs);
+    to.tangent_kernel = result.tangent_kernel.data();
+    if (ensemble.tangent != nullptr) to.log_tangent2 = result.log_tangent2.data();
     result.layers.reserve(shape.widths.size());
     for (std::uint32_t width : shape.widths) {
         result.layers.emplace_back(ensemble.networks * ensemble.inputs * width);
@@ -68,9 +72,13 @@ std::vector<double> output_of(const NetworkEnsemble& ensemble, std::uint64_t net
 
 void networks_are_their_weights() {
     const std::vector<double> x = {0.3, -1, 0.5, 2, 0.1, 1, 1, -1, 0, 0.25};
-    const NetworkEnsemble ensemble = some_ensemble(x.data(), 2);
+    const std::vector<double> direction = {0.5, 0.5, -0.5, 0, 0.5, 1e30, 0, 0, 0, 2e30};
+    NetworkEnsemble ensemble = some_ensemble(x.data(), 2);
+    ensemble.tangent = direction.data();
     const Run found = run(ensemble);
-    double worst = 0, worst_gradient = 0;
+    ensemble.tangent = nullptr;
+    CHECK(run(ensemble).outputs == found.outputs);
+    double worst = 0, worst_gradient = 0, worst_tangent = 0;
     for (std::uint64_t network = 0; network < ensemble.networks; ++network) {
         for (std::uint32_t input = 0; input < 2; ++input) {
             const std::vector<double> at(x.begin() + 5 * input, x.begin() + 5 * input + 5);
@@ -85,10 +93,23 @@ void networks_are_their_weights() {
                 const double slope = (output_of(ensemble, network, up)[0] - output_of(ensemble, network, down)[0]) / 2e-4;
                 norm2 += slope * slope;
             }
-            worst_gradient = larger(worst_gradient, std::fabs(std::log(norm2) - found.log_gradient2[network * 4 * 2 + input]));
+            std::vector<double> up = at, down = at;
+            const double length = input == 0 ? 1 : 1e30;
+            for (int j = 0; j < 5; ++j) {
+                up[j] += 1e-4 * direction[5 * input + j] / length;
+                down[j] -= 1e-4 * direction[5 * input + j] / length;
+            }
+            const std::vector<double> above = output_of(ensemble, network, up), below = output_of(ensemble, network, down);
+            double tangent2 = 0;
+            for (int k = 0; k < 3; ++k) tangent2 += (above[k] - below[k]) / 2e-4 * ((above[k] - below[k]) / 2e-4);
+            worst_tangent = larger(worst_tangent, std::fabs(std::log(tangent2) + 2 * std::log(length) -
+                                                            found.log_tangent2[(network * 5 + 4) * 2 + input]));
+            worst_gradient = larger(worst_gradient, std::fabs(std::log(norm2) - found.log_gradient2[network * 5 * 2 + input]));
         }
     }
     CHECK_CLOSE(worst, 0.0, 2e-6);
+    CHECK_CLOSE(found.log_tangent2[0], 0.0, 1e-15);
+    CHECK_CLOSE(worst_tangent, 0.0, 2e-5);
     CHECK_CLOSE(worst_gradient, 0.0, 2e-5);  // slopes in float32; central differences err by 1e-8
 }
 
@@ -149,7 +170,7 @@ void deep_networks_stay_in_range() {
     // Every factor of the gradient's norm is that of the forward sweep in law: ln chi2_12/12 a layer.
     const double slope = std::log(2.0 / 12) + (-0.5772156649015329 + 1 + 0.5 + 1.0 / 3 + 0.25 + 0.2);
     for (int network = 0; network < 3; ++network)
-        CHECK_CLOSE(shrinking.log_gradient2[static_cast<std::size_t>(network) * 3001], 3000 * slope, 6 * std::sqrt(3000 * 0.1813));
+        CHECK_CLOSE(shrinking.log_gradient2[static_cast<std::size_t>(network) * 3002], 3000 * slope, 6 * std::sqrt(3000 * 0.1813));
     ensemble.shape.weight_variance = 256;
     ensemble.shape.widths.resize(80);
     const std::vector<double> one = {1, 2, -1};

@@ -55,6 +55,7 @@ def simulate_gram(
 
 def simulate_networks(
     x: NDArray[np.float64],
+    tangent: NDArray[np.float64] | None,
     widths: list[int],
     *,
     outputs: int,
@@ -73,8 +74,10 @@ def simulate_networks(
     """Ensemble of random networks with real weights, for inputs (input, feature).
 
     ``keep`` names what is returned: ``outputs`` (network, input, output), ``gram`` (network, layer, input, input),
-    ``layers``, a list of float32 arrays (network, input, unit), and ``log_gradient2`` (network, layer, input), the
-    logarithm of the squared norm of the first output's gradient with respect to each layer's post-activations.
+    ``layers``, a list of float32 arrays (network, input, unit), and logarithms of squared norms (network, layer, input)
+    for layers 0 to L+1: ``log_gradient2`` of the first output's gradient with respect to the input and to each layer's
+    pre-activations, ``log_tangent2`` of what ``tangent``, one for each input, becomes in each layer's post-activations.
+    ``tangent_kernel`` (network, input, input) is that of the first output, for standard normal weights and biases.
     """
 
 def network_weights(

@@ -65,6 +65,42 @@ def test_a_deep_network_keeps_float32_accuracy() -> None:
         assert abs(outputs.sel(network=k) - expected).max() < 1e-6 * np.sqrt(np.mean(expected**2) + 2.0)
 
 
+@pytest.mark.parametrize("activation", ["relu", "gelu", "sin", "leaky_relu(0.2)"])
+@pytest.mark.parametrize("bias_variance", [0.0, 0.3])
+def test_tangent_kernel_is_that_of_autograd(activation: str, bias_variance: float) -> None:
+    torch = pytest.importorskip("torch")
+    functions = {
+        "relu": torch.relu,
+        "gelu": torch.nn.functional.gelu,
+        "sin": torch.sin,
+        "leaky_relu(0.2)": lambda z: torch.nn.functional.leaky_relu(z, 0.2),
+    }
+    net = wa.MLP((12, 7), activation=activation, weight_variance=1.6, bias_variance=bias_variance)
+    x = RNG.normal(size=(3, 5))
+    found = wa.propagation.simulate_outputs(net, x, n_networks=3, seed=3, outputs=2, keep="tangent").tangent_kernel
+    for k in range(3):
+        network = wa.propagation.materialize(net, 5, k, seed=3, outputs=2)
+        scales = [math.sqrt(1.6 / matrix.shape[1]) for matrix in network.weights]
+        parameters = [torch.tensor(w.astype(np.float64) / s) for w, s in zip(network.weights, scales, strict=True)]
+        if network.biases is not None:
+            biases = [b for b in network.biases if b is not None]
+            parameters += [torch.tensor(b.astype(np.float64) / math.sqrt(bias_variance)) for b in biases]
+        for parameter in parameters:
+            parameter.requires_grad_()
+        gradients = []
+        for row in x:
+            values = torch.tensor(row)
+            for layer, scale in enumerate(scales):
+                values = scale * parameters[layer] @ values
+                if network.biases is not None:
+                    values = values + math.sqrt(bias_variance) * parameters[3 + layer]
+                values = functions[activation](values) if layer < 2 else values
+            gradient = torch.autograd.grad(values[0], parameters, allow_unused=True)
+            gradients.append(torch.cat([part.ravel() for part in gradient]).numpy())
+        expected = np.array(gradients) @ np.array(gradients).T
+        np.testing.assert_allclose(found.sel(network=k), expected, rtol=0, atol=2e-6 * expected.max())
+
+
 def test_one_layer_has_the_law_of_gaussian_weights() -> None:
     # f = sqrt(s/n) sum_i w_i relu(h_i), h ~ N(0, s |x|^2/d): E f^2 = s q/2, and E f^4 = 3 (E f^2)^2 (1 + 5/n).
     net, n, q = wa.MLP((20,), weight_variance=1.5), 20, 1.5 * 2.5

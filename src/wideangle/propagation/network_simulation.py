@@ -24,13 +24,19 @@ from wideangle._checks import (
 from wideangle._cpu import active_cpu_path, available_threads
 from wideangle._provenance import provenance
 from wideangle.network import MLP, NetworkWeights
+from wideangle.propagation._network import check_network
 from wideangle.propagation._progress import progress_bar
 
 if TYPE_CHECKING:
     import xarray as xr
 
 SOURCE = "random networks with independent normal weights, drawn and applied one tile at a time"
-KEPT = {"final": ("outputs",), "gram": ("outputs", "gram"), "layers": ("outputs", "gram", "layers")}
+KEPT = {
+    "final": ("outputs",),
+    "gram": ("outputs", "gram"),
+    "layers": ("outputs", "gram", "layers"),
+    "tangent": ("outputs", "tangent_kernel"),
+}
 
 
 def simulate_outputs(
@@ -72,7 +78,7 @@ def simulate_outputs(
         Number of outputs of a network, default 1.
     keep
         ``"final"`` (default): the outputs. ``"gram"``: also the Gram matrix of the post-activations of each layer.
-        ``"layers"``: also the post-activations themselves.
+        ``"layers"``: also the post-activations themselves. ``"tangent"``: outputs and each network's tangent kernel.
     n_threads
         Threads; default every processor available. Results do not depend on it.
     progress
@@ -86,7 +92,10 @@ def simulate_outputs(
         ``outputs(network, input, output)``. With ``keep="gram"`` or ``"layers"`` also
         ``gram(network, layer, input, input_)``, the mean over the units of a layer of
         :math:`\phi(z_\alpha)\,\phi(z_\beta)`, layers 0 (the input) to L. With ``keep="layers"`` also
-        ``layer_1(network, input, unit_1)`` to ``layer_L``, the post-activations in float32.
+        ``layer_1(network, input, unit_1)`` to ``layer_L``, the post-activations in float32. With ``keep="tangent"``
+        also ``tangent_kernel(network, input, input_)`` of the first output,
+        :math:`\sum_p \partial_p f(x_\alpha)\,\partial_p f(x_\beta)` over all weights and biases p as standard normal
+        numbers, before they get their scales.
 
     Raises
     ------
@@ -110,7 +119,7 @@ def simulate_outputs(
     >>> bool(abs(ensemble.outputs.mean()) < 0.02)
     True
     """
-    _check_net(net)
+    check_network(net)
     inputs = _check_inputs(x)
     n_networks = check_samples("n_networks", n_networks)
     seed = check_seed(seed)
@@ -119,7 +128,7 @@ def simulate_outputs(
     n_threads = check_threads(n_threads)
     progress = check_flag("progress", progress)
     first_network = _check_network("first_network", first_network)
-    _check_float32(net, inputs.shape[1])
+    check_float32_weights(net, inputs.shape[1])
     _check_memory(net, len(inputs), n_networks, outputs, keep)
 
     raw = run_networks(
@@ -188,12 +197,12 @@ def materialize(net: MLP, input_dim: int, k: int, *, seed: int, outputs: int = 1
     >>> bool(np.allclose(values @ network.weights[-1].T, ensemble.outputs.sel(network=7), atol=1e-6))
     True
     """
-    _check_net(net)
+    check_network(net)
     input_dim = check_integer("input_dim", input_dim, low=1, high=2**31, remedy="give the number of features")
     k = _check_network("k", k)
     seed = check_seed(seed)
     outputs = _check_outputs(outputs)
-    _check_float32(net, input_dim)
+    check_float32_weights(net, input_dim)
     sizes = (input_dim, *net.widths, outputs)
     needed = 4 * sum(n_in * n_out for n_in, n_out in itertools.pairwise(sizes))
     _refuse_beyond_memory(needed, f"widths = {net.widths} has weights that need", "use simulate_outputs")
@@ -225,6 +234,7 @@ def run_networks(
     n_threads: int,
     progress: bool,
     first_network: int,
+    tangent: NDArray[np.float64] | None = None,
 ) -> dict[str, Any]:
     """Run the kernel on checked arguments: the arrays that ``keep`` names."""
     phi = net.phi
@@ -232,6 +242,7 @@ def run_networks(
         update: Callable[[int], object] | None = (lambda done: bar.update(done - bar.n)) if progress else None
         raw = _core.simulate_networks(
             x,
+            tangent,
             list(net.widths),
             outputs=outputs,
             activation=phi.code,
@@ -262,14 +273,12 @@ def _dataset(raw: dict[str, Any], first_network: int) -> xr.Dataset:
     if "gram" in raw:
         dataset["gram"] = (("network", "layer", "input", "input_"), raw["gram"])
         dataset = dataset.assign_coords(layer=np.arange(raw["gram"].shape[1]), input_=np.arange(n_inputs))
+    if "tangent_kernel" in raw:
+        dataset["tangent_kernel"] = (("network", "input", "input_"), raw["tangent_kernel"])
+        dataset = dataset.assign_coords(input_=np.arange(n_inputs))
     for layer, values in enumerate(raw.get("layers", ()), start=1):
         dataset[f"layer_{layer}"] = (("network", "input", f"unit_{layer}"), values)
     return dataset
-
-
-def _check_net(net: Any) -> None:
-    if not isinstance(net, MLP):
-        raise TypeError(f"net must be a wideangle.MLP, got {net!r} ({type(net).__name__}); give wa.MLP(widths)")
 
 
 def _check_inputs(x: Any) -> NDArray[np.float64]:
@@ -289,8 +298,8 @@ def _check_network(name: str, value: Any) -> int:
     return check_integer(name, value, low=0, high=MAX_SAMPLES, remedy="give the index of a network, 0 or more")
 
 
-def _check_float32(net: MLP, input_dim: int) -> None:
-    # Weights are float32 numbers; beyond these bounds they would underflow or overflow.
+def check_float32_weights(net: MLP, input_dim: int) -> None:
+    """Refuse variances with which the weights, float32 numbers, would underflow or overflow."""
     for name, variance, fan_in in (
         *(("weight_variance", net.weight_variance, fan_in) for fan_in in (input_dim, *net.widths)),
         ("bias_variance", net.bias_variance or 1.0, 1),
@@ -305,7 +314,7 @@ def _check_float32(net: MLP, input_dim: int) -> None:
 def _check_memory(net: MLP, n_inputs: int, n_networks: int, outputs: int, keep: str) -> None:
     numbers = 8 * outputs * n_inputs
     if keep != "final":
-        numbers += 8 * (net.depth + 1) * n_inputs**2
+        numbers += 8 * (1 if keep == "tangent" else net.depth + 1) * n_inputs**2
     if keep == "layers":
         numbers += 4 * sum(net.widths) * n_inputs
     # Beside the results, every thread holds one layer's values: doubles, and floats for blocks of eight inputs.

@@ -78,7 +78,7 @@ WIDEANGLE_INLINE CovarianceScale covariance_scale(f64 exponent, const GramLayer&
 
 // ---- Factorisation
 
-// Entry index[lane] of each lane.
+// Entry index[lane] of each lane. Lane by lane, which is faster than the instruction for it.
 WIDEANGLE_INLINE f64 gather(const GramLanes* from, i64 index, int half) {
     f64 result;
     for (int lane = 0; lane < 8; ++lane) result[lane] = from[index[lane]].at[8 * half + lane];
@@ -134,7 +134,8 @@ WIDEANGLE_INLINE Pivots factorise(const GramState& state, f64 weight, f64 bias, 
         for (std::size_t j = 0; j < k; ++j)
             put(state.factor[triangle_index(k, j)], half, gather(columns + j, row * width, half));
         put(state.factor[triangle_index(k, k)], half, keep(sound, root));
-        for (int lane = 0; lane < 8; ++lane) state.order[k].at[8 * half + lane] = static_cast<std::uint32_t>(row[lane]);
+        for (int lane = 0; lane < 8; ++lane)
+            state.place[row[lane]].at[8 * half + lane] = static_cast<std::uint32_t>(k);
         result.rank -= sound;
         result.log_determinant += log64(select(sound, pivot, broadcast64(1.0)));
         for (std::size_t i = 0; i < inputs; ++i) {
@@ -384,13 +385,16 @@ void add_neurons(Phi phi, const GramLayer& at, std::size_t inputs, const ValueSc
 // From the order of the pivots to that of the inputs, scaled so that the largest diagonal entry lies in [1, 2).
 void set_gram(GramState& state, const GramLanes* sums, double factor, f64x2 exponent) {
     const std::size_t inputs = state.inputs;
-    for (std::size_t k = 0; k < inputs; ++k)
-        for (std::size_t l = 0; l <= k; ++l)
-            for (int lane = 0; lane < gram_lanes; ++lane) {
-                const std::uint32_t i = state.order[k].at[lane], j = state.order[l].at[lane];
-                state.gram[i > j ? triangle_index(i, j) : triangle_index(j, i)].at[lane] =
-                    sums[triangle_index(k, l)].at[lane];
+    for (int half = 0; half < 2; ++half)
+        for (std::size_t i = 0; i < inputs; ++i) {
+            const i64 row = bits_as<i64>(widen_bits(load<u32>(state.place[i].at), half));
+            for (std::size_t j = 0; j <= i; ++j) {
+                const i64 column = bits_as<i64>(widen_bits(load<u32>(state.place[j].at), half));
+                const i64 swaps = row < column;
+                const i64 high = (swaps & column) | (~swaps & row), low = (swaps & row) | (~swaps & column);
+                put(state.gram[triangle_index(i, j)], half, gather(sums, (high * (high + 1) >> 1) + low, half));
             }
+        }
     for (int half = 0; half < 2; ++half) {
         f64 largest_norm{};
         for (std::size_t i = 0; i < inputs; ++i) {

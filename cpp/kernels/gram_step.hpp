@@ -38,7 +38,7 @@ struct GramState {
     GramLanes* gram = nullptr;     // packed
     GramLanes* factor = nullptr;   // packed, rows and columns in the order of the pivots: of the matrix, or if there are
                                    // biases of the next covariance
-    GramFlags* order = nullptr;    // the input in each place of the factor
+    GramFlags* place = nullptr;    // of each input in the factor
     GramLanes exponent{};          // an integer
     GramLanes log_determinant{};   // ln det Q, meaningless unless rank is the number of inputs
     GramLanes effective_rank{};    // (tr Q)^2/tr(Q^2), or 0 where Q is 0
@@ -69,7 +69,7 @@ struct GramReduction {
     CentralMoments effective_rank{};   // over samples with Q != 0
 };
 
-// From gram and exponent to factor, order, log_determinant, effective_rank and rank.
+// From gram and exponent to factor, place, log_determinant, effective_rank and rank.
 using GramMeasureFunction = void (*)(GramState&, const GramLayer& next, GramLanes* scratch,
                                      const std::atomic<bool>& stop);
 

@@ -58,9 +58,9 @@ constexpr double ln2 = 0.69314718055994530942;
 
 // 2^x for integers x; 0 below -1022, 2^1023 above it.
 WIDEANGLE_INLINE f64 power_of_two(f64 x) {
-    const f64 bounded = select(x > 1023.0, broadcast64(1023.0), x);
+    const f64 bounded = select(is_less(1023.0, x), broadcast64(1023.0), x);
     const f64 shifted = bounded + (0x1.8p52 + 1023.0);
-    return keep(x >= -1022.0, bits_as<f64>(bits_as<u64>(shifted) << 52));
+    return keep(is_less_equal(-1022.0, x), bits_as<f64>(bits_as<u64>(shifted) << 52));
 }
 
 // The exponent of positive normal numbers.
@@ -84,7 +84,7 @@ WIDEANGLE_INLINE CovarianceScale covariance_scale(f64 exponent, const GramLayer&
     f64 top = exponent + of_weight;
     if (at.bias_variance > 0) {
         const f64 of_bias = exponent_of(broadcast64(at.bias_variance));
-        top = select(of_bias > top, of_bias, top);
+        top = select(is_less(top, of_bias), of_bias, top);
     }
     const f64 half_exponent = floor_half(top);
     return {half_exponent, mantissa * power_of_two(exponent + of_weight - 2.0 * half_exponent),
@@ -95,20 +95,20 @@ WIDEANGLE_INLINE CovarianceScale covariance_scale(f64 exponent, const GramLayer&
 
 // Entry index[lane] of each lane. Lane by lane, which is faster than the instruction for it.
 WIDEANGLE_INLINE f64 gather(const GramLanes* from, i64 index, int half) {
-    f64 result;
-    for (int lane = 0; lane < 8; ++lane) result[lane] = from[index[lane]].at[8 * half + lane];
-    return result;
+    const double* const at = from->at + 8 * half;
+    const auto entry = [&](int lane) { return at[gram_lanes * index[lane] + lane]; };
+    return f64{entry(0), entry(1), entry(2), entry(3), entry(4), entry(5), entry(6), entry(7)};
 }
 
 struct Pivots {
-    f64 log_determinant;
-    i64 rank;
+    f64 log_determinant[2];
+    i64 rank[2];
 };
 
-// Cholesky's factor of bias + weight gram for the eight lanes of a half, with pivoting: the next row is the one with the
-// largest part of its diagonal entry left, and once no row has more than the tolerance the rest is zero. (In a fixed
-// order a row can be dropped that later ones still depend on.) Column by column, from the left.
-WIDEANGLE_INLINE Pivots factorise(const GramState& state, f64 weight, f64 bias, int half, GramLanes* scratch,
+// Cholesky's factor of bias + weight gram with pivoting: the next row is the one with the largest part of its diagonal
+// entry left, and once no row has more than the tolerance the rest is zero. (In a fixed order a row can be dropped that
+// later ones still depend on.) Column by column, from the left; the halves side by side, because each is one long chain.
+WIDEANGLE_INLINE Pivots factorise(const GramState& state, f64x2 weight, f64x2 bias, GramLanes* scratch,
                                   const std::atomic<bool>& stop) {
     const std::size_t inputs = state.inputs;
     GramLanes* const covariance = scratch;
@@ -116,52 +116,62 @@ WIDEANGLE_INLINE Pivots factorise(const GramState& state, f64 weight, f64 bias, 
     GramLanes* const rest = columns + inputs * inputs;        // of the diagonal
     GramLanes* const inverse = rest + inputs;                 // of the diagonal, or 0
     GramLanes* const part = inverse + inputs;                 // rest times inverse, or -1 once used
-    for (std::size_t i = 0; i < inputs; ++i) {
-        for (std::size_t j = 0; j <= i; ++j) {
-            const f64 entry = bias + weight * get(state.gram[triangle_index(i, j)], half);
-            put(covariance[i * inputs + j], half, entry);
-            put(covariance[j * inputs + i], half, entry);
+    for (std::size_t i = 0; i < inputs; ++i)
+        for (int half = 0; half < 2; ++half) {
+            for (std::size_t j = 0; j <= i; ++j) {
+                const f64 entry = bias.half[half] + weight.half[half] * get(state.gram[triangle_index(i, j)], half);
+                put(covariance[i * inputs + j], half, entry);
+                put(covariance[j * inputs + i], half, entry);
+            }
+            const f64 diagonal = get(covariance[i * inputs + i], half);
+            const i64 positive = is_less(0.0, diagonal);
+            put(rest[i], half, diagonal);
+            put(inverse[i], half, keep(positive, 1.0 / select(positive, diagonal, broadcast64(1.0))));
+            put(part[i], half, keep(positive, broadcast64(1.0)));
         }
-        const f64 diagonal = get(covariance[i * inputs + i], half);
-        const i64 positive = diagonal > 0.0;
-        put(rest[i], half, diagonal);
-        put(inverse[i], half, keep(positive, 1.0 / select(positive, diagonal, broadcast64(1.0))));
-        put(part[i], half, keep(positive, broadcast64(1.0)));
-    }
     Pivots result{};
     const double tolerance = gram_rank_tolerance(inputs);
     const auto width = static_cast<std::int64_t>(inputs);
     for (std::size_t k = 0; k < inputs; ++k) {
         if (stop.load(std::memory_order_relaxed)) break;
-        f64 largest_part = broadcast64(-1.0), pivot{};
-        i64 row{};
-        for (std::size_t i = 0; i < inputs; ++i) {
-            const i64 larger = get(part[i], half) > largest_part;
-            largest_part = select(larger, get(part[i], half), largest_part);
-            pivot = select(larger, get(rest[i], half), pivot);
-            row = (larger & static_cast<std::int64_t>(i)) | (~larger & row);
+        f64 largest_part[2] = {broadcast64(-1.0), broadcast64(-1.0)}, pivot[2] = {}, scale[2];
+        i64 row[2] = {};
+        for (std::size_t i = 0; i < inputs; ++i)
+            for (int half = 0; half < 2; ++half) {
+                const i64 larger = is_less(largest_part[half], get(part[i], half));
+                largest_part[half] = select(larger, get(part[i], half), largest_part[half]);
+                pivot[half] = select(larger, get(rest[i], half), pivot[half]);
+                row[half] = (larger & static_cast<std::int64_t>(i)) | (~larger & row[half]);
+            }
+        GramLanes* const factor_row = state.factor + triangle_size(k);
+        for (int half = 0; half < 2; ++half) {
+            const i64 sound = is_less(tolerance, largest_part[half]);
+            const f64 safe = select(sound, pivot[half], broadcast64(1.0));
+            const f64 root = square_root(safe);
+            scale[half] = keep(sound, 1.0 / root);
+            for (std::size_t j = 0; j < k; ++j) put(factor_row[j], half, gather(columns + j, row[half] * width, half));
+            put(factor_row[k], half, keep(sound, root));
+            for (int lane = 0; lane < 8; ++lane) {
+                state.place[row[half][lane]].at[8 * half + lane] = static_cast<std::uint32_t>(k);
+                part[row[half][lane]].at[8 * half + lane] = -1;
+            }
+            result.rank[half] -= sound;
+            result.log_determinant[half] += log64(safe);
         }
-        const i64 sound = largest_part > tolerance;
-        const f64 root = square_root(select(sound, pivot, broadcast64(1.0)));
-        const f64 scale = keep(sound, 1.0 / root);
-        for (std::size_t j = 0; j < k; ++j)
-            put(state.factor[triangle_index(k, j)], half, gather(columns + j, row * width, half));
-        put(state.factor[triangle_index(k, k)], half, keep(sound, root));
-        for (int lane = 0; lane < 8; ++lane)
-            state.place[row[lane]].at[8 * half + lane] = static_cast<std::uint32_t>(k);
-        result.rank -= sound;
-        result.log_determinant += log64(select(sound, pivot, broadcast64(1.0)));
         for (std::size_t i = 0; i < inputs; ++i) {
-            f64 sum = gather(covariance + i * inputs, row, half);
-            for (std::size_t j = 0; j < k; ++j)
-                sum -= get(columns[i * inputs + j], half) * get(state.factor[triangle_index(k, j)], half);
-            const i64 is_pivot = row == static_cast<std::int64_t>(i);
-            const i64 used = (get(part[i], half) < 0.0) | is_pivot;
-            const f64 entry = keep(~used, sum * scale);
-            const f64 left = get(rest[i], half) - entry * entry;
-            put(columns[i * inputs + k], half, entry);
-            put(rest[i], half, left);
-            put(part[i], half, select(used, broadcast64(-1.0), left * get(inverse[i], half)));
+            f64 sum[2] = {gather(covariance + i * inputs, row[0], 0), gather(covariance + i * inputs, row[1], 1)};
+            for (std::size_t j = 0; j < k; ++j) {
+                sum[0] -= get(columns[i * inputs + j], 0) * get(factor_row[j], 0);
+                sum[1] -= get(columns[i * inputs + j], 1) * get(factor_row[j], 1);
+            }
+            for (int half = 0; half < 2; ++half) {
+                const i64 used = is_less(get(part[i], half), 0.0);
+                const f64 entry = keep(~used, sum[half] * scale[half]);
+                const f64 left = get(rest[i], half) - entry * entry;
+                put(columns[i * inputs + k], half, entry);
+                put(rest[i], half, left);
+                put(part[i], half, select(used, broadcast64(-1.0), left * get(inverse[i], half)));
+            }
         }
     }
     return result;
@@ -180,23 +190,24 @@ WIDEANGLE_INLINE f64 participation(const GramState& state, int half) {
         trace += diagonal;
         squares += 2.0 * row + diagonal * diagonal;
     }
-    const i64 positive = trace > 0.0;
+    const i64 positive = is_less(0.0, trace);
     return keep(positive, trace * trace / select(positive, squares, broadcast64(1.0)));
 }
 
 void measure(GramState& state, const GramLayer& next, GramLanes* scratch, const std::atomic<bool>& stop) {
-    const auto inputs = static_cast<double>(state.inputs);
+    const Pivots pivots = factorise(state, {{broadcast64(1.0), broadcast64(1.0)}}, f64x2{}, scratch, stop);
     for (int half = 0; half < 2; ++half) {
-        put(state.effective_rank, half, participation(state, half));
-        const Pivots pivots = factorise(state, broadcast64(1.0), f64{}, half, scratch, stop);
         const f64 exponent = get(state.exponent, half);
-        put(state.log_determinant, half, pivots.log_determinant + exponent * (inputs * ln2));
+        put(state.effective_rank, half, participation(state, half));
+        put(state.log_determinant, half,
+            pivots.log_determinant[half] + exponent * (static_cast<double>(state.inputs) * ln2));
         for (int lane = 0; lane < 8; ++lane)
-            state.rank.at[8 * half + lane] = static_cast<std::uint32_t>(pivots.rank[lane]);
-        if (next.bias_variance > 0) {
-            const CovarianceScale scale = covariance_scale(exponent, next);
-            factorise(state, scale.weight, scale.bias, half, scratch, stop);
-        }
+            state.rank.at[8 * half + lane] = static_cast<std::uint32_t>(pivots.rank[half][lane]);
+    }
+    if (next.bias_variance > 0) {
+        const CovarianceScale low = covariance_scale(get(state.exponent, 0), next);
+        const CovarianceScale high = covariance_scale(get(state.exponent, 1), next);
+        factorise(state, {{low.weight, high.weight}}, {{low.bias, high.bias}}, scratch, stop);
     }
 }
 
@@ -477,13 +488,13 @@ WIDEANGLE_INLINE void scale_rows(const GramState& state, const GramLayer& at, co
                 const f64 entry = get(row[j], half) * root.half[half];
                 norm += entry * entry;
             }
-            const i64 positive = norm > 0.0;
+            const i64 positive = is_less(0.0, norm);
             const f64 shift = floor_half(exponent_of(select(positive, norm, unit)));
             by.half[half] = power_of_two(-shift) * root.half[half];
             const f64 exponent = select(positive, half_exponent.half[half] + shift, broadcast64(gram_zero_exponent));
-            f64 argument = select(exponent > most, most, exponent);
-            argument = select(argument < -most, -most, argument);
-            const i64 stays = bounded ? argument > 0.0 : i64{};
+            f64 argument = select(is_less(most, exponent), most, exponent);
+            argument = select(is_less(argument, -most), -most, argument);
+            const i64 stays = bounded ? is_less(0.0, argument) : i64{};
             put(to.scale[k].before, half, power_of_two(argument));
             put(to.scale[k].after, half, select(stays, unit, power_of_two(-argument)));
             put(to.scale[k].out, half, keep(~stays, exponent));
@@ -502,7 +513,7 @@ WIDEANGLE_INLINE void set_gram(GramState& state, const StepArrays& from, double 
         f64 out = get(from.scale[0].out, half);
         for (std::size_t k = 1; k < inputs; ++k) {
             const f64 other = get(from.scale[k].out, half);
-            out = select(other > out, other, out);
+            out = select(is_less(out, other), other, out);
         }
         f64 largest_norm{};
         for (std::size_t k = 0; k < inputs; ++k) {
@@ -512,9 +523,9 @@ WIDEANGLE_INLINE void set_gram(GramState& state, const StepArrays& from, double 
                 put(entry, half, get(entry, half) * row * power_of_two(get(from.scale[l].out, half) - out));
             }
             const f64 norm = get(from.sums[triangle_index(k, k)], half);
-            largest_norm = select(norm > largest_norm, norm, largest_norm);
+            largest_norm = select(is_less(largest_norm, norm), norm, largest_norm);
         }
-        const i64 positive = largest_norm > 0.0;
+        const i64 positive = is_less(0.0, largest_norm);
         const f64 shift = exponent_of(select(positive, largest_norm, broadcast64(1.0)));
         const f64 scale = power_of_two(-shift);
         for (std::size_t i = 0; i < inputs; ++i) {
@@ -581,7 +592,7 @@ void reduce(const GramState* states, int begin, int end, GramReduction& to) {
         for_halves([&](const GramState& state, int half, int at) {
             const f64 norm = get(state.gram[triangle_index(i, i)], half);
             store(mask + at, norm);
-            store(values + at, log64(select(norm > 0.0, norm, broadcast64(1.0))) + get(state.exponent, half) * ln2);
+            store(values + at, log64(select(is_less(0.0, norm), norm, broadcast64(1.0))) + get(state.exponent, half) * ln2);
         });
         to.log_norm2[i] = moments_where(values, mask, begin, end);
     }

@@ -25,28 +25,31 @@ Array = npt.NDArray[np.float64]
 TORCH_BLOCK = 32
 
 
-def torch_gram(gram0: Array, widths: Sequence[int], n_samples: int, seed: int, *, dtype: str = "float32") -> Array:
+def torch_gram(
+    gram0: Array, widths: Sequence[int], n_samples: int, seed: int, *, rows: str = "float32", sums: str = "float32"
+) -> Array:
     """Mean Gram matrix after each layer of random ReLU networks: one thread and one generator a core, blocks of samples.
 
-    The factors are always of float64 matrices: in float32 Cholesky's method fails after a few layers.
+    ``rows`` is the type of the normals and the activations, ``sums`` that of the products. The factors are always of
+    float64 matrices: in float32 Cholesky's method fails after a few layers. Inputs come before neurons, which makes both
+    products three times as fast as the other way round.
     """
     import torch
 
-    kind = getattr(torch, dtype)
+    row_type, sum_type = getattr(torch, rows), getattr(torch, sums)
     start = torch.from_numpy(gram0)
 
     def share(samples: int, stream: int) -> Any:
         generator = torch.Generator().manual_seed(stream)
         total = torch.zeros(len(widths), *gram0.shape, dtype=torch.float64)
         with torch.inference_mode():
-            normals = torch.empty(TORCH_BLOCK, max(widths), len(gram0), dtype=kind)
             for block in _blocks(samples, TORCH_BLOCK):
                 gram = start.expand(block, -1, -1)
                 for layer, width in enumerate(widths):
-                    factor = torch.linalg.cholesky_ex(2.0 * gram)[0].to(kind)
-                    rows = normals[:block, :width].normal_(generator=generator)
-                    values = torch.bmm(rows, factor.mT).relu_()
-                    gram = torch.bmm(values.mT, values).to(torch.float64) / width
+                    factor = torch.linalg.cholesky_ex(2.0 * gram)[0].to(row_type)
+                    normals = torch.empty(block, len(gram0), width, dtype=row_type).normal_(generator=generator)
+                    values = torch.bmm(factor, normals).relu_().to(sum_type)
+                    gram = torch.bmm(values, values.mT).to(torch.float64) / width
                     total[layer] += gram.sum(0)
         return total
 
@@ -85,7 +88,8 @@ def wideangle_gram(gram0: Array, widths: Sequence[int], n_samples: int, seed: in
 PEERS: dict[str, Callable[[Array, Sequence[int], int, int], Array]] = {
     "PyTorch, float32, whole tensors, its own threads": torch_gram_plain,
     "PyTorch, float32, blocks, every core": torch_gram,
-    "PyTorch, float64, blocks, every core": partial(torch_gram, dtype="float64"),
+    "PyTorch, rows in float32 and products in float64 as here, blocks, every core": partial(torch_gram, sums="float64"),
+    "PyTorch, float64, blocks, every core": partial(torch_gram, rows="float64", sums="float64"),
 }
 
 
@@ -101,7 +105,7 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=10)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--depth", type=int, default=10)
-    parser.add_argument("--samples", type=int, default=2000)
+    parser.add_argument("--samples", type=int, default=8000)
     parser.add_argument("--pairs", type=int, default=5)
     options = parser.parse_args()
     gram0 = inputs_at_random(options.inputs)

@@ -170,7 +170,8 @@ WIDEANGLE_INLINE Pivots factorise(const GramState& state, f64x2 weight, f64x2 bi
                 const f64 left = get(rest[i], half) - entry * entry;
                 put(columns[i * inputs + k], half, entry);
                 put(rest[i], half, left);
-                put(part[i], half, select(used, broadcast64(-1.0), left * get(inverse[i], half)));
+                const f64 left_part = keep(is_less(0.0, left), left * get(inverse[i], half));
+                put(part[i], half, select(used, broadcast64(-1.0), left_part));
             }
         }
     }

@@ -29,19 +29,22 @@ from wideangle.propagation._frame import mode_nodes, modes
 from wideangle.propagation.rules import Array, angle_of_log_sin2, log_sin2_of_angle
 
 _GAUSS_NODES = 24
+# Enough for rounding to be all that is left, since very wide layers have hardly a variance.
+_N_MODES = 33
+_MOST_SKEWED, _MOST_CORRECTED = 4.0, 1.0
 
 
 class Layer(Protocol):
     """A random layer seen through the angle."""
 
     def rows(self, theta: float) -> Array:
-        """Return E[D^m mode; survival | theta], shape (3, N_MODES), for theta in (0, pi].
+        """Return E[D^m mode; survival | theta], shape (3, n_modes), for theta in (0, pi].
 
         Beyond pi/2, D counts from 0 rather than from ln sin^2 theta.
         """
 
     def operators(self) -> Array:
-        """Return the three operators in modes, shape (3, N_MODES, N_MODES)."""
+        """Return the three operators in the first modes, as many as the layer is known in: shape (3, n, n)."""
 
     def moments(self, theta: float) -> tuple[float, float]:
         """Return mean and variance of D given survival."""
@@ -56,7 +59,10 @@ def propagate(layers: Iterable[Layer], theta0: float) -> list[tuple[float, float
             change, variance = layer.moments(theta0)
             mu, nu, tau = layer.rows(theta0)
         else:
-            k0, k1, k2 = layer.operators()
+            operators = layer.operators()
+            known = min(mu.size, operators.shape[1])
+            k0, k1, k2 = operators[:, :known]
+            mu, nu, tau = mu[:known], nu[:known], tau[:known]
             mu, nu, tau = mu @ k0, nu @ k0 + mu @ k1, tau @ k0 + 2.0 * nu @ k1 + mu @ k2
             change = float(nu[0] / mu[0])
             variance = float(tau[0] / mu[0]) - change**2
@@ -80,6 +86,9 @@ class ExpandedLayer:
     third cumulant may have either sign) with the first three cumulants, corrected in its fourth by a multiple of its
     fourth orthogonal polynomial. Cumulants of order k + 1 appear with :math:`n^{-k}`, so to first order the law is a
     Gaussian. Values of X above 0 count as 0 where the angle is needed. Survival is certain to every order in 1/n.
+
+    The coefficients of the mean are negative and those of the variance positive at every angle, so both have the right
+    sign at every width.
     """
 
     def __init__(self, width: int, order: int) -> None:
@@ -89,17 +98,9 @@ class ExpandedLayer:
     def cumulants(self, theta: Array) -> Array:
         """Return the first four cumulants of D, shape (4, len(theta))."""
         powers = float(self.width) ** -np.arange(self.order + 1.0)
-        nodes, _ = mode_nodes()
+        nodes, _ = mode_nodes(_N_MODES)
         coefficients = _node_cumulants(self.order) if theta is nodes else expand_cumulants(theta, self.order)
         cumulants: Array = np.einsum("ckt,k->ct", coefficients, powers)
-        mean, variance = cumulants[:2]
-        if not (np.all(mean < 0.0) and np.all(variance > 0.0)):
-            worst = int(np.argmax(np.where(variance > 0.0, mean, np.inf)))
-            raise ValueError(
-                f"theta0 and widths must leave the expansion in 1/n meaningful, but at angle {theta[worst]:.6g} and "
-                f"width {self.width} order {self.order} gives the mean {mean[worst]:.3g} and the variance "
-                f"{variance[worst]:.3g} of a quantity that is negative; use method 'exact'"
-            )
         return cumulants
 
     def moments(self, theta: float) -> tuple[float, float]:
@@ -114,7 +115,7 @@ class ExpandedLayer:
 
     @cached_property
     def _operators(self) -> Array:
-        nodes, matrix = mode_nodes()
+        nodes, matrix = mode_nodes(_N_MODES)
         operators: Array = matrix @ self._rows(nodes)
         return operators
 
@@ -123,11 +124,12 @@ class ExpandedLayer:
         with np.errstate(divide="ignore"):
             origin = np.where(theta > 0.0, log_sin2_of_angle(np.maximum(theta, np.finfo(float).tiny)), -np.inf)
         origin = np.where(theta <= 0.5 * math.pi, origin, 0.0)
-        rows = np.empty((3, theta.size, mode_nodes()[0].size))
+        rows = np.empty((3, theta.size, _N_MODES))
         for index, (mean, variance, third, fourth) in enumerate(cumulants.T):
-            z, weights = _four_cumulant_rule(third / variance**1.5, fourth / variance**2)
+            # One factor at a time: near pi the squared variance is below the smallest float.
+            z, weights = _four_cumulant_rule(third / variance / math.sqrt(variance), fourth / variance / variance)
             change = mean + math.sqrt(variance) * z
-            values = modes(angle_of_log_sin2(np.minimum(origin[index] + change, 0.0)))
+            values = modes(angle_of_log_sin2(np.minimum(origin[index] + change, 0.0)), _N_MODES)
             for power in range(3):
                 rows[power, index] = (weights * change**power) @ values
         return rows
@@ -135,7 +137,7 @@ class ExpandedLayer:
 
 @lru_cache(maxsize=8)
 def _node_cumulants(order: int) -> Array:
-    return expand_cumulants(mode_nodes()[0], order)
+    return expand_cumulants(mode_nodes(_N_MODES)[0], order)
 
 
 def _four_cumulant_rule(skewness: float, excess: float) -> tuple[Array, Array]:
@@ -145,8 +147,10 @@ def _four_cumulant_rule(skewness: float, excess: float) -> tuple[Array, Array]:
     :math:`b_{j+1}p_{j+1} = (z - j\gamma)p_j - b_jp_{j-1}`, :math:`b_j^2 = j(1 + (j-1)\gamma^2/4)`
     (Laguerre's, scaled), which goes over into Hermite's as the skewness :math:`\gamma` vanishes. Its excess is
     :math:`\frac32\gamma^2`. A factor :math:`1 + ap_4` on the weights leaves the moments below the fourth alone and adds
-    :math:`ab_1b_2b_3b_4` to that.
+    :math:`ab_1b_2b_3b_4` to that. Near pi the expansion may ask for more than weights of moderate size can give; there
+    the skewness and a are limited, and the angle is close to pi/2 with any.
     """
+    skewness = min(max(skewness, -_MOST_SKEWED), _MOST_SKEWED)
     j = np.arange(1.0, _GAUSS_NODES)
     b = np.sqrt(j * (1.0 + (j - 1.0) * skewness**2 / 4.0))
     jacobi = np.diag(skewness * np.arange(float(_GAUSS_NODES))) + np.diag(b, -1)
@@ -154,5 +158,6 @@ def _four_cumulant_rule(skewness: float, excess: float) -> tuple[Array, Array]:
     before, now = np.zeros_like(z), np.ones_like(z)
     for k in range(4):
         before, now = now, ((z - k * skewness) * now - (b[k - 1] if k else 0.0) * before) / b[k]
-    weights: Array = vectors[0] ** 2 * (1.0 + (excess - 1.5 * skewness**2) / np.prod(b[:4]) * now)
+    correction = min(max((excess - 1.5 * skewness**2) / float(np.prod(b[:4])), -_MOST_CORRECTED), _MOST_CORRECTED)
+    weights: Array = vectors[0] ** 2 * (1.0 + correction * now)
     return z, weights

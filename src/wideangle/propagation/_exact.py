@@ -14,16 +14,20 @@ import numpy as np
 
 from wideangle.propagation._composition import Layer, expanded_layer
 from wideangle.propagation._expansion import expand_cumulants
-from wideangle.propagation._frame import HALF_PI, N_MODES, mode_frame, mode_nodes, modes, power_frame
+from wideangle.propagation._frame import HALF_PI, mode_frame, mode_nodes, modes, power_frame
 from wideangle.propagation._layer_transform import expected_members, survival
 from wideangle.propagation.rules import Array, log_sin2_of_angle, small_angle_rule
 
+# More would need the frame to more digits than the integrals give.
+_N_MODES = 21
 _WIDEST = 512
+_MAX_WIDTH = 2**31
 _ORDER = 5
 # The last term of a series that is trusted, relative to its sum.
 _SMALL_TERM = 1e-9
-# Small widths have pairs of neurons that are all but parallel, and with them long tails of X.
-_LONG_TAILS = 25
+# Small widths have pairs of neurons that are all but parallel, and with them long tails of X: for widths up to the
+# first number, the least epsilon for any angle and for obtuse ones.
+_LONG_TAILS = ((24, 1e-36, 1e-24), (39, 1e-26, 1e-18), (_MAX_WIDTH, 1e-20, 1e-14))
 
 
 def exact_layer(width: int) -> Layer:
@@ -46,12 +50,13 @@ class IntegratedLayer:
 
     def __init__(self, width: int) -> None:
         self.width = width
-        self._smallest, self._smallest_obtuse = (1e-36, 1e-24) if width < _LONG_TAILS else (1e-20, 1e-14)
+        # The least epsilon of the frames: pairs nearer to parallel than its root have a probability below 1e-11.
+        self._smallest, self._smallest_obtuse = next(values for most, *values in _LONG_TAILS if width <= most)
 
     def rows(self, theta: float) -> Array:
-        nodes, _ = mode_nodes()
+        nodes, _ = mode_nodes(_N_MODES)
         if theta < nodes[1]:
-            interpolated: Array = modes(np.array([theta]))[0] @ self.operators()
+            interpolated: Array = modes(np.array([theta]), _N_MODES)[0] @ self.operators()
             return interpolated
         return self._integrate(theta)
 
@@ -76,10 +81,10 @@ class IntegratedLayer:
         return raw[0], raw[1] - raw[0] ** 2
 
     def _integrate(self, theta: float) -> Array:
-        frame = mode_frame(self._smallest)
+        frame = mode_frame(_N_MODES, self._smallest)
         members = expected_members(theta, self.width, frame.power, frame.epsilon)
-        raw = (frame.weights @ members).reshape(3, N_MODES)
-        raw[0] += survival(theta, self.width) * modes(np.array([HALF_PI]))[0]
+        raw = (frame.weights @ members).reshape(3, _N_MODES)
+        raw[0] += survival(theta, self.width) * modes(np.array([HALF_PI]), _N_MODES)[0]
         if theta > HALF_PI:
             return raw
         # Powers of D = ln sin^2 theta' - ln sin^2 theta.
@@ -88,8 +93,8 @@ class IntegratedLayer:
 
     @cached_property
     def _operators(self) -> Array:
-        nodes, matrix = mode_nodes()
-        rows = np.zeros((3, N_MODES, N_MODES))
+        nodes, matrix = mode_nodes(_N_MODES)
+        rows = np.zeros((3, _N_MODES, _N_MODES))
         # At angle 0 the next angle is 0 and D has the law of Bartlett's decomposition.
         mean, variance = small_angle_rule(self.width)
         rows[:, 0, 0] = survival(0.0, self.width) * np.array([1.0, mean, variance + mean**2])

@@ -24,9 +24,6 @@ import numpy as np
 
 from wideangle.propagation.rules import Array, log_sin2_of_angle
 
-N_MODES = 25
-"""Modes that a function of the angle is expanded in: the constant, and theta times a polynomial in theta^(1/3)."""
-
 # Functions of the next angle bend like theta^k ln theta at 0, most at small widths; in the cube root the polynomials
 # converge at every width. The root also concentrates nodes where deep chains go.
 _ROOT = 3
@@ -39,7 +36,7 @@ _POWER_STEP = 0.4
 _POINTS_PER_FACTOR_E = 10
 _MOMENT_TERMS = 32
 # The least squares must not resolve what floats do not: combinations below this, relative to the largest, are left out.
-_RESOLUTION = 1e-14
+_RESOLUTION = 1e-13
 
 
 class Frame(NamedTuple):
@@ -52,48 +49,56 @@ class Frame(NamedTuple):
     """Of each member in each function, shape (n_functions, n_members); the functions vanish at c = 0."""
 
 
-def modes(theta: Array) -> Array:
-    """Return the modes at angles in [0, pi/2], shape ``(*theta.shape, N_MODES)``."""
+def modes(theta: Array, n_modes: int) -> Array:
+    """Return the first modes at angles in [0, pi/2], shape ``(*theta.shape, n_modes)``.
+
+    The first is the constant 1, the others are theta times a polynomial in theta^(1/3), by degree.
+    """
     from scipy.special import eval_jacobi
 
     z = np.cbrt(theta / HALF_PI)
-    degrees = np.arange(N_MODES - 1)
+    degrees = np.arange(n_modes - 1)
     polynomials = eval_jacobi(degrees, 0, _ROOT - 1, 2.0 * z[..., None] - 1.0)
     return np.concatenate([np.ones((*theta.shape, 1)), theta[..., None] * polynomials], axis=-1)
 
 
-@lru_cache(maxsize=1)
-def mode_nodes() -> tuple[Array, Array]:
-    r"""Return angles, the first of them 0, and the matrix from values of a function there to its modes.
+@lru_cache(maxsize=4)
+def mode_nodes(n_modes: int) -> tuple[Array, Array]:
+    r"""Return ``n_modes`` angles, the first of them 0, and the matrix from values of a function there to its modes.
 
-    The angles are Gauss nodes of the weight :math:`\theta^{-2}d\theta`, in which a layer is a contraction at small
-    angles, where :math:`E[\sin\theta'] = \sin\theta`; so interpolation there does not let deep chains blow up.
+    Apart from 0 the angles are Gauss-Radau nodes of the weight :math:`\theta^{-2}d\theta`, in which a layer is a
+    contraction at small angles, where :math:`E[\sin\theta'] = \sin\theta`; so interpolation there does not let deep
+    chains blow up. The last is pi/2, from where the chain goes on after an input angle near pi.
     """
     from scipy.special import roots_jacobi
 
-    x, _ = roots_jacobi(N_MODES - 1, 0, _ROOT - 1)
+    x = np.append(roots_jacobi(n_modes - 2, 1, _ROOT - 1)[0], 1.0)
     theta = HALF_PI * (0.5 * (1.0 + x)) ** _ROOT
-    matrix = np.zeros((N_MODES, N_MODES))
+    matrix = np.zeros((n_modes, n_modes))
     matrix[0, 0] = 1.0
-    matrix[1:, 1:] = np.linalg.inv(modes(theta)[:, 1:])
+    matrix[1:, 1:] = np.linalg.inv(modes(theta, n_modes)[:, 1:])
     matrix[1:, 0] = -matrix[1:, 1:].sum(axis=1)
     return np.concatenate([[0.0], theta]), matrix
 
 
 @lru_cache(maxsize=4)
-def mode_frame(smallest: float) -> Frame:
-    """Return the frame of :math:`L^k` times every mode, less its value at c = 0, for k = 0, 1, 2 in turn.
+def mode_frame(n_modes: int, smallest: float) -> Frame:
+    """Return the frame of :math:`L^k` times each mode, less its value at c = 0, for k = 0, 1, 2 in turn.
 
     ``smallest`` is the least epsilon. L is ln sin^2 theta.
     """
     epsilon, theta = _members(smallest, _MODE_STEP), _angles(smallest)
     log_sin2 = log_sin2_of_angle(theta)
-    values = modes(theta)
-    targets = [values - modes(np.array([HALF_PI])), log_sin2[:, None] * values, log_sin2[:, None] ** 2 * values]
+    values = modes(theta, n_modes)
+    targets = [
+        values - modes(np.array([HALF_PI]), n_modes),
+        log_sin2[:, None] * values,
+        log_sin2[:, None] ** 2 * values,
+    ]
     # A mode that vanishes with theta is seen relative to theta in a chain, so small angles deserve less weight there.
     emphasis = np.minimum(1.0, theta / 1e-3) ** 0.5
     weights = _combinations(1, epsilon, theta, np.concatenate(targets, axis=1), emphasis)
-    constant = np.arange(3) * N_MODES
+    constant = np.arange(3) * n_modes
     alone = np.stack([np.zeros_like(theta), log_sin2, log_sin2**2], axis=1)
     weights[constant] = _combinations(1, epsilon, theta, alone, np.ones_like(theta))
     return Frame(1, epsilon, weights)

@@ -32,11 +32,13 @@ from wideangle.propagation.rules import Array
 
 # Trapezoidal steps in both directions; the error falls like exp(-pi^2/step).
 _ETA_STEP = 0.28
-_RHO_STEP, _LIGHT_RHO_STEP = 0.2, 0.28
-_STRETCH = 6.0
+_RHO_STEP = 0.2
 _RHO_LOW = -3.65
-# Up to here single neurons give the integrand tails that are powers of rho; beyond they are below 1e-15.
-_HEAVY_TAILS = 50
+_STRETCH = 6.0
+# The widest layer whose integrand has those tails above 1e-15 of the whole.
+_HEAVY_TAILS = 100
+# The widest layer in which all but a few neurons may be silent with a probability that counts.
+_RARE_WIDTH = 50
 _ETA_REACH = 40.0
 # Intermediate arrays that stay in the cache make it three times faster.
 _BLOCK = 2**14
@@ -82,15 +84,13 @@ class _Point:
         self.cosine = math.cos(theta) if self.acute else -math.cos(left)
         self.versine = 2.0 * math.sin(0.5 * theta) ** 2
         self.silent = left / (2.0 * math.pi)
-        heavy = width <= _HEAVY_TAILS
-        step = _RHO_STEP if heavy else _LIGHT_RHO_STEP
-        u = np.arange(_RHO_LOW, 12.0 - 0.1 * width if heavy else 5.0, step)
-        stretch = np.exp(u / 3.0) if heavy else np.zeros_like(u)
-        # Double exponential to the left, the tail of the transform to the right.
+        # Double exponential to the left, and to the right for the tails, powers of rho that narrow layers have.
+        u = np.arange(_RHO_LOW, max(12.0 - 0.1 * width, 5.0), _RHO_STEP)
+        stretch = np.exp(u / 3.0) if width <= _HEAVY_TAILS else np.zeros_like(u)
         self.rho2 = np.exp(u - np.exp(-u) + stretch) / width
-        self.rho2_weights = step * (1.0 + np.exp(-u) + stretch / 3.0)
+        self.rho2_weights = _RHO_STEP * (1.0 + np.exp(-u) + stretch / 3.0)
         # Rare layers in which one input is all but dead have their integrand at exp(eta) = 1/sine.
-        rare = -2.0 * math.log(self.sine) if heavy and not self.acute else 0.0
+        rare = -2.0 * math.log(self.sine) if width <= _RARE_WIDTH and not self.acute else 0.0
         self.reach, self.stretch = _ETA_REACH + rare, _STRETCH + rare
 
 

@@ -1,8 +1,18 @@
-#include <pybind11/pybind11.h>
+#include "bindings.hpp"
 
 void register_angles(pybind11::module_& module);
+void register_networks(pybind11::module_& module);
+
+static std::vector<std::string> cpu_path_names() {
+    std::vector<std::string> names;
+    for (int i = 0; i < wideangle::cpu_path_count; ++i)
+        if (wideangle::cpu_paths[i].supported()) names.emplace_back(wideangle::cpu_paths[i].name);
+    return names;
+}
 
 PYBIND11_MODULE(_core, module) {
     module.doc() = "Compiled kernels of wideangle.";
+    module.def("cpu_paths", cpu_path_names, "Instruction sets this machine can run, the widest first.");
     register_angles(module);
+    register_networks(module);
 }

@@ -1,51 +1,15 @@
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
-
 #include <optional>
-#include <stdexcept>
-#include <string>
 #include <tuple>
 
 #include "angle_ensemble.hpp"
+#include "bindings.hpp"
 
 namespace py = pybind11;
+using wideangle::bindings::find_path;
+using wideangle::bindings::to_array;
+using wideangle::bindings::watch;
 
 namespace {
-
-std::vector<std::string> cpu_path_names() {
-    std::vector<std::string> names;
-    for (int i = 0; i < wideangle::cpu_path_count; ++i)
-        if (wideangle::cpu_paths[i].supported()) names.emplace_back(wideangle::cpu_paths[i].name);
-    return names;
-}
-
-wideangle::AngleStepFunction find_path(const std::string& name) {
-    for (int i = 0; i < wideangle::cpu_path_count; ++i)
-        if (wideangle::cpu_paths[i].supported() && name == wideangle::cpu_paths[i].name)
-            return wideangle::cpu_paths[i].angle_step;
-    throw py::value_error("this machine has no CPU path named '" + name + "'; see cpu_paths()");
-}
-
-template <class T>
-py::array_t<T> to_array(const std::vector<T>& values) {
-    return py::array_t<T>(static_cast<py::ssize_t>(values.size()), values.data());
-}
-
-// Rows count, mean, m2, m3, m4; one column a layer.
-py::array_t<double> to_array(const std::vector<wideangle::CentralMoments>& moments) {
-    py::array_t<double> result({py::ssize_t{5}, static_cast<py::ssize_t>(moments.size())});
-    auto view = result.mutable_unchecked<2>();
-    for (py::ssize_t i = 0; i < view.shape(1); ++i) {
-        const wideangle::CentralMoments& layer = moments[static_cast<std::size_t>(i)];
-        view(0, i) = layer.count;
-        view(1, i) = layer.mean;
-        view(2, i) = layer.m2;
-        view(3, i) = layer.m3;
-        view(4, i) = layer.m4;
-    }
-    return result;
-}
 
 py::dict simulate_angles(double theta0, std::vector<std::uint32_t> widths, double weight_variance, std::uint64_t seed,
                          std::uint64_t first_sample, std::uint64_t n_samples, int n_threads,
@@ -59,7 +23,7 @@ py::dict simulate_angles(double theta0, std::vector<std::uint32_t> widths, doubl
     ensemble.first_sample = first_sample;
     ensemble.samples = n_samples;
     ensemble.threads = n_threads;
-    ensemble.angle_step = find_path(cpu_path);
+    ensemble.angle_step = find_path(cpu_path).angle_step;
     if (histogram) ensemble.bins = {std::get<0>(*histogram), std::get<1>(*histogram), std::get<2>(*histogram)};
 
     py::dict result;
@@ -77,22 +41,10 @@ py::dict simulate_angles(double theta0, std::vector<std::uint32_t> widths, doubl
     }
 
     wideangle::AngleMoments moments;
-    const auto watcher = [&](std::uint64_t done) {
-        const py::gil_scoped_acquire gil;
-        if (PyErr_CheckSignals() != 0) return false;
-        if (progress.is_none()) return true;
-        try {
-            progress(done);
-            return true;
-        } catch (py::error_already_set& error) {
-            error.restore();
-            return false;
-        }
-    };
     bool completed = false;
     {
         const py::gil_scoped_release release;
-        completed = wideangle::simulate_angles(ensemble, moments, samples, watcher);
+        completed = wideangle::simulate_angles(ensemble, moments, samples, watch(progress));
     }
     if (!completed) throw py::error_already_set();
 
@@ -112,7 +64,6 @@ py::dict simulate_angles(double theta0, std::vector<std::uint32_t> widths, doubl
 
 void register_angles(py::module_& module) {
     using namespace py::literals;
-    module.def("cpu_paths", cpu_path_names, "Instruction sets this machine can run, the widest first.");
     module.def("simulate_angles", simulate_angles, "theta0"_a, "widths"_a, "weight_variance"_a, py::kw_only(), "seed"_a,
                "first_sample"_a, "n_samples"_a, "n_threads"_a, "cpu_path"_a, "keep_samples"_a, "histogram"_a,
                "progress"_a,

@@ -1,15 +1,10 @@
 #include "angle_ensemble.hpp"
 
 #include <algorithm>
-#include <chrono>
-#include <condition_variable>
 #include <cstring>
-#include <exception>
 #include <limits>
-#include <map>
-#include <mutex>
-#include <thread>
 
+#include "ordered_blocks.hpp"
 #include "vector_math.hpp"
 
 namespace wideangle {
@@ -64,106 +59,39 @@ class Run {
           first_block_(ensemble.first_sample / block_samples),
           last_block_((end_ - 1) / block_samples),
           start_(initial_angle_state(ensemble.theta0)),
-          next_block_(first_block_),
-          next_merge_(first_block_) {
+          histograms_(static_cast<std::size_t>(ensemble.threads)) {
         moments_.log_sin2.assign(layers_, {});
         moments_.log_norm2.assign(layers_, {});
         moments_.collapsed.assign(layers_, 0);
         moments_.dead.assign(layers_, 0);
-        reset(total_histogram_);
+        for (Histogram& histogram : histograms_) reset(histogram);
     }
 
     bool finish(const Watcher& watcher) {
-        const std::uint64_t blocks = last_block_ - first_block_ + 1;
-        const int threads = static_cast<int>(std::min<std::uint64_t>(blocks, ensemble_.threads));
-        std::vector<std::thread> workers;
-        bool completed = true;
-        try {
-            for (int i = 0; i < threads; ++i) workers.emplace_back([this] { work(); });
-            running_ = threads;
-            completed = watch(watcher);
-        } catch (...) {
-            halt();
-            for (std::thread& worker : workers) worker.join();
-            throw;
-        }
-        for (std::thread& worker : workers) worker.join();
-        if (failure_) std::rethrow_exception(failure_);
-        if (!completed) return false;
-        moments_.histogram = std::move(total_histogram_.counts);
-        moments_.underflow = std::move(total_histogram_.underflow);
-        moments_.overflow = std::move(total_histogram_.overflow);
+        OrderedBlocks<BlockResult> blocks(
+            last_block_ - first_block_ + 1, ensemble_.threads,
+            [this](std::uint64_t block, const BlockContext& context) { return run_block(first_block_ + block, context); },
+            [this](BlockResult&& part) { merge(part); });
+        if (!blocks.finish(watcher)) return false;
+        for (std::size_t thread = 1; thread < histograms_.size(); ++thread) add(histograms_[0], histograms_[thread]);
+        moments_.histogram = std::move(histograms_[0].counts);
+        moments_.underflow = std::move(histograms_[0].underflow);
+        moments_.overflow = std::move(histograms_[0].overflow);
         return true;
     }
 
   private:
-    bool watch(const Watcher& watcher) {
-        std::unique_lock lock(mutex_);
-        while (ended_ < running_) {
-            changed_.wait_for(lock, std::chrono::milliseconds(50), [this] { return ended_ == running_; });
-            lock.unlock();
-            const bool go_on = watcher(done_.load());
-            lock.lock();
-            if (!go_on) {
-                lock.unlock();
-                halt();
-                return false;
-            }
-        }
-        return true;
-    }
-
-    void halt() {
-        const std::lock_guard lock(mutex_);
-        stop_.store(true);
-        room_.notify_all();
-    }
-
-    void work() {
-        try {
-            Histogram histogram;
-            reset(histogram);
-            while (!stop_.load()) {
-                const std::uint64_t block = next_block_.fetch_add(1);
-                if (block > last_block_) break;
-                BlockResult result = run_block(block, histogram);
-                if (stop_.load()) break;
-                deliver(block, std::move(result));
-            }
-            const std::lock_guard lock(mutex_);
-            add(total_histogram_, histogram);
-        } catch (...) {
-            const std::lock_guard lock(mutex_);
-            if (!failure_) failure_ = std::current_exception();
-            stop_.store(true);
-            room_.notify_all();
-        }
-        const std::lock_guard lock(mutex_);
-        ++ended_;
-        changed_.notify_all();
-    }
-
-    // Blocks merge in their own order, whoever computed them, so that rounding does not depend on the threads. Nobody
-    // runs far ahead of a slow block, which bounds the memory.
-    void deliver(std::uint64_t block, BlockResult result) {
-        std::unique_lock lock(mutex_);
-        room_.wait(lock, [&] { return stop_.load() || block < next_merge_ + 256; });
-        waiting_.emplace(block, std::move(result));
-        while (!waiting_.empty() && waiting_.begin()->first == next_merge_) {
-            const BlockResult& part = waiting_.begin()->second;
-            for (std::size_t layer = 0; layer < layers_; ++layer) {
-                moments_.log_sin2[layer].merge(part.log_sin2[layer]);
-                moments_.log_norm2[layer].merge(part.log_norm2[layer]);
-                moments_.collapsed[layer] += part.collapsed[layer];
-                moments_.dead[layer] += part.dead[layer];
-            }
-            waiting_.erase(waiting_.begin());
-            ++next_merge_;
-            room_.notify_all();
+    void merge(const BlockResult& part) {
+        for (std::size_t layer = 0; layer < layers_; ++layer) {
+            moments_.log_sin2[layer].merge(part.log_sin2[layer]);
+            moments_.log_norm2[layer].merge(part.log_norm2[layer]);
+            moments_.collapsed[layer] += part.collapsed[layer];
+            moments_.dead[layer] += part.dead[layer];
         }
     }
 
-    BlockResult run_block(std::uint64_t block, Histogram& histogram) {
+    BlockResult run_block(std::uint64_t block, const BlockContext& context) {
+        Histogram& histogram = histograms_[static_cast<std::size_t>(context.thread)];
         BlockResult result{std::vector<CentralMoments>(layers_), std::vector<CentralMoments>(layers_),
                            std::vector<std::uint64_t>(layers_), std::vector<std::uint64_t>(layers_)};
         const std::uint64_t block_start = block * block_samples;
@@ -177,12 +105,12 @@ class Run {
             for (int group = begin / angle_lanes; group * angle_lanes < end; ++group) {
                 const AngleLayer at{ensemble_.seed, block_start + static_cast<std::uint64_t>(group) * angle_lanes, layer,
                                     ensemble_.widths[layer - 1], ensemble_.weight_variance};
-                ensemble_.angle_step(groups[group], at, stop_);
-                if (stop_.load(std::memory_order_relaxed)) return result;
+                ensemble_.angle_step(groups[group], at, context.stop);
+                if (context.stop.load(std::memory_order_relaxed)) return result;
             }
             reduce(groups, begin, end, block_start, layer, result, histogram);
         }
-        done_.fetch_add(static_cast<std::uint64_t>(end - begin));
+        context.done.fetch_add(static_cast<std::uint64_t>(end - begin));
         return result;
     }
 
@@ -275,18 +203,7 @@ class Run {
     const std::size_t layers_;
     const std::uint64_t end_, first_block_, last_block_;
     const AngleState start_;
-
-    std::atomic<std::uint64_t> next_block_;
-    std::atomic<std::uint64_t> done_{0};
-    std::atomic<bool> stop_{false};
-
-    std::mutex mutex_;  // guards everything below, and moments_ while the workers run
-    std::condition_variable changed_, room_;
-    std::uint64_t next_merge_;
-    std::map<std::uint64_t, BlockResult> waiting_;
-    Histogram total_histogram_;
-    std::exception_ptr failure_;
-    int running_ = 0, ended_ = 0;
+    std::vector<Histogram> histograms_;  // one a thread
 };
 
 }  // namespace

@@ -2,11 +2,11 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <vector>
 
 #include "angle_step.hpp"
 #include "moments.hpp"
+#include "ordered_blocks.hpp"
 
 namespace wideangle {
 
@@ -41,11 +41,8 @@ struct AngleSamples {
     std::uint8_t* status = nullptr;  // PairStatus after the last layer, (sample)
 };
 
-// Called on the calling thread every 50 ms with the number of samples done; false stops the run.
-using Watcher = std::function<bool(std::uint64_t done)>;
-
 // Result of sample k: a function of (seed, k, theta0, widths) alone. The moments do not depend on the number of threads.
-// Returns false if the watcher stopped the run, and then leaves the outputs incomplete.
+// The watcher hears of samples. Returns false if it stopped the run, and then leaves the outputs incomplete.
 bool simulate_angles(const AngleEnsemble& ensemble, AngleMoments& moments, const AngleSamples& samples,
                      const Watcher& watcher);
 

@@ -1,4 +1,5 @@
 #include "angle_ensemble.hpp"
+#include "cpu_paths.hpp"
 
 #include <cmath>
 #include <cstring>

@@ -34,14 +34,4 @@ AngleState initial_angle_state(double theta0);
 // Advances every living pair by one layer. If stop is set meanwhile the state is left unusable.
 using AngleStepFunction = void (*)(AngleState&, const AngleLayer&, const std::atomic<bool>& stop);
 
-struct CpuPath {
-    const char* name;
-    bool (*supported)();
-    AngleStepFunction angle_step;
-};
-
-// Every path compiled into this library, the widest first; the last one runs everywhere.
-extern const CpuPath cpu_paths[];
-extern const int cpu_path_count;
-
 }  // namespace wideangle

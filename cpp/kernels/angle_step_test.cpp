@@ -1,6 +1,6 @@
 // Every instruction set against each other, bit by bit, and against a plain scalar model in long double that builds the
 // two vectors of activations neuron by neuron from the same random words: none of the lane code, none of its algebra.
-#include "angle_step.hpp"
+#include "cpu_paths.hpp"
 
 #include <cmath>
 #include <cstdio>

@@ -1,13 +1,16 @@
-#include "angle_step.hpp"
+#include "cpu_paths.hpp"
+
+#include <type_traits>
 
 namespace wideangle {
 
-void angle_step_baseline(AngleState&, const AngleLayer&, const std::atomic<bool>&);
-#ifdef WIDEANGLE_X86_PATHS
-void angle_step_avx2(AngleState&, const AngleLayer&, const std::atomic<bool>&);
-void angle_step_avx512(AngleState&, const AngleLayer&, const std::atomic<bool>&);
+WIDEANGLE_DECLARE_KERNEL(AngleStepFunction, angle_step)
+WIDEANGLE_DECLARE_KERNEL(const DenseKernels*, dense_layer)
 
-static bool has_avx2() { return __builtin_cpu_supports("avx2") != 0; }
+#define WIDEANGLE_KERNELS(path) angle_step_##path, &dense_layer_##path
+
+#ifdef WIDEANGLE_X86_PATHS
+static bool has_avx2() { return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0; }
 static bool has_avx512() {
     return __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
            __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0;
@@ -17,10 +20,10 @@ static bool always() { return true; }
 
 const CpuPath cpu_paths[] = {
 #ifdef WIDEANGLE_X86_PATHS
-    {"avx512", has_avx512, angle_step_avx512},
-    {"avx2", has_avx2, angle_step_avx2},
+    {"avx512", has_avx512, WIDEANGLE_KERNELS(avx512)},
+    {"avx2", has_avx2, WIDEANGLE_KERNELS(avx2)},
 #endif
-    {"baseline", always, angle_step_baseline},
+    {"baseline", always, WIDEANGLE_KERNELS(baseline)},
 };
 const int cpu_path_count = sizeof cpu_paths / sizeof cpu_paths[0];
 

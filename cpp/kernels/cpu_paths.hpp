@@ -1,0 +1,28 @@
+// The kernels of each instruction set, from which an ensemble picks one set when it starts.
+#pragma once
+
+#include "angle_step.hpp"
+#include "dense_layer.hpp"
+
+// Declares a kernel that is compiled once per instruction set: name_baseline and, on x86-64, name_avx2 and name_avx512.
+#ifdef WIDEANGLE_X86_PATHS
+#define WIDEANGLE_DECLARE_KERNEL(type, name) \
+    extern std::remove_pointer_t<type> name##_baseline, name##_avx2, name##_avx512;
+#else
+#define WIDEANGLE_DECLARE_KERNEL(type, name) extern std::remove_pointer_t<type> name##_baseline;
+#endif
+
+namespace wideangle {
+
+struct CpuPath {
+    const char* name;
+    bool (*supported)();
+    AngleStepFunction angle_step;
+    const DenseKernels* dense_layer;
+};
+
+// Every path compiled into this library, the widest first; the last one runs everywhere.
+extern const CpuPath cpu_paths[];
+extern const int cpu_path_count;
+
+}  // namespace wideangle

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -85,10 +84,10 @@ def errors(which: int, scale: bool) -> str:
 def chain() -> str:
     exact = moments(CHAIN["widths"], CHAIN["theta0"], "exact")
     z = [(exact[i] - CHAIN[name]) / CHAIN[f"{name}_se"] for i, name in enumerate(("mean", "variance"))]
-    rows = [
-        [str(layer + 1), f"{exact[0, layer]:.8f}", f"{z[0][layer]:+.1f}", f"{exact[1, layer]:.8f}", f"{z[1][layer]:+.1f}"]
-        for layer in range(len(CHAIN["widths"]))
-    ]
+    rows = []
+    for layer, (mean, variance) in enumerate(exact.T):
+        row = [f"{mean:.8f}", f"{z[0][layer]:+.1f}", f"{variance:.8f}", f"{z[1][layer]:+.1f}"]
+        rows.append([str(layer + 1), *row])
     return markdown(["layer", "mean", "z", "variance", "z"], rows)
 
 
@@ -122,11 +121,12 @@ def draw(figure: Figure, theme: Theme) -> None:
     right.semilogy(layers, difference, "o", color=theme.ink, markersize=3.5, label="ensemble of 10⁸")
     right.semilogy(layers, CHAIN["mean_se"], color=theme.muted, linewidth=1.0, label="its standard error")
     right.set(title="Ten layers of width 30, θ₀ = 0.5", xlabel="layer", ylabel="difference of the mean from exact")
-    right.legend()
+    right.set_ylim(bottom=1e-9)
+    right.legend(loc="lower left", ncols=2)
 
 
 def main() -> None:
-    blocks: dict[str, Any] = {
+    blocks = {
         "ensembles": against_ensembles(),
         "means": errors(0, scale=False),
         "variances": errors(1, scale=True),
@@ -135,10 +135,11 @@ def main() -> None:
     }
     page = PAGE.read_text(encoding="utf-8")
     for name, table in blocks.items():
-        pattern = rf"(<!-- {name} -->\n).*?(\n<!-- end -->)"
-        page, found = re.subn(pattern, lambda match, table=table: match[1] + table + match[2], page, flags=re.DOTALL)
-        if found != 1:
-            raise ValueError(f"{PAGE.name} must have one place for the table {name!r}, got {found}")
+        before, mark, rest = page.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition("<!-- end -->")
+        if not (mark and end):
+            raise ValueError(f"{PAGE.name} must have a place for the table {name!r}")
+        page = f"{before}{mark}\n{table}\n\n{end}{after}"
     PAGE.write_text(page, encoding="utf-8")
     FIGURE.write_bytes(render(draw, size=(9.5, 3.6)))
 

@@ -168,6 +168,13 @@ WIDEANGLE_INLINE std::uint32_t smallest(u32 x) {
     return result;
 }
 
+WIDEANGLE_INLINE f32 square_root(f32 x) {
+    f32 result;
+    for (int i = 0; i < lanes; ++i) result[i] = __builtin_sqrtf(x[i]);
+    return result;
+}
+WIDEANGLE_INLINE Pair<f32> square_root(const Pair<f32>& x) { return {square_root(x.first), square_root(x.second)}; }
+
 WIDEANGLE_INLINE f64 square_root(f64 x) {
     f64 result;
     for (int i = 0; i < 8; ++i) result[i] = __builtin_sqrt(x[i]);

@@ -10,10 +10,12 @@ from wideangle.propagation.density import predict_angle_density
 from wideangle.propagation.gaussian_moments import mixed_moment
 from wideangle.propagation.prediction import predict_angles
 from wideangle.propagation.simulation import simulate_angles
+from wideangle.propagation.sweep import forward
 from wideangle.propagation.training import train_architectures
 
 __all__ = [
     "compare_angles",
+    "forward",
     "mixed_moment",
     "predict_angle_density",
     "predict_angles",

@@ -1,0 +1,2 @@
+#include "forward_sweep.hpp"
+int main(){return 0;}

@@ -164,8 +164,7 @@ def _check_memory(network: NetworkWeights, n_inputs: int, n_overlaps: int, keep:
     if needed > present:
         raise ValueError(
             f"{n_inputs} inputs, {copies} network(s), keep={keep!r} and {n_overlaps} overlaps need "
-            f"{needed / 2**30:.3g} GiB, and this machine has {present / 2**30:.3g} GiB; give fewer inputs or networks at "
-            "a time"
+            f"{needed / 2**30:.3g} GiB, and this machine has {present / 2**30:.3g} GiB; give fewer inputs or networks"
         )
 
 

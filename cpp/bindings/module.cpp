@@ -2,6 +2,7 @@
 
 void register_angles(pybind11::module_& module);
 void register_forward(pybind11::module_& module);
+void register_networks(pybind11::module_& module);
 
 static std::vector<std::string> cpu_path_names() {
     std::vector<std::string> names;
@@ -15,4 +16,5 @@ PYBIND11_MODULE(_core, module) {
     module.def("cpu_paths", cpu_path_names, "Instruction sets this machine can run, the widest first.");
     register_angles(module);
     register_forward(module);
+    register_networks(module);
 }

@@ -13,6 +13,9 @@ namespace wideangle {
 // In the order of wideangle.activations.ACTIVATIONS.
 enum class Activation : int { relu, leaky_relu, abs, linear, erf, tanh, gelu, elu, silu, sin };
 
+// phi(c x) = c phi(x) for every c > 0.
+constexpr bool is_homogeneous(Activation kind) { return kind <= Activation::linear; }
+
 namespace WIDEANGLE_PATH {
 
 WIDEANGLE_INLINE f64 magnitude(f64 x) { return bits_as<f64>(bits_as<u64>(x) & 0x7fffffffffffffffULL); }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "angle_step.hpp"
+#include "dense_layer.hpp"
 #include "forward_layer.hpp"
 
 // Declares a kernel that is compiled once per instruction set: name_baseline and, on x86-64, name_avx2 and name_avx512.
@@ -18,6 +19,7 @@ struct CpuPath {
     const char* name;
     bool (*supported)();
     AngleStepFunction angle_step;
+    const DenseKernels* dense_layer;
     const ForwardKernels<float>* forward_float;
     const ForwardKernels<double>* forward_double;
 };

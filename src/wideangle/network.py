@@ -140,6 +140,14 @@ class NetworkWeights:
         set_field(self, "biases", None if all(vector is None for vector in kept) else kept)
         set_field(self, "activation", _check_layer_activations(activation, len(matrices)))
 
+    def __len__(self) -> int:
+        """Return the number of layers, the readout included."""
+        return len(self.weights)
+
+    def __getitem__(self, layer: int) -> NDArray[Any]:
+        """Return the weights of a layer, so that the whole can stand for the list of them."""
+        return self.weights[layer]
+
     @property
     def n_networks(self) -> int | None:
         """Number of networks; None if the arrays have no dimension for it."""

@@ -397,7 +397,8 @@ void rows_finish(const LayerCall<T>& call) {
 
 template <class T, int count>
 void rows_layer(const LayerCall<T>& call) {
-    constexpr int units = many_registers || count == 1 ? 8 : 4;
+    // As many sums as fill the vectors that they are gathered in, or half the registers.
+    constexpr int units = count == 1 ? 8 : (many_registers ? 16 : 8) / (count == 2 ? 2 : 4);
     for (std::size_t unit = call.first; unit < call.last;) {
         if (call.stop.load(std::memory_order_relaxed)) return;
         const std::size_t last = unit + block_units < call.last ? unit + block_units : call.last;
@@ -412,7 +413,12 @@ void rows_layer(const LayerCall<T>& call) {
 template <class T>
 void layer(const LayerCall<T>& call) {
     if (!call.layout.rows) return strips_layer(call);
-    return call.layout.count == 1 ? rows_layer<T, 1>(call) : rows_layer<T, 2>(call);
+    switch (call.layout.count) {
+        case 1: return rows_layer<T, 1>(call);
+        case 2: return rows_layer<T, 2>(call);
+        case 3: return rows_layer<T, 3>(call);
+        default: return rows_layer<T, most_rows>(call);
+    }
 }
 
 template <class T>

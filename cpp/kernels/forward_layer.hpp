@@ -2,7 +2,7 @@
 //
 // A panel has one of two layouts. Many inputs stand side by side in vectors ("strips"): unit after unit, the values of a
 // strip's inputs, so that what a layer writes is what the next one reads, and weights are read where they are, each a
-// factor for a vector of inputs. One or two inputs stand one after the other ("rows"), and vectors run along the units.
+// factor for a vector of inputs. Up to four inputs stand one after the other ("rows"), and vectors run along the units.
 #pragma once
 
 #include <atomic>
@@ -14,7 +14,7 @@
 
 namespace wideangle {
 
-constexpr std::size_t most_rows = 2;  // inputs that are taken in rows
+constexpr std::size_t most_rows = 4;  // inputs that are taken in rows
 
 // Inputs of a panel in strips: at a width of 1024 what enters and what leaves a layer fit into a cache of 1 MiB.
 template <class T>

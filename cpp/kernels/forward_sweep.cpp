@@ -229,13 +229,21 @@ class Run {
         for (std::size_t p = 0; p < panels; ++p) {
             const PanelLayout<T>& layout = layouts_[first_panel + p];
             T* const to = out + p * panel_size(layer.units);
+            T* const kept = layer.kept == nullptr ? nullptr
+                                                  : layer.kept + (network * sweep_.n_inputs +
+                                                                  (first_panel + p) * panel_inputs<T>) * layer.units;
+            if (kept != nullptr) prefetch_for_writing(kept, layout.count * layer.units * sizeof(T));
             sweep_.kernels->layer({weights, bias, layer.inputs, layer.units, first, last, layer.activation, layer.slope, layout,
                                    in + p * panel_size(layer.inputs), to, sums_at(sums, l + 1, p),
                                    p == 0 ? weights_after(network, l, more) : nullptr, part.stop});
-            if (layer.kept != nullptr)
-                sweep_.kernels->unpack(to, layout, layer.units, first, last,
-                                       layer.kept + (network * sweep_.n_inputs + (first_panel + p) * panel_inputs<T>)*layer.units);
+            if (kept != nullptr) sweep_.kernels->unpack(to, layout, layer.units, first, last, kept);
         }
+    }
+
+    // Results go to memory that no cache holds yet; more than this would drive out what the layer works on.
+    static void prefetch_for_writing(const T* to, std::size_t bytes) {
+        for (std::size_t byte = 0; byte < std::min<std::size_t>(bytes, 16 * 1024); byte += line_bytes)
+            __builtin_prefetch(reinterpret_cast<const char*>(to) + byte, 1);
     }
 
     // The next matrix that this thread will read, if it is to be prefetched.

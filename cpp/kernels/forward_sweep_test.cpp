@@ -183,7 +183,7 @@ template <class T>
 void check_shapes(const CpuPath& path) {
     const std::vector<std::vector<std::size_t>> shapes = {{1, 1}, {3, 5, 2}, {16, 16, 16}, {37, 70, 9, 21}, {130, 53, 4}};
     for (const std::vector<std::size_t>& sizes : shapes)
-        for (const std::size_t inputs : {1, 2, 3, 8, 16, 17, 40, 64, 70, 130})
+        for (const std::size_t inputs : {1, 2, 3, 4, 5, 16, 17, 40, 64, 70, 130})
             for (const std::size_t networks : {1, 3})
                 agree<T>(path, {sizes, networks, inputs, Activation::relu, inputs % 2 == 0, 2});
     // Longer than a block of the Gram matrix.
@@ -193,7 +193,7 @@ void check_shapes(const CpuPath& path) {
 template <class T>
 void check_activations(const CpuPath& path) {
     for (int kind = 0; kind <= static_cast<int>(Activation::sin); ++kind)
-        for (const std::size_t inputs : {1, 2, 21})
+        for (const std::size_t inputs : {1, 2, 3, 4, 21})
             agree<T>(path, {{20, 45, 33, 6}, 2, inputs, static_cast<Activation>(kind), true, 1});
 }
 

@@ -107,7 +107,7 @@ def assert_statistics(sweep: xr.Dataset, x: Array, names: list[str]) -> None:
 def test_every_activation_agrees_with_numpy(name: str, dtype: str, networks: int | None) -> None:
     sizes = (13, 40, 40, 35, 6)
     names = [*[name] * 3, "linear"]
-    for inputs in (1, 2, 21):
+    for inputs in (1, 2, 3, 4, 21):
         weights, biases, x = draw(sizes, networks=networks, inputs=inputs, dtype=dtype, biased=True, seed=inputs)
         sweep = wa.propagation.forward(weights, x, activation=name, biases=biases, keep="layers", overlaps=True)
         assert sweep.outputs.dtype == dtype

@@ -127,7 +127,6 @@ def forward(
         biases=network.biases is not None,
         dtype=str(network.dtype),
         keep=keep,
-        overlaps=overlaps,
     )
     return dataset
 

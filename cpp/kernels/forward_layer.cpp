@@ -130,9 +130,7 @@ struct Sums {
 
 // ---- Strips
 
-WIDEANGLE_INLINE void prefetch(const void* from, std::size_t bytes) {
-    __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(from) + bytes));
-}
+WIDEANGLE_INLINE void prefetch(std::uintptr_t address) { __builtin_prefetch(reinterpret_cast<const void*>(address)); }
 
 // Units unit...unit+units-1 for a strip of some vectors of inputs that starts at input `at` of the panel.
 template <class T, int vectors, int units>
@@ -146,7 +144,7 @@ WIDEANGLE_INLINE void strip_tile(const LayerCall<T>& call, const Finish& finish,
     const T* const in = call.in + at * call.inputs;
     const T* rows[units];
     for (int j = 0; j < units; ++j) rows[j] = call.weights + (unit + static_cast<std::size_t>(j)) * call.inputs;
-    const T* const ahead = at == 0 ? call.ahead : nullptr;
+    const std::uintptr_t ahead = at == 0 ? call.ahead : 0;
 
     Vector<T> sum[phases][units][vectors] = {};
     const auto step = [&](std::size_t k, int phase) __attribute__((always_inline)) {
@@ -162,9 +160,9 @@ WIDEANGLE_INLINE void strip_tile(const LayerCall<T>& call, const Finish& finish,
     for (; k + steps <= call.inputs; k += steps) {
 #pragma GCC unroll 8
         for (std::size_t i = 0; i < steps; ++i) step(k + i, static_cast<int>(i) % phases);
-        if (ahead != nullptr)
+        if (ahead != 0)
             for (std::size_t line = 0; line < lines; ++line)
-                prefetch(ahead, (unit * call.inputs + k * units) * sizeof(T) + 64 * line);
+                prefetch(ahead + (unit * call.inputs + k * units) * sizeof(T) + 64 * line);
     }
     for (; k < call.inputs; ++k) step(k, 0);
 
@@ -336,7 +334,7 @@ WIDEANGLE_INLINE void row_tile(const LayerCall<T>& call, std::size_t unit) {
 #pragma GCC unroll 8
         for (std::size_t j = 0; j < units; ++j) {
             const Vector<T> w = load<Vector<T>>(row + j * call.inputs + k);
-            if (call.ahead != nullptr) prefetch(call.ahead, ((unit + j) * call.inputs + k) * sizeof(T));
+            if (call.ahead != 0) prefetch(call.ahead + ((unit + j) * call.inputs + k) * sizeof(T));
             for (std::size_t i = 0; i < count; ++i)
                 sum[i * units + j] += w * load<Vector<T>>(call.in + i * in_stride + k);
         }

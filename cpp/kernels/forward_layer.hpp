@@ -72,7 +72,7 @@ struct LayerCall {
     const T* in;
     T* out;            // activations; in rows, zeros up to the next multiple of most_lanes
     UnitSums<T> sums;  // of the squares of the activations, and of the pre-activations that are positive; from zero
-    const T* ahead;    // weights that will be needed soon, laid out like these, or null
+    std::uintptr_t ahead;  // address of weights that will be needed soon, laid out like these, or 0
     const std::atomic<bool>& stop;  // if set meanwhile the output is left unusable
 };
 

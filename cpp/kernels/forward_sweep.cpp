@@ -21,8 +21,8 @@ constexpr std::size_t line_bytes = 64;
 constexpr double worth_threads = 1e-4, worth_watching = 2e-2;
 // Products a layer and thread from which its units are worth sharing out: some ten times a barrier.
 constexpr double worth_sharing = 2e5;
-// Matrices larger than this come faster by the processor's own prefetching.
-constexpr std::size_t prefetched_bytes = 128 * 1024;
+// While a matrix of at most so many bytes is read, the next one is fetched; while a larger one is, its own next units are.
+constexpr std::size_t small_bytes = 128 * 1024, units_ahead = 8;
 
 template <class T>
 class Buffer {
@@ -235,7 +235,7 @@ class Run {
             if (kept != nullptr) prefetch_for_writing(kept, layout.count * layer.units * sizeof(T));
             sweep_.kernels->layer({weights, bias, layer.inputs, layer.units, first, last, layer.activation, layer.slope, layout,
                                    in + p * panel_size(layer.inputs), to, sums_at(sums, l + 1, p),
-                                   p == 0 ? weights_after(network, l, more) : nullptr, part.stop});
+                                   p == 0 ? weights_ahead(network, l, more) : 0, part.stop});
             if (kept != nullptr) sweep_.kernels->unpack(to, layout, layer.units, first, last, kept);
         }
     }
@@ -246,13 +246,17 @@ class Run {
             __builtin_prefetch(reinterpret_cast<const char*>(to) + byte, 1);
     }
 
-    // The next matrix that this thread will read, if it is to be prefetched.
-    const T* weights_after(std::size_t network, std::size_t l, bool more) const {
-        const bool last = l + 1 == sweep_.layers.size();
-        if (last && !(more && groups_ == 1)) return nullptr;
-        const ForwardLayer<T>& next = sweep_.layers[last ? 0 : l + 1];
-        if (next.units * next.inputs * sizeof(T) > prefetched_bytes) return nullptr;
-        return next.weights + (last ? network + 1 : network) * next.units * next.inputs;
+    // Address of what to fetch while this matrix is read; nothing with one input, when the processor's own prefetching of a
+    // large matrix is the fastest.
+    std::uintptr_t weights_ahead(std::size_t network, std::size_t l, bool more) const {
+        const auto address = [&](std::size_t of_network, const ForwardLayer<T>& layer) {
+            return reinterpret_cast<std::uintptr_t>(layer.weights + of_network * layer.units * layer.inputs);
+        };
+        const ForwardLayer<T>& layer = sweep_.layers[l];
+        if (layer.units * layer.inputs * sizeof(T) > small_bytes)
+            return sweep_.n_inputs == 1 ? 0 : address(network, layer) + units_ahead * layer.inputs * sizeof(T);
+        if (l + 1 < sweep_.layers.size()) return address(network, sweep_.layers[l + 1]);
+        return more && groups_ == 1 ? address(network + 1, sweep_.layers[0]) : 0;
     }
 
     std::size_t row(std::size_t network, std::size_t layer) const { return network * (sweep_.layers.size() + 1) + layer; }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -178,6 +179,28 @@ def draw_kernel_fluctuations(figure: Figure, theme: Theme) -> None:
     right.legend()
 
 
+def draw_forward(figure: Figure, theme: Theme) -> None:
+    """Overlaps within and between classes of digits, and norms, by layer, before and after training."""
+    data = wa.data.load_digits(seed=1)
+    models = {"random": wa.reference.build_mlp((100,) * 12, n_inputs=64, n_outputs=10, seed=1)}
+    models["trained"] = copy.deepcopy(models["random"])
+    wa.reference.train_classifier(models["trained"], data, seed=1, epochs=30)
+    x, y = data.x_test[:200], data.y_test[:200]
+    pairs = {"same class": (y[:, None] == y) & ~np.eye(len(y), dtype=bool), "different classes": y[:, None] != y}
+    left, right = figure.subplots(1, 2)
+    for method, (state, model) in zip(("infinite-width", "finite-width"), models.items(), strict=True):
+        sweep = wa.propagation.forward(model, x, overlaps=True)
+        color = theme.methods[method]
+        for style, (name, chosen) in zip(("-", "--"), pairs.items(), strict=True):
+            overlap = sweep.overlaps.values[:, chosen].mean(axis=1)
+            left.plot(sweep.layer, overlap, style, color=color, label=f"{state}, {name}")
+        right.semilogy(sweep.layer, sweep.norms.mean("input"), color=color, label=state)
+    left.set(title="Overlap", xlabel="layer", ylabel="mean cosine")
+    right.set(title="Squared norm", xlabel="layer", ylabel="mean over inputs")
+    left.legend(loc="lower center")
+    right.legend()
+
+
 def main() -> None:
     figures: dict[str, tuple[Callable[[Figure, Theme], None], tuple[float, float]]] = {
         "drift": (draw_drift, (8.0, 3.0)),
@@ -185,6 +208,7 @@ def main() -> None:
         "outputs": (draw_outputs, (8.0, 3.0)),
         "gradients": (draw_gradients, (8.0, 3.2)),
         "kernel-fluctuations": (draw_kernel_fluctuations, (8.0, 3.2)),
+        "forward": (draw_forward, (8.5, 3.2)),
     }
     IMAGES.mkdir(exist_ok=True)
     for name, (draw, size) in figures.items():

@@ -6,8 +6,11 @@ namespace wideangle {
 
 WIDEANGLE_DECLARE_KERNEL(AngleStepFunction, angle_step)
 WIDEANGLE_DECLARE_KERNEL(const DenseKernels*, dense_layer)
+WIDEANGLE_DECLARE_KERNEL(const ForwardKernels<float>*, forward_float_fused)
+WIDEANGLE_DECLARE_KERNEL(const ForwardKernels<double>*, forward_double_fused)
 
-#define WIDEANGLE_KERNELS(path) angle_step_##path, &dense_layer_##path
+#define WIDEANGLE_KERNELS(path) \
+    angle_step_##path, &dense_layer_##path, &forward_float_fused_##path, &forward_double_fused_##path
 
 #ifdef WIDEANGLE_X86_PATHS
 static bool has_avx2() { return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0; }

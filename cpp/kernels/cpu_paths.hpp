@@ -3,6 +3,7 @@
 
 #include "angle_step.hpp"
 #include "dense_layer.hpp"
+#include "forward_layer.hpp"
 
 // Declares a kernel that is compiled once per instruction set: name_baseline and, on x86-64, name_avx2 and name_avx512.
 #ifdef WIDEANGLE_X86_PATHS
@@ -19,6 +20,8 @@ struct CpuPath {
     bool (*supported)();
     AngleStepFunction angle_step;
     const DenseKernels* dense_layer;
+    const ForwardKernels<float>* forward_float;
+    const ForwardKernels<double>* forward_double;
 };
 
 // Every path compiled into this library, the widest first; the last one runs everywhere.

@@ -68,3 +68,21 @@ def network_weights(
     cpu_path: str,
 ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Return weights (unit, input) and biases (unit) of each layer of one network, the readout last."""
+
+def forward(
+    weights: list[NDArray[Any]],
+    biases: list[NDArray[Any] | None],
+    x: NDArray[Any],
+    *,
+    activations: list[int],
+    slopes: list[float],
+    n_threads: int,
+    cpu_path: str,
+    keep_layers: bool,
+    overlaps: bool,
+) -> dict[str, Any]:
+    """Inputs through networks with given weights: C-contiguous arrays of one type, float32 or float64.
+
+    ``kept`` is a list of activations (network, input, unit), of all layers or the last; ``norms`` and ``active`` are
+    arrays (network, layer, input); ``overlaps``, if asked for, (network, layer, input, input).
+    """

@@ -13,11 +13,13 @@ from wideangle.propagation.gradient_norms import gradient_norms
 from wideangle.propagation.network_simulation import materialize, simulate_outputs
 from wideangle.propagation.prediction import predict_angles
 from wideangle.propagation.simulation import simulate_angles
+from wideangle.propagation.sweep import forward
 from wideangle.propagation.tangent_moments import predict_tangent_diagonal
 from wideangle.propagation.training import train_architectures
 
 __all__ = [
     "compare_angles",
+    "forward",
     "gradient_norms",
     "materialize",
     "mixed_moment",

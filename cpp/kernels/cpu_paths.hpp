@@ -2,6 +2,7 @@
 #pragma once
 
 #include "angle_step.hpp"
+#include "kernel_recursion.hpp"
 
 // Declares a kernel that is compiled once per instruction set: name_baseline and, on x86-64, name_avx2 and name_avx512.
 #ifdef WIDEANGLE_X86_PATHS
@@ -17,6 +18,9 @@ struct CpuPath {
     const char* name;
     bool (*supported)();
     AngleStepFunction angle_step;
+    KernelDistanceFunction kernel_distance;
+    KernelStepFunction kernel_step;
+    KernelNormFunction kernel_norm;
 };
 
 // Every path compiled into this library, the widest first; the last one runs everywhere.

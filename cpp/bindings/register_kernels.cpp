@@ -69,6 +69,23 @@ py::array_t<double> squared_norms(const Inputs& x) {
     return norms;
 }
 
+// In place, row by row; one call is one thread's work. Columns are those from first_column on.
+void hermite_product(py::array_t<double, py::array::c_style> gaps, py::array_t<double, py::array::c_style> slopes,
+                     const Inputs& rows, const Inputs& columns, py::ssize_t first_column, const Inputs& degree,
+                     const Inputs& weight,
+                     const py::array_t<std::int32_t, py::array::c_style>& jump, bool odd, const std::string& cpu_path) {
+    const wideangle::HermiteSeries series = {degree.size(), degree.data(), weight.data(), jump.data(), odd};
+    const wideangle::HermiteFunction hermite = find_path(cpu_path).hermite;
+    double *to_gaps = gaps.mutable_data(), *to_slopes = slopes.mutable_data();
+    const double *row = rows.data(), *column = columns.data() + first_column;
+    const py::ssize_t n_rows = gaps.shape(0), n_columns = gaps.shape(1), stride = columns.shape(1);
+    const py::ssize_t coefficients = rows.shape(1);
+    const py::gil_scoped_release release;
+    for (py::ssize_t i = 0; i < n_rows; ++i)
+        hermite(series, row + i * coefficients, column, stride, n_columns, to_gaps + i * n_columns,
+                to_slopes + i * n_columns);
+}
+
 }  // namespace
 
 void register_kernels(py::module_& module) {
@@ -78,5 +95,8 @@ void register_kernels(py::module_& module) {
                "Covariance kernel, and tangent kernel if asked for, of a network of piecewise linear activations.");
     module.def("kernel_gaps", kernel_gaps, "x1"_a, "x2"_a, py::kw_only(), "n_threads"_a, "cpu_path"_a,
                "1 - cos(angle) of every pair, or -(1 + cos(angle)) of obtuse ones.");
+    module.def("hermite_product", hermite_product, "gaps"_a, "slopes"_a, py::kw_only(), "rows"_a, "columns"_a,
+               "first_column"_a, "degree"_a, "weight"_a, "jump"_a, "odd"_a, "cpu_path"_a,
+               "Expectation of a product of activations and its derivative, by Hermite coefficients of the inputs.");
     module.def("squared_norms", squared_norms, "x"_a, "Squared length of every row.");
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "angle_step.hpp"
+#include "hermite_series.hpp"
 #include "kernel_recursion.hpp"
 
 // Declares a kernel that is compiled once per instruction set: name_baseline and, on x86-64, name_avx2 and name_avx512.
@@ -21,6 +22,7 @@ struct CpuPath {
     KernelDistanceFunction kernel_distance;
     KernelStepFunction kernel_step;
     KernelNormFunction kernel_norm;
+    HermiteFunction hermite;
 };
 
 // Every path compiled into this library, the widest first; the last one runs everywhere.

@@ -27,3 +27,42 @@ def simulate_angles(
     ``log_sin2`` and ``log_norm2`` have rows count, mean and central sums of the second, third and fourth power, and a
     column a layer; ``collapsed`` and ``dead`` are cumulative counts by layer; ``histogram`` is flat over (layer, bin).
     """
+
+def kernel_matrix(
+    x1: NDArray[Any],
+    x2: NDArray[Any] | None,
+    *,
+    slope: float,
+    weight_variance: float,
+    bias_variance: float,
+    depth: int,
+    every_layer: bool,
+    tangent: bool,
+    n_threads: int,
+    cpu_path: str,
+) -> dict[str, NDArray[Any]]:
+    """Kernels of networks of piecewise linear activations: ``nngp`` and, if asked for, ``tangent``."""
+
+def kernel_gaps(x1: NDArray[Any], x2: NDArray[Any] | None, *, n_threads: int, cpu_path: str) -> NDArray[Any]:
+    """1 - cos of the angle of every pair where that is at most 1, else -(1 + cos), -0.0 included."""
+
+def squared_norms(x: NDArray[Any]) -> NDArray[Any]:
+    """Squared length of every row."""
+
+def hermite_product(
+    gaps: NDArray[Any],
+    slopes: NDArray[Any],
+    *,
+    rows: NDArray[Any],
+    columns: NDArray[Any],
+    first_column: int,
+    degree: NDArray[Any],
+    weight: NDArray[Any],
+    jump: NDArray[Any],
+    odd: bool,
+    cpu_path: str,
+) -> None:
+    """Gaps of the normalised expectation of a product of activations, in place, and its slopes.
+
+    ``rows`` are (input, coefficient), ``columns`` (coefficient, input) with 32 more columns than are used.
+    """

@@ -8,6 +8,7 @@ from __future__ import annotations
 from wideangle.propagation.comparison import compare_angles
 from wideangle.propagation.density import predict_angle_density
 from wideangle.propagation.gaussian_moments import mixed_moment
+from wideangle.propagation.kernels import nngp_kernel, tangent_kernel
 from wideangle.propagation.prediction import predict_angles
 from wideangle.propagation.simulation import simulate_angles
 from wideangle.propagation.training import train_architectures
@@ -15,8 +16,10 @@ from wideangle.propagation.training import train_architectures
 __all__ = [
     "compare_angles",
     "mixed_moment",
+    "nngp_kernel",
     "predict_angle_density",
     "predict_angles",
     "simulate_angles",
+    "tangent_kernel",
     "train_architectures",
 ]

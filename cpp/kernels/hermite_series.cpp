@@ -13,7 +13,7 @@ namespace {
 
 constexpr int lanes64 = 8;
 constexpr int group_vectors = hermite_group / lanes64;
-constexpr int most_jumps = 32;
+constexpr int most_jumps = 64;
 
 // Vectors whose chains of dependent operations run side by side, as many as the registers hold.
 #if defined(__AVX512F__)

@@ -218,7 +218,7 @@ class SeriesLayer(Layer):
     def __init__(self, name: str, q_rows: Array, q_columns: Array) -> None:
         shared = q_columns is q_rows
         q = q_rows if shared else np.concatenate([q_rows, q_columns])
-        found = _hermite.coefficients(_hermite.FUNCTIONS[name], q, highest=_hermite.HIGHEST[name])
+        found = _hermite.coefficients(_hermite.FUNCTIONS[name], q)
         count = q_rows.size
         self._odd = _hermite.FUNCTIONS[name].odd
         self._degrees = found.degrees

@@ -7,7 +7,8 @@ With orthonormal Hermite polynomials :math:`h_k`, :math:`a_k(q) = E[\phi(\sqrt q
 (Mehler). For k >= 2, :math:`a_k = q\,E[\phi''(\sqrt q U)\,h_{k-2}(U)]/\sqrt{k(k-1)}` by integration by parts, and
 :math:`\phi''` is confined to a few units about 0, whatever q.
 
-Above degree 256 neighbouring terms of the same parity differ little: the sum is taken over a geometrically thinning
+Hermite functions of degrees up to 256 come from their recurrence, those above from their differential equation, by
+Taylor series from panel to panel, at a cost that does not depend on the degree. Above degree 256 neighbouring terms of the same parity differ little: the sum is taken over a geometrically thinning
 choice of degrees, with the weights that are exact where the terms between follow polynomials of degree 9.
 """
 
@@ -17,10 +18,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from wideangle.activations import parse_activation
 
 Array = NDArray[np.float64]
 
@@ -28,8 +30,11 @@ PLAIN_DEGREES = 256
 DEGREES_PER_OCTAVE = 32  # of either parity
 WINDOW = 10
 REACH = 13.0  # standard deviations; exp(-REACH^2/4), of a Hermite function, is 4e-19
-LOCAL = 45.0  # the second derivatives are below 1e-17 of their largest value beyond
 DEFICIT = 1e-14
+HIGHEST = 2**52  # degrees are exact as floats up to here
+PANEL_NODES = 12
+PANEL_PHASE = 4.0  # radians by which the Hermite function of highest degree turns in a panel
+TAYLOR_ORDER = 40
 
 
 @dataclass(frozen=True)
@@ -100,13 +105,23 @@ def _sum_rule(count: int) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class Function:
-    """An activation with two derivatives, and what of it is known in closed form."""
+    """An activation with two derivatives; the second is below 1e-17 of its largest value beyond ``reach``."""
 
+    reach: float
     odd: bool
     value: Callable[[Array], Array]
     first: Callable[[Array], Array]
     second: Callable[[Array], Array]
-    kink: bool = False  # second derivative 0 for x > 0 and exp(x) for x < 0
+    pole: float  # distance of its nearest pole from the real axis; 0 for elu, whose second derivative jumps at 0
+
+    def highest_degree(self, q: float) -> int:
+        """A power of 2 beyond which the coefficients add nothing.
+
+        They fall like exp(-pole sqrt(2k/q)); those of elu as k^(-7/4), so that the sum of k a_k^2 lacks
+        0.03 q k^(-3/2) of E[phi^2].
+        """
+        degree = 1000.0 * q / self.pole**2 if self.pole else (3e11 * q) ** (2.0 / 3.0)
+        return 2 ** math.ceil(math.log2(min(max(degree, PLAIN_DEGREES), HIGHEST)))
 
 
 @dataclass(frozen=True)
@@ -156,28 +171,33 @@ class Coefficients:
     slope_tail: float
 
 
-def coefficients(function: Function, q: Array, *, highest: int) -> Coefficients:
-    """Coefficients up to the degree from which on they are negligible, or ``highest``, a power of 2."""
+def coefficients(function: Function, q: Array) -> Coefficients:
+    """Coefficients at variances q > 0, up to the degree from which on they are negligible, or :data:`HIGHEST`."""
     of = moments(function, q)
     root = np.sqrt(of.square)
-    top = highest if function.kink else PLAIN_DEGREES
-    while True:
-        degrees = choose_degrees(top, function.odd)
-        values = np.empty((q.size, degrees.degree.size + 1))
-        values[:, 0] = 0.0 if function.odd else of.mean / root
-        values[:, 1] = of.slope / root
-        upper = degrees.degree[1:]
-        curvatures = _kink_coefficients(q, upper - 2) if function.kink else _projections(function, q, upper - 2)
-        values[:, 2:] = curvatures * q[:, None] / np.sqrt(upper * (upper - 1.0)) / root[:, None]
-        squares = values[:, 1:] ** 2 * degrees.weight
-        tails = np.abs(1.0 - values[:, 0] ** 2 - squares.sum(axis=1))
-        slope_tails = np.abs(of.slope_square / of.square - squares @ degrees.degree)
-        tail, slope_tail = float(tails.max()), float(slope_tails.max())
-        if top >= highest or (tail < DEFICIT and slope_tail < 10 * DEFICIT):
-            break
-        top *= 4 if 4 * top <= highest else 2
+    groups = _groups_of_like(q)
+    tops = [function.highest_degree(float(q[group].max())) for group in groups]
+    degrees = choose_degrees(max(tops), function.odd)
+    upper = degrees.degree[1:]
+    values = np.zeros((q.size, degrees.degree.size + 1))
+    values[:, 0] = 0.0 if function.odd else of.mean / root
+    values[:, 1] = of.slope / root
+    for group, top in zip(groups, tops, strict=True):
+        count = int(np.count_nonzero(upper < top + 2))
+        curvatures = _curvatures(function, q[group], upper[:count] - 2)
+        factor = q[group, None] / root[group, None]
+        values[group, 2 : 2 + count] = factor * curvatures / np.sqrt(upper[:count] * (upper[:count] - 1.0))
+    squares = values[:, 1:] ** 2 * degrees.weight
+    tails = np.abs(1.0 - values[:, 0] ** 2 - squares.sum(axis=1))
+    slope_tails = np.abs(of.slope_square / of.square - squares @ degrees.degree)
     keep = _needed(squares.max(axis=0) * degrees.degree)
-    return Coefficients(degrees.first(keep), values[:, : keep + 1], of, tail, slope_tail)
+    return Coefficients(degrees.first(keep), values[:, : keep + 1], of, float(tails.max()), float(slope_tails.max()))
+
+
+def _groups_of_like(q: Array) -> list[NDArray[np.int64]]:
+    """Indices of variances within a factor of 4 of each other: they share the grid of an integration."""
+    octave = np.floor(0.5 * np.log2(q))
+    return [np.nonzero(octave == value)[0] for value in np.unique(octave)]
 
 
 def _needed(contributions: Array) -> int:
@@ -186,16 +206,29 @@ def _needed(contributions: Array) -> int:
     return max(1, int(np.count_nonzero(rest > 1e-17)))
 
 
+def _curvatures(function: Function, q: Array, degree: NDArray[np.int64]) -> Array:
+    """E[phi''(sqrt q U) h_k(U)] for ascending degrees."""
+    if function.pole:
+        return _projections(function, q, degree)
+    near = int(np.count_nonzero(degree <= max(2 * PLAIN_DEGREES, 16.0 * float(q.max()))))
+    return np.hstack([_projections(function, q, degree[:near]), _kink_expansion(q, degree[near:])])
+
+
 def _projections(function: Function, q: Array, degree: NDArray[np.int64]) -> Array:
-    """E[phi''(sqrt q U) h_k(U)] for ascending degrees, by Gauss-Legendre panels that resolve both factors."""
-    root = math.sqrt(float(q.max()))
-    panel = min(0.5, 1.0 / root, 10.0 / math.sqrt(float(degree[-1])))
-    nodes, weights = np.polynomial.legendre.leggauss(16)
-    count = math.ceil(min(REACH, LOCAL / math.sqrt(float(q.min()))) / panel)
-    x = (panel * (np.arange(count)[:, None] + 0.5 * (1.0 + nodes))).ravel()
+    """E[phi''(sqrt q U) h_k(U)] by Gauss-Legendre panels that resolve both factors."""
+    high = 1.0 / math.sqrt(float(q.max()))
+    panel = min(0.5, high, PANEL_PHASE / math.sqrt(degree[-1] + 1.0))
+    count = math.ceil(min(REACH, function.reach / math.sqrt(float(q.min()))) / panel)
+    nodes, weights = np.polynomial.legendre.leggauss(PANEL_NODES)
+    places = 0.5 * (1.0 + nodes)
+    x = (panel * (np.arange(count)[:, None] + places)).ravel()
     w = np.tile(0.5 * panel * weights, count)
+    hermite = np.empty((x.size, degree.size))
+    low = int(np.count_nonzero(degree <= PLAIN_DEGREES))
+    hermite[:, :low] = _hermite_by_recurrence(x, degree[:low])
+    hermite[:, low:] = _hermite_by_taylor(panel, count, places, degree[low:])
+    hermite *= (w * _root_density(x))[:, None]
     # By parity, so that one side is enough.
-    hermite = _hermite_functions(x, degree) * (w * _root_density(x))[:, None]
     at = np.sqrt(q)[:, None] * x
     right, left = function.second(at), function.second(-at)
     even = degree % 2 == 0
@@ -209,7 +242,7 @@ def _root_density(x: Array) -> Array:
     return np.exp(-0.25 * x * x) / (2.0 * math.pi) ** 0.25
 
 
-def _hermite_functions(x: Array, degree: NDArray[np.int64]) -> Array:
+def _hermite_by_recurrence(x: Array, degree: NDArray[np.int64]) -> Array:
     """h_k(x) times the square root of the normal density, a column for each of the ascending degrees."""
     result = np.empty((x.size, degree.size))
     before, current = np.zeros_like(x), _root_density(x)
@@ -222,24 +255,48 @@ def _hermite_functions(x: Array, degree: NDArray[np.int64]) -> Array:
     return result
 
 
-def _kink_coefficients(q: Array, degree: NDArray[np.int64]) -> Array:
-    r"""E[exp(sqrt q U) h_k(U); U < 0]: by quadrature for k up to 64 q, by its expansion above.
+def _hermite_by_taylor(panel: float, count: int, places: Array, degree: NDArray[np.int64]) -> Array:
+    """The same at ``places`` of each panel, from y'' = (x^2/4 - k - 1/2) y and the values of y and y' at 0.
 
-    Integrating by parts, :math:`\sqrt k B_k = \sqrt q B_{k-1} - h_{k-1}(0)/\sqrt{2\pi}`; for k well above q the
-    recursion is expanded downward, :math:`B_k = -\sum_i q^{i/2} h_{k-1-i}(0) / \sqrt{2\pi\,k(k-1)\cdots(k-i)}`.
+    For degrees so high that no panel lies beyond the turning points 2 sqrt(k), where the other solution would grow.
     """
-    near = int(np.count_nonzero(degree <= max(2 * PLAIN_DEGREES, 64.0 * float(q.max()))))
-    far = degree[near:].astype(np.float64)
-    result = np.empty((q.size, degree.size))
-    result[:, :near] = _projections(ELU, q, degree[:near])
-    factor = np.ones((1, far.size))
-    total = np.zeros((q.size, far.size))
-    for i in range(24):
-        factor = factor / np.sqrt(far - i)
-        total -= factor * _hermite_at_zero(degree[near:] - 1 - i)
-        factor = factor * np.sqrt(q)[:, None]
-    result[:, near:] = total / math.sqrt(2.0 * math.pi)
+    result = np.empty((count * places.size, degree.size))
+    if degree.size == 0:
+        return result
+    at_zero = (2.0 * math.pi) ** -0.25
+    value = at_zero * _hermite_at_zero(degree)
+    slope = at_zero * np.sqrt(degree) * _hermite_at_zero(degree - 1) * panel
+    powers = places[:, None] ** np.arange(TAYLOR_ORDER)
+    order = np.arange(TAYLOR_ORDER)
+    terms = np.empty((TAYLOR_ORDER, degree.size))
+    for i in range(count):
+        start = i * panel
+        terms[0], terms[1] = value, slope
+        for n in range(TAYLOR_ORDER - 2):
+            total = (0.25 * start**2 - 0.5 - degree) * terms[n]
+            if n >= 1:
+                total += 0.5 * start * panel * terms[n - 1]
+            if n >= 2:
+                total += 0.25 * panel**2 * terms[n - 2]
+            terms[n + 2] = total * (panel**2 / ((n + 1) * (n + 2)))
+        result[i * places.size : (i + 1) * places.size] = powers @ terms
+        value, slope = terms.sum(axis=0), order @ terms
     return result
+
+
+def _kink_expansion(q: Array, degree: NDArray[np.int64]) -> Array:
+    r"""E[exp(sqrt q U) h_k(U); U < 0] for k well above q.
+
+    Integrating by parts, :math:`\sqrt k B_k = \sqrt q B_{k-1} - h_{k-1}(0)/\sqrt{2\pi}`; expanded downward,
+    :math:`B_k = -\sum_i q^{i/2} h_{k-1-i}(0) / \sqrt{2\pi\,k(k-1)\cdots(k-i)}`.
+    """
+    factor = np.ones((1, degree.size))
+    total = np.zeros((q.size, degree.size))
+    for i in range(32):
+        factor = factor / np.sqrt(degree - float(i))
+        total -= factor * _hermite_at_zero(degree - 1 - i)
+        factor = factor * np.sqrt(q)[:, None]
+    return total / math.sqrt(2.0 * math.pi)
 
 
 def _hermite_at_zero(degree: NDArray[np.int64]) -> Array:
@@ -270,17 +327,19 @@ def _silu_second(x: Array) -> Array:
     return gate * expit(-x) * (2.0 + x * (1.0 - 2.0 * gate))
 
 
-def _function(name: str, *, odd: bool, second: Callable[[Array], Array], kink: bool = False) -> Function:
-    from wideangle.activations import parse_activation
-
-    phi: Any = parse_activation(name)
-    return Function(odd, phi.value, phi.derivative, second, kink)
+def _elu_second(x: Array) -> Array:
+    return np.where(x < 0.0, np.exp(np.minimum(x, 0.0)), 0.0)
 
 
-ELU = _function("elu", odd=False, second=lambda x: np.where(x < 0.0, np.exp(np.minimum(x, 0.0)), 0.0), kink=True)
+def _function(
+    name: str, *, reach: float, odd: bool, second: Callable[[Array], Array], pole: float
+) -> Function:
+    phi = parse_activation(name)
+    return Function(reach, odd, phi.value, phi.derivative, second, pole)
+
+
 FUNCTIONS = {
-    "tanh": _function("tanh", odd=True, second=_tanh_second),
-    "silu": _function("silu", odd=False, second=_silu_second),
-    "elu": ELU,
+    "tanh": _function("tanh", reach=22.0, odd=True, second=_tanh_second, pole=math.pi / 2.0),
+    "silu": _function("silu", reach=45.0, odd=False, second=_silu_second, pole=math.pi),
+    "elu": _function("elu", reach=42.0, odd=False, second=_elu_second, pole=0.0),
 }
-HIGHEST = {"tanh": 2**18, "silu": 2**18, "elu": 2**26}

@@ -20,6 +20,7 @@ from wideangle.propagation._dual_activations import (
     make_layer,
     signed_gaps,
 )
+from wideangle.propagation._hermite import DEFICIT
 
 BLOCK_ENTRIES = 2**15
 
@@ -50,8 +51,8 @@ class Norms:
 
     @property
     def safe_square(self) -> Array:
-        """Positive variances; those of inputs of norm 0, whose kernels are 0 whatever their angles, are 1."""
-        return np.where(self.square > 0.0, self.square, 1.0)
+        """Positive variances: inputs of norm 0, whose kernels are 0 whatever their angles, get the largest one."""
+        return np.where(self.square > 0.0, self.square, self.square.max() or 1.0)
 
 
 @dataclass
@@ -60,15 +61,20 @@ class Errors:
 
     cosine: float = 0.0
     tangent: float = 0.0
+    truncation: float = 0.0
     largest_tangent: float = 1.0
 
     def advance(self, layer: Layer, weight: float) -> None:
         """Through a layer, to first order; ``weight`` is the largest share of the weights in a norm."""
         slope = float(layer.slope_rows.max())
-        slope_error = layer.slope_tail + layer.curvature * self.cosine
-        self.cosine = weight * (layer.tail + slope * self.cosine)
-        self.tangent = self.cosine + weight * (slope * self.tangent + self.largest_tangent * slope_error)
+        # What is at the level of rounding in `tail` says nothing of how the slope errs.
+        slope_error = layer.slope_tail + layer.curvature * self.truncation
+        truncated = layer.tail if layer.tail > DEFICIT else 0.0
+        self.truncation = min(weight * (truncated + slope * self.truncation), 2.0)
+        self.cosine = min(weight * (layer.tail + slope * self.cosine), 2.0)
+        tangent = self.cosine + weight * (slope * self.tangent + self.largest_tangent * slope_error)
         self.largest_tangent = 1.0 + weight * slope * self.largest_tangent
+        self.tangent = min(tangent, 2.0 * self.largest_tangent)
 
 
 @dataclass(frozen=True)

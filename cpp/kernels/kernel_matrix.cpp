@@ -265,13 +265,15 @@ class Layers {
             }
     }
 
-    static void rescale(TileNorms& norms) {
+    void rescale(TileNorms& norms) const {
         for (int i = 0; i < tile_norms; ++i) {
             if (!(norms.square[i] > 0)) continue;
             const int shift = round_to_even(std::ilogb(norms.square[i]));
             norms.square[i] = std::ldexp(norms.square[i], -shift);
-            norms.bias[i] = std::ldexp(norms.bias[i], -shift);
             norms.exponent[i] += shift;
+            // Anew: it may have vanished beside a norm that has shrunk since.
+            norms.bias[i] = std::ldexp(network_.bias_variance,
+                                       static_cast<int>(std::clamp<std::int64_t>(-norms.exponent[i], -5000, 5000)));
         }
     }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from wideangle.propagation.comparison import compare_angles
 from wideangle.propagation.density import predict_angle_density
 from wideangle.propagation.gaussian_moments import mixed_moment
+from wideangle.propagation.kernel_regression import predict_mean_variance
 from wideangle.propagation.kernels import nngp_kernel, tangent_kernel
 from wideangle.propagation.prediction import predict_angles
 from wideangle.propagation.simulation import simulate_angles
@@ -19,6 +20,7 @@ __all__ = [
     "nngp_kernel",
     "predict_angle_density",
     "predict_angles",
+    "predict_mean_variance",
     "simulate_angles",
     "tangent_kernel",
     "train_architectures",

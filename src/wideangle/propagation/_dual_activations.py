@@ -73,7 +73,7 @@ class ErfLayer(Layer):
     def __init__(self, q_rows: Array, q_columns: Array) -> None:
         self._rows, self._columns = (self._own(q) for q in (q_rows, q_columns))
         self.rows, self.columns = (2.0 / math.pi * own[3] for own in (self._rows, self._columns))
-        a, p, _, angle, _ = self._rows
+        a, p, _, angle, _, _ = self._rows
         self.slope_rows = p / (np.sqrt(a * (1.0 + p)) * angle)
 
     @staticmethod
@@ -81,15 +81,15 @@ class ErfLayer(Layer):
         a = 1.0 / (1.0 + 2.0 * q)
         p = 2.0 * q * a
         cosine = np.sqrt(a * (1.0 + p))
-        return a, p, np.sqrt(p), np.arctan2(p, cosine), cosine
+        return a, p, np.sqrt(p), np.arctan2(p, cosine), cosine, q
 
     def advance(self, gaps: Array, rows: slice, columns: slice) -> tuple[Array, Array]:
-        a1, p1, r1, angle1, cosine1 = (part[rows, None] for part in self._rows)
-        a2, p2, r2, angle2, cosine2 = (part[None, columns] for part in self._columns)
+        a1, p1, r1, angle1, cosine1, q1 = (part[rows, None] for part in self._rows)
+        a2, p2, r2, angle2, cosine2, q2 = (part[None, columns] for part in self._columns)
         gap, turned = acute_and_sign(gaps)
         sine = r1 * r2 * (1.0 - gap)
         cosine = np.sqrt(a1 * a2 + p1 * a2 + p2 * a1 + p1 * p2 * gap * (2.0 - gap))
-        step = (a2 - a1) / (r1 + r2)  # r1 - r2
+        step = 2.0 * (q1 - q2) * a1 * a2 / (r1 + r2)  # r1 - r2
 
         def behind(own_sine: Array, own_cosine: Array, difference: Array) -> Array:
             """Difference of the angles whose sines differ by ``difference``."""
@@ -179,8 +179,8 @@ class GeluLayer(Layer):
         a1, weight1, short1, own1 = (part[rows, None] for part in self._rows)
         a2, weight2, short2, own2 = (part[None, columns] for part in self._columns)
         q1, q2 = self._q_rows[rows, None], self._q_columns[None, columns]
-        gap = correlation_gap(gaps)
-        sine2_theta = gap * (2.0 - gap)
+        gap, acute = correlation_gap(gaps), np.abs(gaps)
+        sine2_theta = acute * (2.0 - acute)
         sum_a, product_a, weight = a1 + a2, a1 * a2, weight1 * weight2
         root = np.sqrt(weight)
         both = sum_a - product_a  # 1 - weight

@@ -8,8 +8,9 @@ With orthonormal Hermite polynomials :math:`h_k`, :math:`a_k(q) = E[\phi(\sqrt q
 :math:`\phi''` is confined to a few units about 0, whatever q.
 
 Hermite functions of degrees up to 256 come from their recurrence, those above from their differential equation, by
-Taylor series from panel to panel, at a cost that does not depend on the degree. Above degree 256 neighbouring terms of the same parity differ little: the sum is taken over a geometrically thinning
-choice of degrees, with the weights that are exact where the terms between follow polynomials of degree 9.
+Taylor series from panel to panel, at a cost that does not depend on the degree. Above degree 256 neighbouring terms of
+the same parity differ little: the sum is taken over a geometrically thinning choice of degrees, with the weights that
+are exact where the terms between follow polynomials of degree 9.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ class Function:
         0.03 q k^(-3/2) of E[phi^2].
         """
         degree = 1000.0 * q / self.pole**2 if self.pole else (3e11 * q) ** (2.0 / 3.0)
-        return 2 ** math.ceil(math.log2(min(max(degree, PLAIN_DEGREES), HIGHEST)))
+        return 1 << math.ceil(math.log2(min(max(degree, PLAIN_DEGREES), HIGHEST)))
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ class Moments:
 
 
 def moments(function: Function, q: Array) -> Moments:
-    """Integrate with 32 Gauss-Legendre nodes on every factor of 2 from 0.5 in the argument to 13 standard deviations."""
+    """Integrate with 32 Gauss-Legendre nodes on every factor of 2, from half a unit to 13 standard deviations."""
     octaves = max(4, math.ceil(math.log2(2.0 * REACH * math.sqrt(float(q.max())))))
     edges = np.concatenate([[0.0], REACH * 2.0 ** np.arange(-octaves, 1)])
     nodes, weights = np.polynomial.legendre.leggauss(32)
@@ -239,7 +240,7 @@ def _projections(function: Function, q: Array, degree: NDArray[np.int64]) -> Arr
 
 
 def _root_density(x: Array) -> Array:
-    return np.exp(-0.25 * x * x) / (2.0 * math.pi) ** 0.25
+    return np.asarray(np.exp(-0.25 * x * x) / (2.0 * math.pi) ** 0.25)
 
 
 def _hermite_by_recurrence(x: Array, degree: NDArray[np.int64]) -> Array:
@@ -317,23 +318,21 @@ def _central_binomials() -> Array:
 
 
 def _tanh_second(x: Array) -> Array:
-    return -2.0 * np.tanh(x) / np.cosh(np.minimum(np.abs(x), 350.0)) ** 2
+    return np.asarray(-2.0 * np.tanh(x) / np.cosh(np.minimum(np.abs(x), 350.0)) ** 2)
 
 
 def _silu_second(x: Array) -> Array:
     from scipy.special import expit
 
     gate = expit(x)
-    return gate * expit(-x) * (2.0 + x * (1.0 - 2.0 * gate))
+    return np.asarray(gate * expit(-x) * (2.0 + x * (1.0 - 2.0 * gate)))
 
 
 def _elu_second(x: Array) -> Array:
     return np.where(x < 0.0, np.exp(np.minimum(x, 0.0)), 0.0)
 
 
-def _function(
-    name: str, *, reach: float, odd: bool, second: Callable[[Array], Array], pole: float
-) -> Function:
+def _function(name: str, *, reach: float, odd: bool, second: Callable[[Array], Array], pole: float) -> Function:
     phi = parse_activation(name)
     return Function(reach, odd, phi.value, phi.derivative, second, pole)
 

@@ -23,6 +23,7 @@ from wideangle.propagation._dual_activations import (
 from wideangle.propagation._hermite import DEFICIT
 
 BLOCK_ENTRIES = 2**15
+LARGEST = 1e300  # of a variance; what is made of it stays in range
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Norms:
     def of(cls, active: Array, bias: float, layer: int) -> Norms:
         """Of inputs whose weights contribute ``active``; inputs without any norm count as being of norm 0."""
         square = active + bias
-        if not np.all(np.isfinite(square)):
+        if not np.all(square < LARGEST):
             raise ValueError(
                 f"the kernel leaves the range of float64 at layer {layer}; give smaller inputs, a smaller "
                 "weight_variance or fewer layers"

@@ -1,4 +1,4 @@
-"""The kernels of infinitely wide networks: covariance of the outputs at initialisation (NNGP) and tangent kernel (NTK)."""
+"""The kernels of infinitely wide networks: covariance at initialisation (NNGP) and tangent kernel (NTK)."""
 
 from __future__ import annotations
 
@@ -34,15 +34,16 @@ def nngp_kernel(
 ) -> xr.Dataset:
     r"""Covariance of an output at initialisation in the limit of infinite width (neural network Gaussian process).
 
-    As the widths go to infinity one after the other, an output unit is a Gaussian process over networks, with mean 0 and
-    the covariance :math:`K^L` of
+    As the widths go to infinity one after the other, an output unit is a Gaussian process over networks, with mean 0
+    and the covariance :math:`K^L` of
 
     .. math::
 
         K^0(x, x') = \sigma_b^2 + \sigma_w^2\,\frac{x\cdot x'}{d}, \qquad
-        K^l = \sigma_b^2 + \sigma_w^2\,E[\phi(u)\phi(v)], \quad
-        (u, v) \sim N\Big(0, \begin{pmatrix} K^{l-1}(x, x) & K^{l-1}(x, x') \\ \cdot & K^{l-1}(x', x')\end{pmatrix}\Big),
+        K^l(x, x') = \sigma_b^2 + \sigma_w^2\,E[\phi(u)\phi(v)],
 
+    where (u, v) is a centred Gaussian pair of variances :math:`K^{l-1}(x, x)`, :math:`K^{l-1}(x', x')` and covariance
+    :math:`K^{l-1}(x, x')`,
     with L = ``net.depth`` hidden layers, d features, and a linear readout that has the same weight and bias variance as
     the hidden layers. The widths of ``net`` do not matter.
 
@@ -87,8 +88,8 @@ def nngp_kernel(
     >>> net = wa.MLP((1,) * 3)
     >>> kernel = wa.propagation.nngp_kernel(net, np.eye(2)).kernel
     >>> kernel.round(4).values
-    array([[1.    , 0.6191],
-           [0.6191, 1.    ]])
+    array([[1.    , 0.6048],
+           [0.6048, 1.    ]])
     """
     return _kernels("nngp_kernel", net, x1, x2, keep, n_threads, tangent=False)
 
@@ -100,8 +101,8 @@ def tangent_kernel(
 
     The tangent kernel of a network f with parameters :math:`\theta` is
     :math:`\Theta(x, x') = \sum_i \partial_{\theta_i} f(x)\,\partial_{\theta_i} f(x')`, for one output unit, over all
-    weights and biases, each a standard normal variable that is scaled as in :class:`wideangle.MLP`. At infinite width it
-    does not fluctuate, and
+    weights and biases, each a standard normal variable that is scaled as in :class:`wideangle.MLP`. At infinite width
+    it does not fluctuate, and
 
     .. math::
 
@@ -136,8 +137,8 @@ def tangent_kernel(
     >>> import numpy as np, wideangle as wa
     >>> net = wa.MLP((1,) * 3)
     >>> wa.propagation.tangent_kernel(net, np.eye(2)).kernel.round(4).values
-    array([[4.    , 1.2152],
-           [1.2152, 4.    ]])
+    array([[4.    , 1.0604],
+           [1.0604, 4.    ]])
     """
     return _kernels("tangent_kernel", net, x1, x2, keep, n_threads, tangent=True)
 
@@ -177,8 +178,8 @@ def _piecewise_linear(
     gain = net.weight_variance * (0.5 + 0.5 * net.phi.slope**2)
     if not 1e-100 < gain < 1e100:
         raise ValueError(
-            f"net.weight_variance times (1 + slope^2)/2 must lie between 1e-100 and 1e100 for its kernels, got {gain!r}; "
-            "give a network of a weight_variance near 2"
+            f"net.weight_variance times (1 + slope^2)/2 must lie between 1e-100 and 1e100 for kernels, got {gain!r}; "
+            "give a network with a weight_variance near 2"
         )
     raw = _core.kernel_matrix(
         x1,

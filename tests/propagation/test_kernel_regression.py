@@ -104,7 +104,7 @@ def test_posterior_of_networks_by_the_textbook_formula() -> None:
 def test_from_the_beginning_to_the_end_of_time() -> None:
     x, y, test = problem(3)
     kernel = functools.partial(tangent_kernel, NET)
-    times = np.array([0.0, 1e-300, 1e-3, 1.0, 1e6, 1e300])
+    times = np.array([0.0, 1e-300, 1e-9, 1.0, 1e6, 1e300])
     result = predict_mean_variance((x, y), test, kernel=kernel, time=times)
     assert result["mean"].dims == ("time", "test_input", "output")
     assert_array_equal(result.time, times)
@@ -118,7 +118,7 @@ def test_from_the_beginning_to_the_end_of_time() -> None:
         assert_array_equal(one, result[variable][3])
     # At first all of the training is a step along the gradient.
     across = tangent_kernel(NET, test, x).kernel.values
-    assert_allclose(result["mean"][2], 1e-3 * across @ y, rtol=0.05)
+    assert_allclose(result["mean"][2], 1e-9 * across @ y, rtol=1e-6)
 
 
 def test_training_inputs_are_learned() -> None:
@@ -137,7 +137,8 @@ def test_repeated_inputs_are_averaged(function: Any, time: float | None) -> None
     x, y, test = problem(5)
     repeated = np.concatenate([x, x[:2]]), np.concatenate([y, y[:2] + 1.0])
     result = predict_mean_variance(repeated, test, kernel=functools.partial(function, NET), time=time)
-    assert np.all(np.isfinite(result["mean"])) and np.all(np.isfinite(result["variance"]))
+    assert np.all(np.isfinite(result["mean"]))
+    assert np.all(np.isfinite(result["variance"]))
     if time != 1.0:
         once = y + np.array([0.5, 0.5, 0.0, 0.0, 0.0])[:, None]
         expected = predict_mean_variance((x, once), test, kernel=functools.partial(function, NET), time=time)
@@ -201,7 +202,7 @@ def test_arrays_of_any_kind() -> None:
         assert_allclose(result["mean"], expected["mean"], rtol=1e-15)
     frozen = y.copy()
     frozen.setflags(write=False)
-    lists = predict_mean_variance([x.tolist(), frozen[::1]], xr.DataArray(test), kernel=kernel, noise=np.float32(0.1))
+    lists = predict_mean_variance((x.tolist(), frozen), xr.DataArray(test), kernel=kernel, noise=np.float32(0.1))
     assert_allclose(lists["mean"], expected["mean"], rtol=1e-7)
 
 
@@ -239,7 +240,7 @@ def indefinite(a: Array, b: Array | None = None) -> Array:
     ],
 )
 def test_bad_arguments_are_named(changed: dict[str, Any], message: str) -> None:
-    arguments = {
+    arguments: dict[str, Any] = {
         "train": (np.array([[1.0, 0.0], [0.0, 1.0]]), np.ones(2)),
         "test": np.ones((2, 2)),
         "kernel": functools.partial(nngp_kernel, NET),

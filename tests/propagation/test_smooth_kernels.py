@@ -23,7 +23,7 @@ SMOOTH = ("erf", "sin", "gelu", "tanh", "silu", "elu")
 
 def normal_nodes() -> tuple[Array, Array]:
     """Trapezoidal rule for a normal variable: for functions analytic within 0.3 of the real axis, to 1e-16."""
-    x = 0.05 * np.arange(-180, 181)
+    x: Array = 0.05 * np.arange(-180.0, 181.0)
     return x, 0.05 * np.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi)
 
 

@@ -3,6 +3,7 @@
 void register_angles(pybind11::module_& module);
 void register_forward(pybind11::module_& module);
 void register_networks(pybind11::module_& module);
+void register_kernels(pybind11::module_& module);
 
 static std::vector<std::string> cpu_path_names() {
     std::vector<std::string> names;
@@ -17,4 +18,5 @@ PYBIND11_MODULE(_core, module) {
     register_angles(module);
     register_forward(module);
     register_networks(module);
+    register_kernels(module);
 }

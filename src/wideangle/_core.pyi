@@ -86,3 +86,42 @@ def forward(
     ``kept`` is a list of activations (network, input, unit), of all layers or the last; ``norms`` and ``active`` are
     arrays (network, layer, input); ``overlaps``, if asked for, (network, layer, input, input).
     """
+
+def kernel_matrix(
+    x1: NDArray[Any],
+    x2: NDArray[Any] | None,
+    *,
+    slope: float,
+    weight_variance: float,
+    bias_variance: float,
+    depth: int,
+    every_layer: bool,
+    tangent: bool,
+    n_threads: int,
+    cpu_path: str,
+) -> dict[str, NDArray[Any]]:
+    """Kernels of networks of piecewise linear activations: ``nngp`` and, if asked for, ``tangent``."""
+
+def kernel_gaps(x1: NDArray[Any], x2: NDArray[Any] | None, *, n_threads: int, cpu_path: str) -> NDArray[Any]:
+    """1 - cos of the angle of every pair where that is at most 1, else -(1 + cos), -0.0 included."""
+
+def squared_norms(x: NDArray[Any]) -> NDArray[Any]:
+    """Squared length of every row."""
+
+def hermite_product(
+    gaps: NDArray[Any],
+    slopes: NDArray[Any],
+    *,
+    rows: NDArray[Any],
+    columns: NDArray[Any],
+    first_column: int,
+    degree: NDArray[Any],
+    weight: NDArray[Any],
+    jump: NDArray[Any],
+    odd: bool,
+    cpu_path: str,
+) -> None:
+    """Gaps of the normalised expectation of a product of activations, in place, and its slopes.
+
+    ``rows`` are (input, coefficient), ``columns`` (coefficient, input) with 32 more columns than are used.
+    """

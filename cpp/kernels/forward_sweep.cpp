@@ -18,9 +18,10 @@ namespace {
 
 constexpr std::size_t line_bytes = 64;
 // Seconds, from 100 GFlop/s and 20 GB/s: shorter sweeps are not worth a thread, or a look at Ctrl-C.
-constexpr double worth_threads = 1e-4, worth_watching = 2e-2;
-// Products a layer and thread from which its units are worth sharing out: some ten times a barrier.
-constexpr double worth_sharing = 2e5;
+constexpr double worth_threads = 3e-4, worth_watching = 2e-2;
+// Products a layer and thread from which its units are worth sharing out: some ten times a barrier, and so many that one
+// thread does not use up the memory's bandwidth, unless layers are very large.
+constexpr double worth_sharing = 2e6;
 // While a matrix of at most so many bytes is read, the next one is fetched; while a larger one is, its own next units are.
 constexpr std::size_t small_bytes = 128 * 1024, units_ahead = 8;
 

@@ -200,10 +200,10 @@ void check_activations(const CpuPath& path) {
 // Enough work for one network that its threads share the units of a layer; several items, more threads than units.
 template <class T>
 void check_sharing(const CpuPath& path) {
-    agree<T>(path, {{600, 1200, 700, 5}, 1, 9, Activation::relu, true, 3});
+    agree<T>(path, {{600, 1200, 700, 5}, 1, 20, Activation::relu, true, 3});
     agree<T>(path, {{600, 1200, 700, 5}, 2, 70, Activation::tanh, true, 2});
-    agree<T>(path, {{1500, 1600, 1}, 1, 2, Activation::abs, false, 4});
-    Case<T> c{{400, 500, 3}, 1, 150, Activation::relu, true, 3};
+    agree<T>(path, {{2500, 2500, 1}, 1, 4, Activation::abs, false, 3});
+    Case<T> c{{600, 700, 3}, 1, 150, Activation::relu, true, 3};
     c.fill(7);
     c.overlaps.clear();
     CHECK(c.run(path));

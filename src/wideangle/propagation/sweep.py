@@ -60,7 +60,8 @@ def forward(
         Whether to compute overlaps, which takes a time of order inputs\ :sup:`2` · units a layer. Default: where they
         are at most 100,000 numbers.
     n_threads
-        At most so many threads; default every processor available. A sweep of less than about 0.1 ms takes one.
+        At most so many threads; default every processor available. A sweep that is short, or that the
+        reading of weights bounds, takes fewer.
 
     Returns
     -------

@@ -43,8 +43,8 @@ def nngp_kernel(
         K^l(x, x') = \sigma_b^2 + \sigma_w^2\,E[\phi(u)\phi(v)],
 
     where (u, v) is a centred Gaussian pair of variances :math:`K^{l-1}(x, x)`, :math:`K^{l-1}(x', x')` and covariance
-    :math:`K^{l-1}(x, x')`. There are L = ``net.depth`` hidden layers, d features, and a linear readout that has the same
-    weight and bias variance as the hidden layers. The widths of ``net`` do not matter.
+    :math:`K^{l-1}(x, x')`. There are L = ``net.depth`` hidden layers, d features, and a linear readout that has the
+    same weight and bias variance as the hidden layers. The widths of ``net`` do not matter.
 
     Parameters
     ----------

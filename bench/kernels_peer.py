@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -101,7 +102,7 @@ def main() -> None:
     for name, peer in PEERS.items():
         for theirs, mine in zip(peer(x[:200], DEPTH), ours(x[:200], DEPTH), strict=True):
             np.testing.assert_allclose(theirs, mine, atol=1e-6)
-        first, second, ratio = in_pairs(lambda peer=peer: peer(x, DEPTH), lambda: ours(x, DEPTH), pairs=arguments.pairs)
+        first, second, ratio = in_pairs(partial(peer, x, DEPTH), partial(ours, x, DEPTH), pairs=arguments.pairs)
         print(f"{name}: {first.scaled(to_entry)}, wideangle {second.scaled(to_entry)}, {ratio} times faster")
 
 

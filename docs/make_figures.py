@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from wideangle.reports import Theme, render
 from wideangle.reports.figures import label_line_ends
 
 if TYPE_CHECKING:
+    import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
@@ -170,11 +172,138 @@ def draw_regression(axes: Axes, theme: Theme) -> None:
     axes.legend(ncols=3, loc="upper center", columnspacing=1.0)
 
 
+def draw_outputs(figure: Figure, theme: Theme) -> None:
+    """Density of one output of narrow and wide networks, and its excess kurtosis by width."""
+    depth, widths = 4, (4, 8, 16, 32, 64, 128)
+    left, right = figure.subplots(1, 2)
+    edges = np.linspace(-5.0, 5.0, 101)
+    middles = 0.5 * (edges[1:] + edges[:-1])
+    kurtoses, errors = [], []
+    for width in widths:
+        net = wa.MLP((width,) * depth)
+        ensemble = wa.propagation.simulate_outputs(net, np.ones((1, 8)), n_networks=200_000, seed=1)
+        f = ensemble.outputs.values.ravel() / np.sqrt(2.0)
+        parts = np.mean(f.reshape(50, -1) ** 4, axis=1) / np.mean(f.reshape(50, -1) ** 2, axis=1) ** 2 - 3.0
+        kurtoses.append(parts.mean())
+        errors.append(parts.std(ddof=1) / np.sqrt(parts.size))
+        if width in (4, 128):
+            name = "finite-width" if width == 4 else "small-angle"
+            density = np.histogram(f, edges)[0] / (f.size * np.diff(edges))
+            left.semilogy(middles, density, label=f"width {width}", **theme.line(name))
+    left.semilogy(middles, np.exp(-0.5 * middles**2) / np.sqrt(2.0 * np.pi), label="infinite", color=theme.ink, lw=0.8)
+    left.set(title=f"One output, {depth} layers", xlabel="f / standard deviation", ylabel="density", ylim=(1e-5, 2.0))
+    left.legend()
+    curve = np.geomspace(widths[0], widths[-1], 100)
+    right.loglog(curve, 3.0 * ((1.0 + 5.0 / curve) ** depth - 1.0), label="exact", **theme.line("small-angle"))
+    right.errorbar(widths, kurtoses, 2 * np.array(errors), fmt="o", color=theme.ink, markersize=3.5, label="simulated")
+    right.set(title="Excess kurtosis", xlabel="width")
+    right.legend()
+
+
+def draw_gradients(figure: Figure, theme: Theme) -> None:
+    """Logarithm of the squared gradient by layer, exact and simulated, for ReLU and for tanh."""
+    left, right = figure.subplots(1, 2)
+    net = wa.MLP((24,) * 24)
+    norms = wa.propagation.gradient_norms(net, input_dim=24, n_samples=20_000, seed=1, ensemble="weights")
+    norms = norms.sel(quantity="gradient")
+    mean, sd = norms["mean"], np.sqrt(norms.variance)
+    left.fill_between(norms.layer, mean - sd, mean + sd, color=theme.methods["small-angle"], alpha=0.15, linewidth=0)
+    left.plot(norms.layer, mean, label="exact, ± sd", **theme.line("small-angle"))
+    left.plot(norms.layer, norms.lognormal_mean, label="log-normal", **theme.line("finite-width-linear"))
+    infinite = norms.infinite_width_log_first_moment
+    left.plot(norms.layer, infinite, label="infinite width", **theme.line("infinite-width"))
+    mark_ensemble(left, norms, theme)
+    left.set(title="ReLU, width 24", xlabel="layer", ylabel=r"ln |∂f/∂z|²")
+    left.legend(loc="lower right")
+    for width, method in ((24, "finite-width-linear"), (200, "finite-width")):
+        net = wa.MLP((width,) * 24, activation="tanh", weight_variance=1.3)
+        norms = wa.propagation.gradient_norms(net, input_dim=width, n_samples=2000, seed=1).sel(quantity="gradient")
+        right.plot(norms.layer, norms.ensemble_mean, label=f"width {width}", **theme.line(method))
+    right.plot(
+        norms.layer, norms.infinite_width_log_first_moment, label="infinite width", **theme.line("infinite-width")
+    )
+    right.set(title="tanh, weight variance 1.3", xlabel="layer")
+    right.legend()
+
+
+def mark_ensemble(axes: Axes, norms: xr.Dataset, theme: Theme) -> None:
+    """Mark the simulated mean and one standard deviation to either side at every fourth layer."""
+    shown = norms.isel(layer=slice(0, None, 4))
+    sd = np.sqrt(shown.ensemble_variance)
+    axes.errorbar(shown.layer, shown.ensemble_mean, sd, fmt="o", color=theme.ink, markersize=3.0, elinewidth=0.8)
+
+
+def draw_kernel_fluctuations(figure: Figure, theme: Theme) -> None:
+    """Second moment of the tangent kernel by depth; variance of Gram matrix entries by width."""
+    left, right = figure.subplots(1, 2)
+    # Deeper ones have tails that 40,000 networks do not reach.
+    depths = {8: (1, 2, 4), 32: (1, 2, 4, 8, 16)}
+    for width, method in ((8, "finite-width-linear"), (32, "finite-width")):
+        law = wa.propagation.predict_tangent_diagonal(wa.MLP((width,) * 20), 1.0).sel(layer=slice(1, None))
+        exponent = law.exponent
+        left.plot(exponent, np.expm1(law.log_moment_ratio), label=f"exact, width {width}", **theme.line(method))
+        points = []
+        for depth in depths[width]:
+            net = wa.MLP((width,) * depth)
+            run = wa.propagation.simulate_outputs(net, np.ones((1, 4)), n_networks=40_000, seed=1, keep="tangent")
+            theta = run.tangent_kernel.values.ravel()
+            points.append(theta.var() / theta.mean() ** 2)
+        left.plot(exponent.sel(layer=list(depths[width])), points, "o", color=theme.ink, markersize=3.0)
+    curve = np.geomspace(0.15, 12.0, 50)
+    left.loglog(curve, np.expm1(curve), label="exp(5 Σ 1/n) - 1", **theme.line("infinite-width"))
+    left.set(title="Tangent kernel, one input", xlabel="5 Σ 1/n", ylim=(0.03, 3e3))
+    left.set_ylabel("variance / squared mean")
+    left.legend()
+
+    gram0 = np.array([[1.0, 0.3], [0.3, 1.0]])
+    x = np.sqrt(2.0) * np.linalg.cholesky(gram0)
+    widths = (10, 20, 40, 80, 160, 320)
+    for activation, method in (("relu", "finite-width"), ("gelu", "finite-width-linear"), ("tanh", "small-angle")):
+        variance = 2.0 if activation == "relu" else 1.5
+        predicted, simulated = [], []
+        for width in widths:
+            net = wa.MLP((width,) * 4, activation=activation, weight_variance=variance)
+            law = wa.propagation.predict_gram(net, gram0)
+            predicted.append(law.variance.sel(layer=4, input=0, input_=1).item())
+            run = wa.propagation.simulate_outputs(net, x, n_networks=20_000, seed=1, keep="gram")
+            simulated.append(run.gram.sel(layer=4, input=0, input_=1).var().item())
+        right.loglog(widths, predicted, label=f"{activation}, first order", **theme.line(method))
+        right.plot(widths, simulated, "o", color=theme.methods[method], markersize=3.5)
+    right.set(title="Overlap of two inputs in layer 4", xlabel="width", ylabel="variance")
+    right.legend()
+
+
+def draw_forward(figure: Figure, theme: Theme) -> None:
+    """Overlaps within and between classes of digits, and norms, by layer, before and after training."""
+    data = wa.data.load_digits(seed=1)
+    models = {"random": wa.reference.build_mlp((100,) * 12, n_inputs=64, n_outputs=10, seed=1)}
+    models["trained"] = copy.deepcopy(models["random"])
+    wa.reference.train_classifier(models["trained"], data, seed=1, epochs=30)
+    x, y = data.x_test[:200], data.y_test[:200]
+    pairs = {"same class": (y[:, None] == y) & ~np.eye(len(y), dtype=bool), "different classes": y[:, None] != y}
+    left, right = figure.subplots(1, 2)
+    for method, (state, model) in zip(("infinite-width", "finite-width"), models.items(), strict=True):
+        sweep = wa.propagation.forward(model, x, overlaps=True)
+        color = theme.methods[method]
+        for style, (name, chosen) in zip(("-", "--"), pairs.items(), strict=True):
+            overlap = sweep.overlaps.values[:, chosen].mean(axis=1)
+            left.plot(sweep.layer, overlap, style, color=color, label=f"{state}, {name}")
+        right.semilogy(sweep.layer, sweep.norms.mean("input"), color=color, label=state)
+    left.set(title="Overlap", xlabel="layer", ylabel="mean cosine")
+    right.set(title="Squared norm", xlabel="layer", ylabel="mean over inputs")
+    left.legend(loc="lower center")
+    right.legend()
+
+
 def main() -> None:
     figures: dict[str, tuple[Callable[[Figure, Theme], None], tuple[float, float]]] = {
         "drift": (draw_drift, (8.0, 3.0)),
         "depth": (draw_depth, (9.5, 3.2)),
         "kernels": (draw_kernels, (10.5, 3.2)),
+        "outputs": (draw_outputs, (8.0, 3.0)),
+        "gradients": (draw_gradients, (8.0, 3.2)),
+        "kernel-fluctuations": (draw_kernel_fluctuations, (8.0, 3.2)),
+        "forward": (draw_forward, (8.5, 3.2)),
     }
     IMAGES.mkdir(exist_ok=True)
     for name, (draw, size) in figures.items():

@@ -2,6 +2,8 @@
 #pragma once
 
 #include "angle_step.hpp"
+#include "dense_layer.hpp"
+#include "forward_layer.hpp"
 #include "hermite_series.hpp"
 #include "kernel_recursion.hpp"
 
@@ -19,6 +21,9 @@ struct CpuPath {
     const char* name;
     bool (*supported)();
     AngleStepFunction angle_step;
+    const DenseKernels* dense_layer;
+    const ForwardKernels<float>* forward_float;
+    const ForwardKernels<double>* forward_double;
     KernelDistanceFunction kernel_distance;
     KernelStepFunction kernel_step;
     KernelNormFunction kernel_norm;

@@ -4,9 +4,16 @@
 // same bits.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__ARM_FEATURE_FMA)
+#include <arm_neon.h>
+#endif
 
 #ifndef WIDEANGLE_PATH
 #define WIDEANGLE_PATH baseline
@@ -130,10 +137,11 @@ WIDEANGLE_INLINE i64 widen_mask(i32 mask, int half) {
     return __builtin_convertvector(part, i64);
 }
 
+// By shuffles, because a copy through memory would keep x there in the loop before.
 WIDEANGLE_INLINE f64 widen(f32 x, int half) {
-    f32half part;
-    std::memcpy(&part, reinterpret_cast<const char*>(&x) + 32 * half, sizeof part);
-    return __builtin_convertvector(part, f64);
+    const f32half low = __builtin_shufflevector(x, x, 0, 1, 2, 3, 4, 5, 6, 7);
+    const f32half high = __builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15);
+    return __builtin_convertvector(half == 0 ? low : high, f64);
 }
 
 WIDEANGLE_INLINE u64 widen_bits(u32 x, int half) {
@@ -168,10 +176,61 @@ WIDEANGLE_INLINE std::uint32_t smallest(u32 x) {
     return result;
 }
 
+WIDEANGLE_INLINE f32 square_root(f32 x) {
+    f32 result;
+    for (int i = 0; i < lanes; ++i) result[i] = __builtin_sqrtf(x[i]);
+    return result;
+}
+WIDEANGLE_INLINE Pair<f32> square_root(const Pair<f32>& x) { return {square_root(x.first), square_root(x.second)}; }
+
 WIDEANGLE_INLINE f64 square_root(f64 x) {
     f64 result;
     for (int i = 0; i < 8; ++i) result[i] = __builtin_sqrt(x[i]);
     return result;
 }
+
+// a * b + c, rounded once.
+#if defined(__AVX512F__)
+WIDEANGLE_INLINE f32 fused(f32 a, f32 b, f32 c) { return bits_as<f32>(_mm512_fmadd_ps(bits_as<__m512>(a), bits_as<__m512>(b), bits_as<__m512>(c))); }
+#elif defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#if defined(__FMA__)
+using Register = __m256;
+WIDEANGLE_INLINE Register fused_register(Register a, Register b, Register c) { return _mm256_fmadd_ps(a, b, c); }
+#else
+using Register = float32x4_t;
+WIDEANGLE_INLINE Register fused_register(Register a, Register b, Register c) { return vfmaq_f32(c, a, b); }
+#endif
+WIDEANGLE_INLINE f32 fused(f32 a, f32 b, f32 c) {
+    f32 result;
+    for (std::size_t at = 0; at < sizeof result; at += sizeof(Register)) {
+        Register part[3];
+        std::memcpy(&part[0], reinterpret_cast<const char*>(&a) + at, sizeof(Register));
+        std::memcpy(&part[1], reinterpret_cast<const char*>(&b) + at, sizeof(Register));
+        std::memcpy(&part[2], reinterpret_cast<const char*>(&c) + at, sizeof(Register));
+        part[0] = fused_register(part[0], part[1], part[2]);
+        std::memcpy(reinterpret_cast<char*>(&result) + at, &part[0], sizeof(Register));
+    }
+    return result;
+}
+#else
+// The product is exact in double. Rounding the sum to odd there (the last bit set when something was cut off) makes the
+// rounding to float32 the only one that counts.
+WIDEANGLE_INLINE f64 sum_to_odd(f64 product, f64 c) {
+    const f64 sum = product + c;
+    const f64 of_c = sum - product;
+    const f64 error = (product - (sum - of_c)) + (c - of_c);
+    const i64 even = (bits_as<i64>(sum) & 1) == 0;
+    // An even sum is off by its last place: upwards in magnitude if the error has the sum's sign, else downwards.
+    const i64 inexact = (error != 0.0) & even;
+    const i64 same_sign = (bits_as<i64>(error) ^ bits_as<i64>(sum)) >= 0;
+    const i64 step = (same_sign & 1) + (~same_sign & -1);
+    return bits_as<f64>(bits_as<i64>(sum) + (inexact & step));
+}
+WIDEANGLE_INLINE f32 fused(f32 a, f32 b, f32 c) {
+    f64x2 sum;
+    for (int h = 0; h < 2; ++h) sum.half[h] = sum_to_odd(widen(a, h) * widen(b, h), widen(c, h));
+    return narrow(sum);
+}
+#endif
 
 }  // namespace wideangle::WIDEANGLE_PATH

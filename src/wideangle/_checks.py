@@ -11,6 +11,9 @@ import operator
 from collections.abc import Collection
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 MAX_SEED = 2**64 - 1
 MAX_SAMPLES = 10**15
 MAX_WIDTH = 2**31
@@ -41,6 +44,25 @@ def check_real(name: str, value: Any, *, remedy: str) -> float:
         result = math.inf
     if not math.isfinite(result):
         raise ValueError(f"{name} must be finite, got {value!r}; {remedy}")
+    return result
+
+
+def check_array(name: str, value: Any, *, ndim: Collection[int], remedy: str) -> NDArray[Any]:
+    """Return ``value`` as an array of real numbers with one of these numbers of dimensions, none of them of length 0.
+
+    Its values, which may be NaN or infinite, its type and its layout stay as they are.
+    """
+    try:
+        result = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name} could not be read as an array ({error}); {remedy}") from None
+    if result.dtype.kind not in "fiu":
+        raise TypeError(f"{name} must hold real numbers, got type {result.dtype}; {remedy}")
+    if result.ndim not in ndim:
+        allowed = " or ".join(map(str, ndim))
+        raise ValueError(f"{name} must have {allowed} dimension(s), got shape {result.shape}; {remedy}")
+    if result.size == 0:
+        raise ValueError(f"{name} must not be empty, got shape {result.shape}; {remedy}")
     return result
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 def cpu_paths() -> list[str]:
@@ -26,6 +27,64 @@ def simulate_angles(
 
     ``log_sin2`` and ``log_norm2`` have rows count, mean and central sums of the second, third and fourth power, and a
     column a layer; ``collapsed`` and ``dead`` are cumulative counts by layer; ``histogram`` is flat over (layer, bin).
+    """
+
+def simulate_networks(
+    x: NDArray[np.float64],
+    tangent: NDArray[np.float64] | None,
+    widths: list[int],
+    *,
+    outputs: int,
+    activation: int,
+    slope: float,
+    weight_variance: float,
+    bias_variance: float,
+    seed: int,
+    first_network: int,
+    n_networks: int,
+    n_threads: int,
+    cpu_path: str,
+    keep: list[str],
+    progress: Callable[[int], object] | None,
+) -> dict[str, Any]:
+    """Ensemble of random networks with real weights, for inputs (input, feature).
+
+    ``keep`` names what is returned: ``outputs`` (network, input, output), ``gram`` (network, layer, input, input),
+    ``layers``, a list of float32 arrays (network, input, unit), and logarithms of squared norms (network, layer, input)
+    for layers 0 to L+1: ``log_gradient2`` of the first output's gradient with respect to the input and to each layer's
+    pre-activations, ``log_tangent2`` of what ``tangent``, one for each input, becomes in each layer's post-activations.
+    ``tangent_kernel`` (network, input, input) is that of the first output, for standard normal weights and biases.
+    """
+
+def network_weights(
+    input_dim: int,
+    widths: list[int],
+    *,
+    outputs: int,
+    weight_variance: float,
+    bias_variance: float,
+    seed: int,
+    network: int,
+    cpu_path: str,
+) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Return weights (unit, input) and biases (unit) of each layer of one network, the readout last."""
+
+def forward(
+    weights: list[NDArray[Any]],
+    biases: list[NDArray[Any] | None],
+    x: NDArray[Any],
+    *,
+    activations: list[int],
+    slopes: list[float],
+    n_threads: int,
+    cpu_path: str,
+    keep_layers: bool,
+    overlaps: bool,
+) -> dict[str, Any]:
+    """Inputs through networks with given weights: C-contiguous arrays of one type, float32 or float64.
+
+    ``kept`` is a list of activations (network, input, unit), of all layers or the last; ``norms`` and ``active`` are
+    arrays (network, layer, input); ``overlaps``, if asked for, (network, layer, input, input).
     """
 
 def kernel_matrix(

@@ -112,17 +112,18 @@ def small_angle_rule(width: int) -> tuple[float, float]:
 
 
 @lru_cache(maxsize=64)
-def active_neurons(width: int) -> tuple[Array, Array]:
-    """Return nodes and weights of the expectation over K ~ Binomial(width, 1/2) given K >= 2.
+def active_neurons(width: int, fewest: int = 2) -> tuple[Array, Array]:
+    """Return nodes and weights of the expectation over K ~ Binomial(width, 1/2) given K >= ``fewest``, 1 or 2.
 
     Up to width 512 these are all values of K. Beyond, they are the Gauss quadrature of the binomial distribution (its
     orthogonal polynomials are Krawtchouk's). Its 40 nodes integrate to rounding accuracy a function of K analytic above
     K = 1, which is more than 22 standard deviations away; K < 2 has a probability below 1e-150 there.
     """
     if width <= _EXACT_BINOMIAL:
-        active = np.arange(2, width + 1, dtype=np.float64)
-        survivors = 2**width - 1 - width
-        return active, np.array([math.comb(width, k) / survivors for k in range(2, width + 1)])
+        active = np.arange(fewest, width + 1, dtype=np.float64)
+        counts = [math.comb(width, k) for k in range(fewest, width + 1)]
+        survivors = sum(counts)
+        return active, np.array([count / survivors for count in counts])
     degrees = np.arange(1, _QUADRATURE_NODES, dtype=np.float64)
     off_diagonal = 0.5 * np.sqrt(degrees * (width - degrees + 1.0))
     nodes, vectors = np.linalg.eigh(np.diag(off_diagonal, -1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from wideangle._cpu import active_cpu_path, available_threads
 from wideangle._provenance import provenance
 from wideangle.network import MLP
 from wideangle.propagation._network import check_angle_network
+from wideangle.propagation._progress import progress_bar
 from wideangle.statistics.moments import Moments
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def simulate_angles(
     if keep == "samples":
         _check_memory(n_samples, net.depth)
 
-    with _progress_bar(n_samples, progress) as bar:
+    with progress_bar(n_samples, progress, unit="sample") as bar:
         raw = _core.simulate_angles(
             theta0,
             list(net.widths),
@@ -236,11 +236,3 @@ def _check_memory(n_samples: int, depth: int) -> None:
             f"n_samples = {n_samples} with keep='samples' needs {needed / 2**30:.3g} GiB and this machine has "
             f"{present / 2**30:.3g} GiB; use keep='moments', or run parts of the ensemble with first_sample"
         )
-
-
-def _progress_bar(n_samples: int, shown: bool) -> Any:
-    if not shown:
-        return nullcontext()
-    from tqdm import tqdm
-
-    return tqdm(total=n_samples, unit="sample", unit_scale=True)

@@ -87,7 +87,8 @@ WIDEANGLE_INLINE void sum(const HermiteSeries& series, std::int64_t last, int ju
         if constexpr (differences) {
             const f64 difference = other - row[0];
             const f64 quotient = total[v] * c[v] + share[v];
-            store(group.product + at, 0.5 * (apart[v] + difference * difference) + load<f64>(group.gap + at) * quotient);
+            const f64 distance = apart[v] + difference * difference;
+            store(group.product + at, 0.5 * distance + load<f64>(group.gap + at) * quotient);
         } else {
             store(group.product + at, 1.0 - (total[v] * c[v] + other * row[0]));
         }

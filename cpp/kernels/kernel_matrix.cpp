@@ -24,7 +24,8 @@ int exponent_of(const double* input, std::int64_t features) {
 
 // Products with 2^-exponent for any exponent of a double.
 struct Scale {
-    explicit Scale(int exponent) : half(std::ldexp(1.0, -exponent / 2)), rest(std::ldexp(1.0, -exponent + exponent / 2)) {}
+    explicit Scale(int exponent)
+        : half(std::ldexp(1.0, -exponent / 2)), rest(std::ldexp(1.0, -exponent + exponent / 2)) {}
     double operator()(double x) const { return x * half * rest; }
     double half, rest;
 };
@@ -130,7 +131,7 @@ class Run {
                                          static_cast<int>(std::min<std::int64_t>(tile_columns, n_columns - column))};
                 start_tile(tile, row, column, shape);
                 visit(tile, row, column, shape, context.stop);
-                context.done.fetch_add(static_cast<std::uint64_t>(shape.rows) * static_cast<std::uint64_t>(shape.columns));
+                context.done.fetch_add(static_cast<std::uint64_t>(shape.rows * shape.columns));
             }
             return char{};
         };
@@ -143,7 +144,8 @@ class Run {
     void write(double* matrix, std::int64_t row, std::int64_t column, TileShape shape, const Value& value) const {
         const std::int64_t n_columns = second_.inputs.count;
         for (int r = 0; r < shape.rows; ++r) {
-            const int from = symmetric_ ? static_cast<int>(std::clamp<std::int64_t>(row + r - column, 0, shape.columns)) : 0;
+            const std::int64_t diagonal = symmetric_ ? row + r - column : 0;
+            const int from = static_cast<int>(std::clamp<std::int64_t>(diagonal, 0, shape.columns));
             double* to = matrix + (row + r) * n_columns + column;
             for (int c = from; c < shape.columns; ++c) to[c] = value(r, c);
         }
@@ -222,7 +224,8 @@ class Layers {
             const double square = std::frexp(network_.weight_variance / features_ * inputs.square[from], &exponent);
             exponent += 2 * inputs.exponent[from];
             // In units of the larger of the two; the other may vanish beside it.
-            const int common = round_to_even(square > 0 && (!biased_ || exponent > bias_exponent) ? exponent : bias_exponent);
+            const bool active_larger = square > 0 && (!biased_ || exponent > bias_exponent);
+            const int common = round_to_even(active_larger ? exponent : bias_exponent);
             const double active = std::ldexp(square, exponent - common);
             norms.bias[at + i] = std::ldexp(bias, bias_exponent - common);
             norms.square[at + i] = active + norms.bias[at + i];

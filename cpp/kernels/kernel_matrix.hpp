@@ -1,4 +1,4 @@
-// Covariance and tangent kernel of infinitely wide networks with a piecewise linear activation, for all pairs of inputs.
+// Covariance and tangent kernel of infinitely wide networks of a piecewise linear activation, for all pairs of inputs.
 #pragma once
 
 #include <cstdint>

@@ -55,8 +55,8 @@ struct Turn {
 
 // From gap = 1 - cos(theta) for theta up to pi/2, each to a few units in its last place.
 //
-// With x = sin(theta/2), c = cos(theta/2) and r = 1/(1 + c): tan(theta/4) = x r, theta = 4 x r A(y) where y = (x r)^2 and
-// A(y) = atan(sqrt y)/sqrt y = 1 + y B(y). Then sin(theta) - theta cos(theta) = 2x (c - 2r A + 2r A gap), and
+// With x = sin(theta/2), c = cos(theta/2) and r = 1/(1 + c): tan(theta/4) = x r, theta = 4 x r A(y) where y = (x r)^2
+// and A(y) = atan(sqrt y)/sqrt y = 1 + y B(y). Then sin(theta) - theta cos(theta) = 2x (c - 2r A + 2r A gap), and
 // c - 2r = -(c + 2) r^2 gap/2, 2r y B = r^3 B gap take the factor gap out of the part that would cancel.
 WIDEANGLE_INLINE Turn turn(f64 gap) {
     constexpr double coefficient[] = {-0.3333333333333333016,    0.19999999999995520678,   -0.14285714284666542922,

@@ -20,7 +20,7 @@ struct alignas(64) KernelTile {
 };
 
 // The norms of the inputs of a tile, rows first, then columns. A layer adds the bias variance to the mean square of the
-// activations: the vector (square root of the mean square, bias) turns, and `weight` and `shift` are its cosine and sine.
+// activations; `weight` and `shift` are the square roots of their shares in the sum.
 constexpr int tile_norms = tile_rows + tile_columns;
 struct alignas(64) TileNorms {
     double square[tile_norms];  // covariance kernel of the input with itself, over 2^exponent
@@ -47,8 +47,8 @@ struct TileShape {
     int columns;  // 1 to tile_columns
 };
 
-// Adds to gap the sums over `features` of (row - column)^2; rows lie `stride` apart, `columns` holds tile_columns numbers
-// for each feature. All tile_rows rows must be readable.
+// Adds to gap the sums over `features` of (row - column)^2; rows lie `stride` apart, `columns` holds tile_columns
+// numbers for each feature. All tile_rows rows must be readable.
 using KernelDistanceFunction = void (*)(KernelTile&, TileShape, const double* rows, std::int64_t stride,
                                         const double* columns, std::int64_t features);
 

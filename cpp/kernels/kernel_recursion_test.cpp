@@ -1,5 +1,5 @@
-// Every instruction set against each other, bit by bit, and against the textbook recursion in long double, which takes the
-// angle from the cosine: none of the half angles, none of the gaps.
+// Every instruction set against each other, bit by bit, and against the textbook recursion in long double, which takes
+// the angle from the cosine: none of the half angles, none of the gaps.
 #include "cpu_paths.hpp"
 
 #include <cmath>
@@ -27,7 +27,8 @@ struct Model {
     Real square1, square2, covariance, tangent;
 
     void layer(Real slope, Real weight, Real bias) {
-        const Real norm = std::sqrt(square1 * square2), c = std::fmin(covariance / norm, 1.0L), angle = std::acos(c);
+        const Real norm = std::sqrt(square1 * square2);
+        const Real c = std::fmax(std::fmin(covariance / norm, 1.0L), -1.0L), angle = std::acos(c);
         const Real even = (1 - slope) / 2, odd = (1 + slope) / 2;
         const Real product = odd * odd * c + even * even * 2 / pi * (std::sin(angle) + (pi / 2 - angle) * c);
         const Real slopes = odd * odd + even * even * (1 - 2 * angle / pi);
@@ -129,15 +130,16 @@ void paths_agree(double slope, double bias) {
         TileNorms norms{};
         start(*tile, norms, bias, 7);
         const PiecewiseLinear phi = network(slope, 1.3);
+        const TileShape whole = {tile_rows, tile_columns};
         for (int layer = 1; layer <= 5; ++layer) {
             cpu_paths[path].kernel_norm(norms, phi, bias > 0);
-            cpu_paths[path].kernel_step(*tile, {tile_rows, tile_columns}, phi, norms, slope > 0 || layer == 1, bias > 0);
+            cpu_paths[path].kernel_step(*tile, whole, phi, norms, slope > 0 || layer == 1, bias > 0);
         }
-        cpu_paths[path].kernel_distance(*tile, {tile_rows, tile_columns}, rows.data(), features, columns.data(), features);
+        cpu_paths[path].kernel_distance(*tile, whole, rows.data(), features, columns.data(), features);
         if (first) {
             *expected = *tile;
             expected_norms = norms;
-            double sum = 0, before = 0;
+            double sum = 0;
             for (std::int64_t k = 0; k < features; ++k) {
                 const double difference = columns[static_cast<std::size_t>(k * tile_columns + 5)] -
                                           rows[static_cast<std::size_t>(3 * features + k)];
@@ -145,7 +147,7 @@ void paths_agree(double slope, double bias) {
             }
             KernelTile alone{};
             cpu_paths[path].kernel_distance(alone, {4, 6}, rows.data(), features, columns.data(), features);
-            CHECK(alone.gap[3 * tile_columns + 5] == before + sum);
+            CHECK(alone.gap[3 * tile_columns + 5] == sum);
         }
         first = false;
         CHECK(std::memcmp(tile.get(), expected.get(), sizeof *tile) == 0);

@@ -122,7 +122,8 @@ def test_ten_thousand_layers() -> None:
     # theta_l = 3 pi/l, so that the mean cosine slope product leaves a quarter of depth + 1.
     assert_allclose(result.kernel.values[0, 1] / depth, 0.25, rtol=0.01)
     assert_allclose(np.diag(result.kernel), depth + 1.0, rtol=1e-11)
-    assert_allclose(result.kernel.values[0, 2], depth + 1.0, rtol=1e-5)
+    # While the angle stays what it is, a layer takes angle/pi of what is below.
+    assert_allclose(depth + 1.0 - result.kernel.values[0, 2], 1e-9 / math.pi * depth * (depth + 1) / 2, rtol=1e-4)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,8 @@ from wideangle.reports import Theme, render
 from wideangle.reports.figures import label_line_ends
 
 if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
@@ -75,6 +79,99 @@ def draw_depth(figure: Figure, theme: Theme) -> None:
     panels[0].set_ylabel("mean of ln sin² θ")
 
 
+def draw_kernels(figure: Figure, theme: Theme) -> None:
+    """Tangent kernel against the angle, its error at small angles, and what infinitely wide networks learn."""
+    left, middle, right = figure.subplots(1, 3)
+    draw_tangent_kernels(left, theme)
+    draw_errors(middle, theme)
+    draw_regression(right, theme)
+
+
+def draw_tangent_kernels(axes: Axes, theme: Theme) -> None:
+    angle = np.linspace(0.0, np.pi, 200)
+    x = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    layers = wa.propagation.tangent_kernel(wa.MLP((1,) * 30), x[:1], x, keep="layers").kernel.isel(input=0)
+    styles = zip((1, 3, 10, 30), ("finite-width", "infinite-width", "finite-width-linear", "small-angle"), strict=True)
+    for depth, style in styles:
+        kernel = layers.sel(layer=depth)
+        axes.plot(angle, kernel / kernel[0], label=f"{depth} layer{'s' if depth > 1 else ''}", **theme.line(style))
+    axes.axhline(0.25, color=theme.muted, linewidth=0.7)
+    axes.set(title="Tangent kernel, ReLU", xlabel="angle between the inputs", ylabel="share of its value at 0")
+    axes.legend()
+
+
+def draw_errors(axes: Axes, theme: Theme) -> None:
+    """Relative error of the tangent kernel of nearly parallel inputs, against 40 digits."""
+    angle = np.geomspace(1e-12, 1e-2, 101)
+    x = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    here = wa.propagation.tangent_kernel(wa.MLP((1,) * 3), np.array([[1.0, 0.0]]), x).kernel.values[0]
+    cosine = x[:, 0]
+    textbook = cosine
+    for _ in range(3):
+        theta = np.arccos(cosine)
+        cosine = (np.sin(theta) + (np.pi - theta) * cosine) / np.pi
+        textbook = cosine + textbook * (np.pi - theta) / np.pi
+    exact = exact_tangent_kernel(angle)
+    for values, label, style in (
+        (textbook, "angle from its cosine", "infinite-width"),
+        (here, "wideangle", "finite-width"),
+    ):
+        error = np.maximum(np.abs(values / exact - 1.0), 1e-17)
+        axes.loglog(angle, error, label=label, **theme.line(style))
+    axes.set(title="Error, three layers", xlabel="angle between the inputs", ylim=(3e-18, 1e-6))
+    axes.legend()
+
+
+def exact_tangent_kernel(angles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of a ReLU network of three layers, with 40 digits."""
+    import mpmath as mp
+
+    values = []
+    with mp.workdps(40):
+        for angle in angles:
+            theta = mp.atan2(mp.mpf(float(np.sin(angle))), mp.mpf(float(np.cos(angle))))
+            tangent = mp.cos(theta)
+            for _ in range(3):
+                cosine = (mp.sin(theta) + (mp.pi - theta) * mp.cos(theta)) / mp.pi
+                tangent = cosine + tangent * (mp.pi - theta) / mp.pi
+                theta = mp.acos(cosine)
+            values.append(float(tangent))
+    return np.array(values)
+
+
+def draw_regression(axes: Axes, theme: Theme) -> None:
+    """Seven points of a wave on the circle, at three times of training."""
+    angle = np.linspace(-np.pi, np.pi, 181)
+    known = np.array([-2.6, -1.9, -1.5, -0.4, 0.3, 1.1, 2.2])
+
+    def circle(at: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.stack([np.cos(at), np.sin(at)], axis=1)
+
+    def target(at: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.sin(2.0 * at) + 0.5 * np.cos(at))
+
+    result = wa.propagation.predict_mean_variance(
+        (circle(known), target(known)),
+        circle(angle),
+        kernel=partial(wa.propagation.tangent_kernel, wa.MLP((1,) * 3)),
+        time=[0.0, 0.3, 1e6],
+    )
+    for time, label, style in (
+        (0.0, "t = 0", "simulation"),
+        (0.3, "t = 0.3", "infinite-width"),
+        (1e6, "t → ∞", "finite-width"),
+    ):
+        at = result.sel(time=time)
+        deviation = np.sqrt(at["variance"])
+        axes.fill_between(
+            angle, at["mean"] - deviation, at["mean"] + deviation, color=theme.methods[style], alpha=0.18, linewidth=0.0
+        )
+        axes.plot(angle, at["mean"], label=label, **theme.line(style))
+    axes.plot(known, target(known), "o", color=theme.ink, markersize=3.5)
+    axes.set(title="Training on a circle", xlabel="angle of the input", ylim=(-1.8, 2.4))
+    axes.legend(ncols=3, loc="upper center", columnspacing=1.0)
+
+
 def draw_outputs(figure: Figure, theme: Theme) -> None:
     """Density of one output of narrow and wide networks, and its excess kurtosis by width."""
     depth, widths = 4, (4, 8, 16, 32, 64, 128)
@@ -103,11 +200,110 @@ def draw_outputs(figure: Figure, theme: Theme) -> None:
     right.legend()
 
 
+def draw_gradients(figure: Figure, theme: Theme) -> None:
+    """Logarithm of the squared gradient by layer, exact and simulated, for ReLU and for tanh."""
+    left, right = figure.subplots(1, 2)
+    net = wa.MLP((24,) * 24)
+    norms = wa.propagation.gradient_norms(net, input_dim=24, n_samples=20_000, seed=1, ensemble="weights")
+    norms = norms.sel(quantity="gradient")
+    mean, sd = norms["mean"], np.sqrt(norms.variance)
+    left.fill_between(norms.layer, mean - sd, mean + sd, color=theme.methods["small-angle"], alpha=0.15, linewidth=0)
+    left.plot(norms.layer, mean, label="exact, ± sd", **theme.line("small-angle"))
+    left.plot(norms.layer, norms.lognormal_mean, label="log-normal", **theme.line("finite-width-linear"))
+    infinite = norms.infinite_width_log_first_moment
+    left.plot(norms.layer, infinite, label="infinite width", **theme.line("infinite-width"))
+    mark_ensemble(left, norms, theme)
+    left.set(title="ReLU, width 24", xlabel="layer", ylabel=r"ln |∂f/∂z|²")
+    left.legend(loc="lower right")
+    for width, method in ((24, "finite-width-linear"), (200, "finite-width")):
+        net = wa.MLP((width,) * 24, activation="tanh", weight_variance=1.3)
+        norms = wa.propagation.gradient_norms(net, input_dim=width, n_samples=2000, seed=1).sel(quantity="gradient")
+        right.plot(norms.layer, norms.ensemble_mean, label=f"width {width}", **theme.line(method))
+    right.plot(
+        norms.layer, norms.infinite_width_log_first_moment, label="infinite width", **theme.line("infinite-width")
+    )
+    right.set(title="tanh, weight variance 1.3", xlabel="layer")
+    right.legend()
+
+
+def mark_ensemble(axes: Axes, norms: xr.Dataset, theme: Theme) -> None:
+    """Mark the simulated mean and one standard deviation to either side at every fourth layer."""
+    shown = norms.isel(layer=slice(0, None, 4))
+    sd = np.sqrt(shown.ensemble_variance)
+    axes.errorbar(shown.layer, shown.ensemble_mean, sd, fmt="o", color=theme.ink, markersize=3.0, elinewidth=0.8)
+
+
+def draw_kernel_fluctuations(figure: Figure, theme: Theme) -> None:
+    """Second moment of the tangent kernel by depth; variance of Gram matrix entries by width."""
+    left, right = figure.subplots(1, 2)
+    # Deeper ones have tails that 40,000 networks do not reach.
+    depths = {8: (1, 2, 4), 32: (1, 2, 4, 8, 16)}
+    for width, method in ((8, "finite-width-linear"), (32, "finite-width")):
+        law = wa.propagation.predict_tangent_diagonal(wa.MLP((width,) * 20), 1.0).sel(layer=slice(1, None))
+        exponent = law.exponent
+        left.plot(exponent, np.expm1(law.log_moment_ratio), label=f"exact, width {width}", **theme.line(method))
+        points = []
+        for depth in depths[width]:
+            net = wa.MLP((width,) * depth)
+            run = wa.propagation.simulate_outputs(net, np.ones((1, 4)), n_networks=40_000, seed=1, keep="tangent")
+            theta = run.tangent_kernel.values.ravel()
+            points.append(theta.var() / theta.mean() ** 2)
+        left.plot(exponent.sel(layer=list(depths[width])), points, "o", color=theme.ink, markersize=3.0)
+    curve = np.geomspace(0.15, 12.0, 50)
+    left.loglog(curve, np.expm1(curve), label="exp(5 Σ 1/n) - 1", **theme.line("infinite-width"))
+    left.set(title="Tangent kernel, one input", xlabel="5 Σ 1/n", ylim=(0.03, 3e3))
+    left.set_ylabel("variance / squared mean")
+    left.legend()
+
+    gram0 = np.array([[1.0, 0.3], [0.3, 1.0]])
+    x = np.sqrt(2.0) * np.linalg.cholesky(gram0)
+    widths = (10, 20, 40, 80, 160, 320)
+    for activation, method in (("relu", "finite-width"), ("gelu", "finite-width-linear"), ("tanh", "small-angle")):
+        variance = 2.0 if activation == "relu" else 1.5
+        predicted, simulated = [], []
+        for width in widths:
+            net = wa.MLP((width,) * 4, activation=activation, weight_variance=variance)
+            law = wa.propagation.predict_gram(net, gram0)
+            predicted.append(law.variance.sel(layer=4, input=0, input_=1).item())
+            run = wa.propagation.simulate_outputs(net, x, n_networks=20_000, seed=1, keep="gram")
+            simulated.append(run.gram.sel(layer=4, input=0, input_=1).var().item())
+        right.loglog(widths, predicted, label=f"{activation}, first order", **theme.line(method))
+        right.plot(widths, simulated, "o", color=theme.methods[method], markersize=3.5)
+    right.set(title="Overlap of two inputs in layer 4", xlabel="width", ylabel="variance")
+    right.legend()
+
+
+def draw_forward(figure: Figure, theme: Theme) -> None:
+    """Overlaps within and between classes of digits, and norms, by layer, before and after training."""
+    data = wa.data.load_digits(seed=1)
+    models = {"random": wa.reference.build_mlp((100,) * 12, n_inputs=64, n_outputs=10, seed=1)}
+    models["trained"] = copy.deepcopy(models["random"])
+    wa.reference.train_classifier(models["trained"], data, seed=1, epochs=30)
+    x, y = data.x_test[:200], data.y_test[:200]
+    pairs = {"same class": (y[:, None] == y) & ~np.eye(len(y), dtype=bool), "different classes": y[:, None] != y}
+    left, right = figure.subplots(1, 2)
+    for method, (state, model) in zip(("infinite-width", "finite-width"), models.items(), strict=True):
+        sweep = wa.propagation.forward(model, x, overlaps=True)
+        color = theme.methods[method]
+        for style, (name, chosen) in zip(("-", "--"), pairs.items(), strict=True):
+            overlap = sweep.overlaps.values[:, chosen].mean(axis=1)
+            left.plot(sweep.layer, overlap, style, color=color, label=f"{state}, {name}")
+        right.semilogy(sweep.layer, sweep.norms.mean("input"), color=color, label=state)
+    left.set(title="Overlap", xlabel="layer", ylabel="mean cosine")
+    right.set(title="Squared norm", xlabel="layer", ylabel="mean over inputs")
+    left.legend(loc="lower center")
+    right.legend()
+
+
 def main() -> None:
     figures: dict[str, tuple[Callable[[Figure, Theme], None], tuple[float, float]]] = {
         "drift": (draw_drift, (8.0, 3.0)),
         "depth": (draw_depth, (9.5, 3.2)),
+        "kernels": (draw_kernels, (10.5, 3.2)),
         "outputs": (draw_outputs, (8.0, 3.0)),
+        "gradients": (draw_gradients, (8.0, 3.2)),
+        "kernel-fluctuations": (draw_kernel_fluctuations, (8.0, 3.2)),
+        "forward": (draw_forward, (8.5, 3.2)),
     }
     IMAGES.mkdir(exist_ok=True)
     for name, (draw, size) in figures.items():

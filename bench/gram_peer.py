@@ -1,7 +1,7 @@
-"""The Gram matrix chain of ``simulate_gram`` in PyTorch: what a user would otherwise write, as fast as it was found to go.
+"""The Gram matrix chain of ``simulate_gram`` in PyTorch: what a user would otherwise write, as fast as it would go.
 
-Given the Gram matrix Q of a layer, the pre-activations of the next are rows of independent normals times the transpose of
-a Cholesky factor of weight_variance Q; no weight matrices are formed. Run as a script, this prints times in pairs.
+Given the Gram matrix Q of a layer, the pre-activations of the next are rows of independent normals times a Cholesky
+factor of weight_variance Q; no weight matrices are formed. Run as a script, this prints times in pairs.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from peers import _blocks, _shares, available_cores
-from timing import in_pairs
+from bench.peers import _blocks, _shares, available_cores
+from bench.timing import in_pairs
 
 import wideangle as wa
 
@@ -28,11 +28,11 @@ TORCH_BLOCK = 32
 def torch_gram(
     gram0: Array, widths: Sequence[int], n_samples: int, seed: int, *, rows: str = "float32", sums: str = "float32"
 ) -> Array:
-    """Mean Gram matrix after each layer of random ReLU networks: one thread and one generator a core, blocks of samples.
+    """Mean Gram matrix after each layer of random ReLU networks: one thread and one generator a core, in blocks.
 
     ``rows`` is the type of the normals and the activations, ``sums`` that of the products. The factors are always of
-    float64 matrices: in float32 Cholesky's method fails after a few layers. Inputs come before neurons, which makes both
-    products three times as fast as the other way round.
+    float64 matrices: in float32 Cholesky's method fails after a few layers. Inputs come before neurons, which makes
+    the products three times as fast as the other way round.
     """
     import torch
 

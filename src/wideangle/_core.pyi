@@ -48,9 +48,9 @@ def simulate_gram(
 ) -> dict[str, NDArray[Any]]:
     """Ensemble of Gram matrix chains; of angle chains if ``theta0``, the angle between two inputs, is positive.
 
-    ``gram`` and ``log_norm2`` have rows count, mean and central sums of the second, third and fourth power, and a column
-    for each layer and, fastest, each entry of the lower triangle by rows, or each input; ``log_determinant`` and
-    ``effective_rank`` a column a layer. ``rank_lost`` is a cumulative count by layer.
+    ``gram`` and ``log_norm2`` have rows count, mean and central sums of the second, third and fourth power, and a
+    column for each layer and, fastest, each entry of the lower triangle by rows, or each input; ``log_determinant``
+    and ``effective_rank`` a column a layer. ``rank_lost`` is a cumulative count by layer.
     """
 
 def simulate_networks(

@@ -15,7 +15,10 @@ def check_gram(name: str, value: Any) -> Array:
     Asymmetry and negative eigenvalues within the rounding of its own type, such as those of a float32 product, pass.
     """
     remedy = "give x @ x.T / n_0 of real inputs x of shape (input, n_0)"
-    matrix = np.asarray(value)
+    try:
+        matrix = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} could not be read as an array ({error}); {remedy}") from None
     if matrix.dtype.kind not in "fiu":
         raise TypeError(f"{name} must be real numbers, got dtype {matrix.dtype}; {remedy}")
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.size == 0:

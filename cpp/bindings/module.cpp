@@ -1,6 +1,7 @@
 #include "bindings.hpp"
 
 void register_angles(pybind11::module_& module);
+void register_gram(pybind11::module_& module);
 void register_networks(pybind11::module_& module);
 
 static std::vector<std::string> cpu_path_names() {
@@ -14,5 +15,6 @@ PYBIND11_MODULE(_core, module) {
     module.doc() = "Compiled kernels of wideangle.";
     module.def("cpu_paths", cpu_path_names, "Instruction sets this machine can run, the widest first.");
     register_angles(module);
+    register_gram(module);
     register_networks(module);
 }

@@ -140,8 +140,8 @@ class Run {
         result.dead[layer] = dead;
         if (ensemble_.bins.count > 0) fill(histogram, log_sin2, alive, layer);
         if (samples_.log_sin2 != nullptr) write(groups, begin, end, block_start, layer);
-        result.log_sin2[layer] = central_moments(log_sin2, alive);
-        result.log_norm2[layer] = central_moments(log_norm2, alive);
+        result.log_sin2[layer] = WIDEANGLE_PATH::central_moments(log_sin2, alive);
+        result.log_norm2[layer] = WIDEANGLE_PATH::central_moments(log_norm2, alive);
     }
 
     static bool all_alive(const AngleState& group) {

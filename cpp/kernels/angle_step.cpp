@@ -9,6 +9,8 @@
 // samples are grouped.
 #include "angle_step.hpp"
 
+#include <limits>
+
 #include "lane_counts.hpp"
 #include "simd.hpp"
 #include "threefry.hpp"
@@ -220,9 +222,18 @@ WIDEANGLE_INLINE BothGram gram_of_many(const BothSums& sums, const AngleState& s
     return gram;
 }
 
+// Adds the logarithm of a squared norm where the pair was alive.
+WIDEANGLE_INLINE void add_log_norm(double* log_norm2, f64 norm, i64 was_alive, double norm_factor, int h) {
+    const f64 infinity = broadcast64(std::numeric_limits<double>::infinity());
+    const i64 positive = norm > 0.0;
+    const f64 step = log64(select(positive, norm, broadcast64(1.0)) * norm_factor);
+    store(log_norm2 + 8 * h, load<f64>(log_norm2 + 8 * h) + keep(was_alive, select(positive, step, -infinity)));
+}
+
 // From the sums of a layer to the state after it, for eight lanes. alive: not collapsed and not dead before or now.
-WIDEANGLE_INLINE void advance(AngleState& state, const BothGram& gram, const OneSums& one, i32 alive, i32 orthogonal,
-                              double norm_factor, int h) {
+WIDEANGLE_INLINE void advance(AngleState& state, const BothGram& gram, const OneSums& one, i32 was_alive, i32 alive,
+                              i32 orthogonal, const AngleLayer& at, int h) {
+    const double norm_factor = at.weight_variance / static_cast<double>(at.width);
     const i64 mask = widen_mask(alive, h);
     const f64 theta = load<f64>(state.theta + 8 * h);
     const f64 flatness = load<f64>(state.flatness + 8 * h);
@@ -247,7 +258,12 @@ WIDEANGLE_INLINE void advance(AngleState& state, const BothGram& gram, const One
     // Rounding must not push sin^2 above 1, and a right angle, which has positive probability, is one exactly.
     const f64 log_sin2 = load<f64>(state.log_sin2 + 8 * h) + step;
     store(state.log_sin2 + 8 * h, keep((log_sin2 < 0.0) & ~widen_mask(orthogonal, h), log_sin2));
-    store(state.log_norm2 + 8 * h, load<f64>(state.log_norm2 + 8 * h) + keep(mask, log64(norm_a * norm_factor)));
+    if (at.both_norms) {
+        add_log_norm(state.log_norm2, gram.a.half[h] + theta2 * one_a, widen_mask(was_alive, h), norm_factor, h);
+        add_log_norm(state.log_norm2_b, gram.b.half[h] + theta2 * one_b, widen_mask(was_alive, h), norm_factor, h);
+    } else {
+        store(state.log_norm2 + 8 * h, load<f64>(state.log_norm2 + 8 * h) + keep(mask, log64(norm_a * norm_factor)));
+    }
     store(state.theta + 8 * h, next_theta);
     store(state.cosine_half + 8 * h, cosine_half);
     store(state.sine_half + 8 * h, sine_half);
@@ -298,10 +314,9 @@ void step(AngleState& state, const AngleLayer& at, const std::atomic<bool>& stop
     store(state.status, status);
 
     const i32 alive = bits_as<i32>(status) == 0;
-    const double norm_factor = at.weight_variance / static_cast<double>(at.width);
     const i32 orthogonal = alive & (both == 0u);
-    advance(state, gram, one, alive, orthogonal, norm_factor, 0);
-    advance(state, gram, one, alive, orthogonal, norm_factor, 1);
+    advance(state, gram, one, was_alive, alive, orthogonal, at, 0);
+    advance(state, gram, one, was_alive, alive, orthogonal, at, 1);
 }
 
 }  // namespace

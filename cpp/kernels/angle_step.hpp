@@ -18,6 +18,7 @@ struct alignas(64) AngleState {
     double flatness[angle_lanes];     // sin^2(theta)/theta^2
     double log_sin2[angle_lanes];
     double log_norm2[angle_lanes];    // ln of the first input's squared norm over its value at layer 0
+    double log_norm2_b[angle_lanes];  // of the second input's, if asked for
     std::uint32_t status[angle_lanes];
 };
 
@@ -27,6 +28,8 @@ struct AngleLayer {
     std::uint32_t layer;         // 1 for the first hidden layer
     std::uint32_t width;
     double weight_variance;
+    // Whether to carry the second norm too. Both are then set, -inf if dead, in the layer where a pair dies or collapses.
+    bool both_norms = false;
 };
 
 AngleState initial_angle_state(double theta0);

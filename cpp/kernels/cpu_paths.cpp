@@ -6,8 +6,9 @@ namespace wideangle {
 
 WIDEANGLE_DECLARE_KERNEL(AngleStepFunction, angle_step)
 WIDEANGLE_DECLARE_KERNEL(const DenseKernels*, dense_layer)
+WIDEANGLE_DECLARE_KERNEL(const GramKernels*, gram_step)
 
-#define WIDEANGLE_KERNELS(path) angle_step_##path, &dense_layer_##path
+#define WIDEANGLE_KERNELS(path) angle_step_##path, &dense_layer_##path, &gram_step_##path
 
 #ifdef WIDEANGLE_X86_PATHS
 static bool has_avx2() { return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0; }

@@ -3,6 +3,7 @@
 
 #include "angle_step.hpp"
 #include "dense_layer.hpp"
+#include "gram_step.hpp"
 
 // Declares a kernel that is compiled once per instruction set: name_baseline and, on x86-64, name_avx2 and name_avx512.
 #ifdef WIDEANGLE_X86_PATHS
@@ -19,6 +20,7 @@ struct CpuPath {
     bool (*supported)();
     AngleStepFunction angle_step;
     const DenseKernels* dense_layer;
+    const GramKernels* gram_step;
 };
 
 // Every path compiled into this library, the widest first; the last one runs everywhere.

@@ -13,7 +13,7 @@ namespace wideangle::WIDEANGLE_PATH {
 
 constexpr std::uint32_t quads_between_stops = 8192;
 
-enum Purpose : std::uint32_t { counts = 1, both_active = 2, one_active = 3, few_active = 4 };
+enum Purpose : std::uint32_t { counts = 1, both_active = 2, one_active = 3, few_active = 4, gram_normals = 5 };
 
 struct Stream {
     u32 sample_low, sample_high;
@@ -34,14 +34,14 @@ struct Stream {
                             Words4<u32>{{broadcast32(seed_low), broadcast32(seed_high), broadcast32(purpose), u32{}}});
     }
 
-    // The quads at index and index + 1.
-    WIDEANGLE_INLINE Words4<Pair<u32>> two_quads(std::uint32_t index) const {
+    // The quads at index and index + 1; high is for those who need more than 2^32 of them.
+    WIDEANGLE_INLINE Words4<Pair<u32>> two_quads(std::uint32_t index, std::uint32_t high = 0) const {
         const auto both = [](u32 x) { return Pair<u32>{x, x}; };
         const Pair<u32> indices = {broadcast32(index), broadcast32(index + 1)};
         return threefry4x32(
             Words4<Pair<u32>>{{both(sample_low), both(sample_high), both(broadcast32(layer)), indices}},
             Words4<Pair<u32>>{{both(broadcast32(seed_low)), both(broadcast32(seed_high)), both(broadcast32(purpose)),
-                               both(u32{})}});
+                               both(broadcast32(high))}});
     }
 };
 

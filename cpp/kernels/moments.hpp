@@ -38,12 +38,9 @@ WIDEANGLE_INLINE double total(f64 x) {
     return ((x[0] + x[4]) + (x[1] + x[5])) + ((x[2] + x[6]) + (x[3] + x[7]));
 }
 
-}  // namespace WIDEANGLE_PATH
-
 // Two passes over a block that fits the cache; values must be readable (and may be anything) up to the next multiple
 // of 8.
-inline CentralMoments central_moments(double* values, int count) {
-    using namespace WIDEANGLE_PATH;
+WIDEANGLE_INLINE CentralMoments central_moments(double* values, int count) {
     CentralMoments result;
     if (count == 0) return result;
     const int padded = (count + 7) / 8 * 8;
@@ -71,4 +68,5 @@ inline CentralMoments central_moments(double* values, int count) {
     return result;
 }
 
+}  // namespace WIDEANGLE_PATH
 }  // namespace wideangle

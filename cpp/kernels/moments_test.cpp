@@ -50,7 +50,7 @@ void blocks_and_merges(double offset, double tolerance) {
         all.insert(all.end(), values.begin(), values.end());
         alignas(64) double buffer[264];
         std::copy(values.begin(), values.end(), buffer);
-        const CentralMoments part = wideangle::central_moments(buffer, static_cast<int>(values.size()));
+        const CentralMoments part = wideangle::WIDEANGLE_PATH::central_moments(buffer, static_cast<int>(values.size()));
         if (!values.empty()) check_equal(part, by_definition(values), tolerance);
         merged.merge(part);
     }

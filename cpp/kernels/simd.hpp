@@ -122,6 +122,38 @@ WIDEANGLE_INLINE f64 select(i64 mask, f64 a, f64 b) {
     return bits_as<f64>((bits_as<i64>(a) & mask) | (bits_as<i64>(b) & ~mask));
 }
 
+// Comparisons of doubles. By registers: compilers take those of wider vectors apart lane by lane.
+#if defined(__AVX512F__)
+WIDEANGLE_INLINE i64 is_less(f64 a, f64 b) { return a < b; }
+WIDEANGLE_INLINE i64 is_less_equal(f64 a, f64 b) { return a <= b; }
+#else
+template <class Compare>
+WIDEANGLE_INLINE i64 compare_registers(f64 a, f64 b, Compare compare) {
+#if defined(__AVX__)
+    const auto low = compare(__builtin_shufflevector(a, a, 0, 1, 2, 3), __builtin_shufflevector(b, b, 0, 1, 2, 3));
+    const auto high = compare(__builtin_shufflevector(a, a, 4, 5, 6, 7), __builtin_shufflevector(b, b, 4, 5, 6, 7));
+    return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7);
+#else
+    const auto first = compare(__builtin_shufflevector(a, a, 0, 1), __builtin_shufflevector(b, b, 0, 1));
+    const auto second = compare(__builtin_shufflevector(a, a, 2, 3), __builtin_shufflevector(b, b, 2, 3));
+    const auto third = compare(__builtin_shufflevector(a, a, 4, 5), __builtin_shufflevector(b, b, 4, 5));
+    const auto fourth = compare(__builtin_shufflevector(a, a, 6, 7), __builtin_shufflevector(b, b, 6, 7));
+    return __builtin_shufflevector(__builtin_shufflevector(first, second, 0, 1, 2, 3),
+                                   __builtin_shufflevector(third, fourth, 0, 1, 2, 3), 0, 1, 2, 3, 4, 5, 6, 7);
+#endif
+}
+WIDEANGLE_INLINE i64 is_less(f64 a, f64 b) {
+    return compare_registers(a, b, [](auto x, auto y) { return x < y; });
+}
+WIDEANGLE_INLINE i64 is_less_equal(f64 a, f64 b) {
+    return compare_registers(a, b, [](auto x, auto y) { return x <= y; });
+}
+#endif
+WIDEANGLE_INLINE i64 is_less(f64 a, double b) { return is_less(a, broadcast64(b)); }
+WIDEANGLE_INLINE i64 is_less(double a, f64 b) { return is_less(broadcast64(a), b); }
+WIDEANGLE_INLINE i64 is_less_equal(f64 a, double b) { return is_less_equal(a, broadcast64(b)); }
+WIDEANGLE_INLINE i64 is_less_equal(double a, f64 b) { return is_less_equal(broadcast64(a), b); }
+
 // a < b as unsigned integers, through the signed comparison that every instruction set has.
 WIDEANGLE_INLINE i32 less(u32 a, u32 b) { return bits_as<i32>(a ^ 0x80000000u) < bits_as<i32>(b ^ 0x80000000u); }
 WIDEANGLE_INLINE i32 less(std::uint32_t a, u32 b) { return less(broadcast32(a), b); }
@@ -141,7 +173,11 @@ WIDEANGLE_INLINE i64 widen_mask(i32 mask, int half) {
 WIDEANGLE_INLINE f64 widen(f32 x, int half) {
     const f32half low = __builtin_shufflevector(x, x, 0, 1, 2, 3, 4, 5, 6, 7);
     const f32half high = __builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15);
+#if defined(__AVX512F__)
+    return bits_as<f64>(_mm512_maskz_cvtps_pd(0xff, bits_as<__m256>(half == 0 ? low : high)));  // GCC 12 would convert by fours
+#else
     return __builtin_convertvector(half == 0 ? low : high, f64);
+#endif
 }
 
 WIDEANGLE_INLINE u64 widen_bits(u32 x, int half) {

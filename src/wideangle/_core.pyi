@@ -29,6 +29,30 @@ def simulate_angles(
     column a layer; ``collapsed`` and ``dead`` are cumulative counts by layer; ``histogram`` is flat over (layer, bin).
     """
 
+def simulate_gram(
+    gram0: NDArray[np.float64],
+    widths: list[int],
+    *,
+    activation: int,
+    slope: float,
+    weight_variance: float,
+    bias_variance: float,
+    theta0: float,
+    seed: int,
+    first_sample: int,
+    n_samples: int,
+    n_threads: int,
+    cpu_path: str,
+    keep_samples: bool,
+    progress: Callable[[int], object] | None,
+) -> dict[str, NDArray[Any]]:
+    """Ensemble of Gram matrix chains; of angle chains if ``theta0``, the angle between two inputs, is positive.
+
+    ``gram`` and ``log_norm2`` have rows count, mean and central sums of the second, third and fourth power, and a column
+    for each layer and, fastest, each entry of the lower triangle by rows, or each input; ``log_determinant`` and
+    ``effective_rank`` a column a layer. ``rank_lost`` is a cumulative count by layer.
+    """
+
 def simulate_networks(
     x: NDArray[np.float64],
     tangent: NDArray[np.float64] | None,

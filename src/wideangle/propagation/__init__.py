@@ -10,6 +10,7 @@ from wideangle.propagation.density import predict_angle_density
 from wideangle.propagation.finite_width_kernels import predict_gram
 from wideangle.propagation.gaussian_moments import mixed_moment
 from wideangle.propagation.gradient_norms import gradient_norms
+from wideangle.propagation.gram_simulation import simulate_gram
 from wideangle.propagation.network_simulation import materialize, simulate_outputs
 from wideangle.propagation.prediction import predict_angles
 from wideangle.propagation.simulation import simulate_angles
@@ -26,6 +27,7 @@ __all__ = [
     "predict_gram",
     "predict_tangent_diagonal",
     "simulate_angles",
+    "simulate_gram",
     "simulate_outputs",
     "train_architectures",
 ]

@@ -167,10 +167,10 @@ def training_alt(measurements: Measurements) -> str:
 def many_inputs_caption(job: Job, measurements: Measurements) -> str:
     n_inputs = measurements.many_inputs.attrs["n_inputs"]
     return (
-        f"The Gram matrix Q of {n_inputs} samples of {job.data.name}, scaled to unit mean square, by layer: logarithm of"
-        " its determinant, the squared volume that the inputs span, and effective rank (tr Q)²/tr Q². Dots and bands:"
-        f" mean and standard deviation over {job.n_gram_samples:,} simulated networks of width 64 (light) and 256;"
-        " dashed: infinite width, the arc-cosine kernel layer over layer."
+        f"The Gram matrix Q of {n_inputs} samples of {job.data.name}, scaled to unit mean square, by layer: logarithm"
+        " of its determinant, the squared volume that the inputs span, and effective rank (tr Q)²/tr Q². Dots and"
+        f" bands: mean and standard deviation over {job.n_gram_samples:,} simulated networks of width 64 (light) and"
+        " 256; dashed: infinite width, the arc-cosine kernel layer over layer."
     )
 
 

@@ -74,6 +74,15 @@ def test_predict_prints_the_prediction(capsys: pytest.CaptureFixture[str]) -> No
     np.testing.assert_allclose(columns, [expected["log_sin2"].values, sd, expected["theta"].values], rtol=1e-5)
 
 
+def test_predict_passes_the_order_on(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("predict", "--widths", "20,9", "--theta0", "0.7", "--method")
+    for method, order in (("exact", None), ("expansion", None), ("expansion", 1)):
+        option = () if order is None else ("--order", str(order))
+        _, rows = Ran(capsys, *arguments, method, *option).table
+        expected = wa.propagation.predict_angles(wa.MLP((20, 9)), 0.7, method=method, order=order)
+        np.testing.assert_allclose([float(row[2]) for row in rows], expected["log_sin2"].values, rtol=1e-5)
+
+
 def test_predict_defaults_to_the_network_of_the_figure(capsys: pytest.CaptureFixture[str]) -> None:
     _, rows = Ran(capsys, "predict").table
     assert len(rows) == 33
@@ -136,6 +145,8 @@ def test_info(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
         ("predict --widths 3,-2", "widths[1] must lie between 1"),
         ("predict --widths 3 --depth 2", "--widths takes the place of --width and --depth"),
         ("predict --method guess", "method must be one of"),
+        ("predict --method exact --order 2", "order must be None for method 'exact', got 2"),
+        ("predict --method expansion --order 4", "order must lie between 1 and 3, got 4"),
         ("simulate --samples 0", "n_samples must lie between 1"),
         ("simulate --samples 10000000000000000000", "n_samples must lie between 1"),
         ("simulate --seed -1", "seed must lie between 0"),

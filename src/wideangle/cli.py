@@ -112,9 +112,12 @@ def network(width: int | None, depth: int | None, widths: str | None) -> MLP:
     "--method",
     default="finite-width",
     show_default=True,
-    help="finite-width, finite-width-linear, small-angle or infinite-width.",
+    help="finite-width, finite-width-linear, small-angle, infinite-width, expansion or exact.",
 )
-def predict(width: int | None, depth: int | None, widths: str | None, theta0: float, method: str) -> None:
+@click.option("--order", type=int, help="Highest power of 1/n of the expansion, 1 to 3 [default: 3].")
+def predict(
+    width: int | None, depth: int | None, widths: str | None, theta0: float, method: str, order: int | None
+) -> None:
     """Predict the angle between two inputs, layer by layer.
 
     Prints the mean and standard deviation of ln sin^2 theta over random networks, and the angle that this mean
@@ -128,7 +131,7 @@ def predict(width: int | None, depth: int | None, widths: str | None, theta0: fl
 
     with argument_errors():
         net = network(width, depth, widths)
-        prediction = predict_angles(net, theta0, method=method)
+        prediction = predict_angles(net, theta0, method=method, order=order)
     columns = {
         "mean ln sin2": prediction["log_sin2"].values,
         "sd": prediction["variance"].values ** 0.5,

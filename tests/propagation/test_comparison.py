@@ -51,6 +51,16 @@ def test_exact_law_passes_and_approximations_are_told_apart(comparison: xr.Datas
         assert float(abs(other.z_variance[1:]).min()) > 5
 
 
+def test_exact_passes_at_narrow_widths() -> None:
+    """Collapsing pairs and unequal layers included; the published rule, off by half a unit of X, does not pass."""
+    methods = ("exact", "expansion", "finite-width")
+    result = wa.propagation.compare_angles(wa.MLP((6, 9, 4, 12)), 2.6, n_samples=400_000, seed=11, methods=methods)
+    assert float(abs(result.z_mean.sel(predictor="exact")[1:]).max()) < 5
+    assert float(abs(result.z_variance.sel(predictor="exact")[1:]).max()) < 5
+    for method in ("expansion", "finite-width"):
+        assert float(abs(result.z_mean.sel(predictor=method)[1:]).min()) > 5
+
+
 def test_chosen_methods_keep_their_order() -> None:
     chosen = ["small-angle", "infinite-width"]
     result = wa.propagation.compare_angles(wa.MLP((8,)), 0.1, n_samples=10, seed=1, methods=chosen)
@@ -58,7 +68,7 @@ def test_chosen_methods_keep_their_order() -> None:
     assert result.attrs["methods"] == chosen
 
 
-@pytest.mark.parametrize("methods", [(), "small-angle", ("exact",), (1,), ("small-angle", "small-angle"), None])
+@pytest.mark.parametrize("methods", [(), "small-angle", ("guess",), (1,), ("small-angle", "small-angle"), None])
 def test_bad_methods_are_named(methods: Any) -> None:
     with pytest.raises((ValueError, TypeError), match=r"methods.*small-angle"):
         wa.propagation.compare_angles(wa.MLP((8,)), 0.1, n_samples=10, seed=1, methods=methods)

@@ -20,7 +20,7 @@ from wideangle.propagation import predict_angles, rules
 from wideangle.propagation.prediction import METHODS
 
 THETA0 = (1e-300, 1e-20, 1e-6, 0.1, 0.9, 1.0, 1.5, math.pi / 2, 2.0, 3.0, math.pi)
-FINITE = METHODS[1:]
+FINITE = METHODS[1:]  # Of finite width.
 FIGURE = wa.MLP(widths=(256,) * 32)
 with (Path(__file__).parents[1] / "reference" / "angles.json").open(encoding="utf-8") as _file:
     REFERENCE = json.load(_file)
@@ -338,8 +338,8 @@ def test_theta0_of_wrong_type(bad: Any) -> None:
 
 
 def test_other_wrong_arguments() -> None:
-    with pytest.raises(ValueError, match=r"^method must be one of 'infinite-width', .*, got 'exact'"):
-        predict_angles(FIGURE, 0.1, method="exact")
+    with pytest.raises(ValueError, match=r"^method must be one of 'infinite-width', .*, got 'guess'"):
+        predict_angles(FIGURE, 0.1, method="guess")
     with pytest.raises(TypeError, match=r"^method must be a string, got 3"):
         predict_angles(FIGURE, 0.1, method=3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"^net must be a wideangle.MLP, got \(256,\)"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from wideangle._checks import check_choice
 from wideangle._provenance import provenance
 from wideangle.network import MLP
-from wideangle.propagation.prediction import METHODS, predict_angles
+from wideangle.propagation.prediction import APPROXIMATIONS, METHODS, predict_angles
 from wideangle.propagation.simulation import simulate_angles
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def compare_angles(
     *,
     n_samples: int,
     seed: int,
-    methods: Iterable[str] = METHODS,
+    methods: Iterable[str] = APPROXIMATIONS,
     n_threads: int | None = None,
     progress: bool = False,
 ) -> xr.Dataset:
@@ -34,7 +34,8 @@ def compare_angles(
     n_samples, seed, n_threads, progress
         Of the ensemble, as in :func:`simulate_angles`.
     methods
-        Methods of :func:`predict_angles`; default all of them.
+        Methods of :func:`predict_angles`; default the four approximations. ``"exact"`` is meant to pass at any number
+        of samples, and ``"expansion"`` is of order 3.
 
     Returns
     -------

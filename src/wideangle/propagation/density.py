@@ -15,7 +15,13 @@ from wideangle.network import MLP
 from wideangle.propagation import rules
 from wideangle.propagation._kernels import NEGLIGIBLE, GaussianKernel, Kernel, SmallAngleKernel
 from wideangle.propagation._network import check_angle_network
-from wideangle.propagation.prediction import METHODS, SOURCES, check_finite_widths, start_of_chain, unit_legendre
+from wideangle.propagation.prediction import (
+    APPROXIMATIONS,
+    SOURCES,
+    check_finite_widths,
+    start_of_chain,
+    unit_legendre,
+)
 from wideangle.propagation.rules import Array
 
 if TYPE_CHECKING:
@@ -81,7 +87,7 @@ def predict_angle_density(net: MLP, theta0: float, *, method: str = "finite-widt
 
     check_angle_network(net)
     theta0 = check_theta0(theta0)
-    method = check_choice("method", method, METHODS)
+    method = check_choice("method", method, APPROXIMATIONS)
     if method == "infinite-width":
         raise ValueError(
             "method must have fluctuations, got 'infinite-width', where the angle is certain and has no density; "

@@ -50,6 +50,8 @@ DASHES: Mapping[str, Any] = {
     "finite-width": "-",
     "finite-width-linear": (0, (3, 1.2, 1, 1.2)),
     "small-angle": (0, (1, 1)),
+    "expansion": (0, (7, 1.2, 1, 1.2, 1, 1.2)),
+    "exact": "-",
 }
 
 LIGHT = Theme(
@@ -63,6 +65,8 @@ LIGHT = Theme(
         "finite-width": "#0072b2",
         "finite-width-linear": "#00805e",
         "small-angle": "#b0458b",
+        "expansion": "#8a6100",
+        "exact": "#24292f",
     },
 )
 DARK = Theme(
@@ -76,6 +80,8 @@ DARK = Theme(
         "finite-width": "#5ab4e6",
         "finite-width-linear": "#3fcfa0",
         "small-angle": "#ec8ecb",
+        "expansion": "#e3b341",
+        "exact": "#f0f3f6",
     },
 )
 

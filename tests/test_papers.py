@@ -69,7 +69,7 @@ def test_every_claim_has_its_verdict_in_the_report(job: Job, result: Reproductio
     rows = re.findall(r'<tr><td class="verdict \w+"><span[^>]*>.</span>([^<]+)</td><td>([^<]+)</td>', document)
     assert rows == [(claim.verdict, escape(claim.statement)) for claim in result.claims]
     assert {verdict for verdict, _ in rows} <= VERDICTS
-    assert len(rows) == 22
+    assert len(rows) == 24
 
 
 def test_report_stands_alone_and_describes_its_figures(job: Job, result: Reproduction) -> None:
@@ -115,6 +115,9 @@ def test_what_is_known_comes_out(result: Reproduction) -> None:
     assert claims[exact].verdict != "disagrees"
     exact = "The exact small-angle law gives the mean of X at layer 32 within 0.01 for θ₀ = 0.1."
     assert claims[exact].verdict == "disagrees"
+    for angle in ("0.1", "10⁻⁶"):
+        exact = f"The exact law at any angle gives the mean of X at layer 32 within 0.01 for θ₀ = {angle}."
+        assert claims[exact].verdict != "disagrees"
 
 
 def test_verdicts_turn_with_the_measurement(result: Reproduction) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 WIDTH, DEPTH, THETA0 = 256, 32, 0.1
 SMALL_THETA0 = 1e-6  # So small that the laws for small angles must hold, where at 0.1 they need not.
-METHODS = ("infinite-width", "finite-width-linear", "finite-width", "small-angle")
+METHODS = ("infinite-width", "finite-width-linear", "finite-width", "small-angle", "exact")
 # Initial angle, layer and methods of each panel of densities.
 DENSITY_PANELS = (
     (THETA0, 1, ("finite-width-linear", "finite-width")),

@@ -25,6 +25,7 @@ NAMES = {
     "finite-width-linear": "Approximation 1",
     "finite-width": "Theorem 1",
     "small-angle": "The exact small-angle law",
+    "exact": "The exact law at any angle",
 }
 DENSITY_NAMES = {
     "finite-width-linear": "Approximation 2",

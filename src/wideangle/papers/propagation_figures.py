@@ -23,6 +23,7 @@ LABELS = {
     "finite-width-linear": "Approximation 1",
     "finite-width": "Theorem 1",
     "small-angle": "small-angle law",
+    "exact": "exact law",
 }
 DENSITY_LABELS = {
     "finite-width-linear": "Approximation 2",

@@ -40,7 +40,7 @@ TITLE = "Angle propagation in random ReLU networks"
 LEAD = (
     "Two inputs at angle θ₀ pass through a random ReLU network. X = ln sin² θ, with θ the angle after a layer, drifts"
     " down and spreads. Here the finite-width predictions of C. Jakub and M. Nica (arXiv 2302.09712 and 2306.01513),"
-    " the infinite-width limit and the exact law for small angles are held against simulated and trained networks."
+    " the infinite-width limit and the exact law are held against simulated and trained networks."
 )
 
 
@@ -107,7 +107,7 @@ def angles_caption(job: Job) -> str:
         f" {job.n_samples:,} simulated networks (dots and band) and as predicted (lines; thin lines are one standard"
         " deviation away). Below: predicted minus simulated mean, at this angle and at θ₀ = 10⁻⁶; the bands are five"
         " standard errors wide to each side. The small-angle law is"
-        " exact in the limit θ₀ → 0 only and leaves the frame on the left."
+        " exact in the limit θ₀ → 0 only and leaves the frame on the left; the exact law holds at every angle."
     )
 
 

@@ -3,7 +3,7 @@
     python -m bench.make_performance_page [--pairs N] [--check]
 
 Needs the package with its extra ``reference`` (``pip install -c constraints.txt ".[all]"``), and a machine with
-nothing else to do for about two minutes. Everything between the two markers of the page is replaced. ``--check`` also
+nothing else to do for about five minutes. Everything between the two markers of the page is replaced. ``--check`` also
 fails if a ratio falls short of what the page claims.
 """
 
@@ -16,14 +16,14 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 import wideangle as wa
-from bench import peers
+from bench import engine_tables, peers
+from bench.tables import table
 from bench.timing import Spread, in_pairs, seconds
 from wideangle._cpu import CPU_PATH_VARIABLE, active_cpu_path, cpu_paths
 
@@ -60,6 +60,10 @@ def main() -> int:
         thread_table(arguments.pairs, missed),
         path_table(arguments.pairs),
         memory_line(missed),
+        engine_tables.gram_table(arguments.pairs, missed),
+        engine_tables.networks_table(arguments.pairs, missed),
+        engine_tables.forward_table(arguments.pairs, missed),
+        engine_tables.kernels_table(arguments.pairs, missed),
     ]
     page = PAGE.read_text(encoding="utf-8")
     head, rest = page.split(BEGIN)
@@ -178,13 +182,6 @@ for line in open("/proc/self/status"):
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return float(done.stdout) * 1024 / 1e6
-
-
-def table(heads: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """A Markdown table."""
-    heads = list(heads)
-    lines = [heads, ["---"] * len(heads), *([str(cell) for cell in row] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 if __name__ == "__main__":

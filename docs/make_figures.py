@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,6 +77,99 @@ def draw_depth(figure: Figure, theme: Theme) -> None:
         axes.margins(y=0.08)
         label_line_ends(axes, ends, x=33.0)
     panels[0].set_ylabel("mean of ln sin² θ")
+
+
+def draw_kernels(figure: Figure, theme: Theme) -> None:
+    """Tangent kernel against the angle, its error at small angles, and what infinitely wide networks learn."""
+    left, middle, right = figure.subplots(1, 3)
+    draw_tangent_kernels(left, theme)
+    draw_errors(middle, theme)
+    draw_regression(right, theme)
+
+
+def draw_tangent_kernels(axes: Axes, theme: Theme) -> None:
+    angle = np.linspace(0.0, np.pi, 200)
+    x = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    layers = wa.propagation.tangent_kernel(wa.MLP((1,) * 30), x[:1], x, keep="layers").kernel.isel(input=0)
+    styles = zip((1, 3, 10, 30), ("finite-width", "infinite-width", "finite-width-linear", "small-angle"), strict=True)
+    for depth, style in styles:
+        kernel = layers.sel(layer=depth)
+        axes.plot(angle, kernel / kernel[0], label=f"{depth} layer{'s' if depth > 1 else ''}", **theme.line(style))
+    axes.axhline(0.25, color=theme.muted, linewidth=0.7)
+    axes.set(title="Tangent kernel, ReLU", xlabel="angle between the inputs", ylabel="share of its value at 0")
+    axes.legend()
+
+
+def draw_errors(axes: Axes, theme: Theme) -> None:
+    """Relative error of the tangent kernel of nearly parallel inputs, against 40 digits."""
+    angle = np.geomspace(1e-12, 1e-2, 101)
+    x = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    here = wa.propagation.tangent_kernel(wa.MLP((1,) * 3), np.array([[1.0, 0.0]]), x).kernel.values[0]
+    cosine = x[:, 0]
+    textbook = cosine
+    for _ in range(3):
+        theta = np.arccos(cosine)
+        cosine = (np.sin(theta) + (np.pi - theta) * cosine) / np.pi
+        textbook = cosine + textbook * (np.pi - theta) / np.pi
+    exact = exact_tangent_kernel(angle)
+    for values, label, style in (
+        (textbook, "angle from its cosine", "infinite-width"),
+        (here, "wideangle", "finite-width"),
+    ):
+        error = np.maximum(np.abs(values / exact - 1.0), 1e-17)
+        axes.loglog(angle, error, label=label, **theme.line(style))
+    axes.set(title="Error, three layers", xlabel="angle between the inputs", ylim=(3e-18, 1e-6))
+    axes.legend()
+
+
+def exact_tangent_kernel(angles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of a ReLU network of three layers, with 40 digits."""
+    import mpmath as mp
+
+    values = []
+    with mp.workdps(40):
+        for angle in angles:
+            theta = mp.atan2(mp.mpf(float(np.sin(angle))), mp.mpf(float(np.cos(angle))))
+            tangent = mp.cos(theta)
+            for _ in range(3):
+                cosine = (mp.sin(theta) + (mp.pi - theta) * mp.cos(theta)) / mp.pi
+                tangent = cosine + tangent * (mp.pi - theta) / mp.pi
+                theta = mp.acos(cosine)
+            values.append(float(tangent))
+    return np.array(values)
+
+
+def draw_regression(axes: Axes, theme: Theme) -> None:
+    """Seven points of a wave on the circle, at three times of training."""
+    angle = np.linspace(-np.pi, np.pi, 181)
+    known = np.array([-2.6, -1.9, -1.5, -0.4, 0.3, 1.1, 2.2])
+
+    def circle(at: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.stack([np.cos(at), np.sin(at)], axis=1)
+
+    def target(at: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.sin(2.0 * at) + 0.5 * np.cos(at))
+
+    result = wa.propagation.predict_mean_variance(
+        (circle(known), target(known)),
+        circle(angle),
+        kernel=partial(wa.propagation.tangent_kernel, wa.MLP((1,) * 3)),
+        time=[0.0, 0.3, 1e6],
+    )
+    for time, label, style in (
+        (0.0, "t = 0", "simulation"),
+        (0.3, "t = 0.3", "infinite-width"),
+        (1e6, "t → ∞", "finite-width"),
+    ):
+        at = result.sel(time=time)
+        deviation = np.sqrt(at["variance"])
+        axes.fill_between(
+            angle, at["mean"] - deviation, at["mean"] + deviation, color=theme.methods[style], alpha=0.18, linewidth=0.0
+        )
+        axes.plot(angle, at["mean"], label=label, **theme.line(style))
+    axes.plot(known, target(known), "o", color=theme.ink, markersize=3.5)
+    axes.set(title="Training on a circle", xlabel="angle of the input", ylim=(-1.8, 2.4))
+    axes.legend(ncols=3, loc="upper center", columnspacing=1.0)
 
 
 def draw_outputs(figure: Figure, theme: Theme) -> None:
@@ -178,13 +273,37 @@ def draw_kernel_fluctuations(figure: Figure, theme: Theme) -> None:
     right.legend()
 
 
+def draw_forward(figure: Figure, theme: Theme) -> None:
+    """Overlaps within and between classes of digits, and norms, by layer, before and after training."""
+    data = wa.data.load_digits(seed=1)
+    models = {"random": wa.reference.build_mlp((100,) * 12, n_inputs=64, n_outputs=10, seed=1)}
+    models["trained"] = copy.deepcopy(models["random"])
+    wa.reference.train_classifier(models["trained"], data, seed=1, epochs=30)
+    x, y = data.x_test[:200], data.y_test[:200]
+    pairs = {"same class": (y[:, None] == y) & ~np.eye(len(y), dtype=bool), "different classes": y[:, None] != y}
+    left, right = figure.subplots(1, 2)
+    for method, (state, model) in zip(("infinite-width", "finite-width"), models.items(), strict=True):
+        sweep = wa.propagation.forward(model, x, overlaps=True)
+        color = theme.methods[method]
+        for style, (name, chosen) in zip(("-", "--"), pairs.items(), strict=True):
+            overlap = sweep.overlaps.values[:, chosen].mean(axis=1)
+            left.plot(sweep.layer, overlap, style, color=color, label=f"{state}, {name}")
+        right.semilogy(sweep.layer, sweep.norms.mean("input"), color=color, label=state)
+    left.set(title="Overlap", xlabel="layer", ylabel="mean cosine")
+    right.set(title="Squared norm", xlabel="layer", ylabel="mean over inputs")
+    left.legend(loc="lower center")
+    right.legend()
+
+
 def main() -> None:
     figures: dict[str, tuple[Callable[[Figure, Theme], None], tuple[float, float]]] = {
         "drift": (draw_drift, (8.0, 3.0)),
         "depth": (draw_depth, (9.5, 3.2)),
+        "kernels": (draw_kernels, (10.5, 3.2)),
         "outputs": (draw_outputs, (8.0, 3.0)),
         "gradients": (draw_gradients, (8.0, 3.2)),
         "kernel-fluctuations": (draw_kernel_fluctuations, (8.0, 3.2)),
+        "forward": (draw_forward, (8.5, 3.2)),
     }
     IMAGES.mkdir(exist_ok=True)
     for name, (draw, size) in figures.items():

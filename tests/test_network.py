@@ -50,3 +50,39 @@ def test_weight_variance_must_be_positive() -> None:
 def test_bad_activation_is_named(activation: Any) -> None:
     with pytest.raises((ValueError, TypeError), match=r"activation.*relu"):
         wa.MLP((4,), activation=activation)
+
+
+def test_weights_take_the_widest_float_type_and_say_what_they_are() -> None:
+    weights = [np.ones((4, 3), np.float16), np.ones((2, 4), np.float32)]
+    network = wa.NetworkWeights(weights, biases=[[0, 0, 0, 0], None])
+    assert network.dtype == np.float32
+    assert (network.sizes, network.n_networks) == ((3, 4, 2), None)
+    assert network.biases is not None
+    assert network.biases[1] is None
+    assert repr(network) == "NetworkWeights(3-4-2, relu, float32)"
+    assert wa.NetworkWeights([*weights, [[1.0, 1.0]]]).dtype == np.float64
+    assert wa.NetworkWeights([[[1, 2]]]).dtype == np.float64
+    stack = wa.NetworkWeights([np.ones((5, 4, 3))], biases=[np.ones((5, 4))], activation=["tanh"])
+    assert repr(stack) == "NetworkWeights(5 networks, 3-4, ('tanh',), float64)"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        network.biases = None  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("given_name", "kept", "by_layer"),
+    [
+        ("leaky_relu", "leaky_relu(0.01)", ("leaky_relu(0.01)", "linear")),
+        (["tanh", "linear"], "tanh", ("tanh", "linear")),
+        (["tanh", "relu"], ("tanh", "relu"), ("tanh", "relu")),
+        ("linear", "linear", ("linear", "linear")),
+    ],
+)
+def test_activations_of_weights(given_name: Any, kept: Any, by_layer: tuple[str, ...]) -> None:
+    network = wa.NetworkWeights([np.ones((4, 3)), np.ones((2, 4))], activation=given_name)
+    assert network.activation == kept
+    assert tuple(map(str, network.activations)) == by_layer
+    assert wa.NetworkWeights(network.weights, activation=network.activation).activation == kept
+
+
+def test_no_biases_are_none() -> None:
+    assert wa.NetworkWeights([np.ones((4, 3))], biases=[None]).biases is None

@@ -2,7 +2,9 @@
 
 void register_angles(pybind11::module_& module);
 void register_gram(pybind11::module_& module);
+void register_forward(pybind11::module_& module);
 void register_networks(pybind11::module_& module);
+void register_kernels(pybind11::module_& module);
 
 static std::vector<std::string> cpu_path_names() {
     std::vector<std::string> names;
@@ -16,5 +18,7 @@ PYBIND11_MODULE(_core, module) {
     module.def("cpu_paths", cpu_path_names, "Instruction sets this machine can run, the widest first.");
     register_angles(module);
     register_gram(module);
+    register_forward(module);
     register_networks(module);
+    register_kernels(module);
 }

@@ -4,6 +4,9 @@
 #include "angle_step.hpp"
 #include "dense_layer.hpp"
 #include "gram_step.hpp"
+#include "forward_layer.hpp"
+#include "hermite_series.hpp"
+#include "kernel_recursion.hpp"
 
 // Declares a kernel that is compiled once per instruction set: name_baseline and, on x86-64, name_avx2 and name_avx512.
 #ifdef WIDEANGLE_X86_PATHS
@@ -21,6 +24,12 @@ struct CpuPath {
     AngleStepFunction angle_step;
     const DenseKernels* dense_layer;
     const GramKernels* gram_step;
+    const ForwardKernels<float>* forward_float;
+    const ForwardKernels<double>* forward_double;
+    KernelDistanceFunction kernel_distance;
+    KernelStepFunction kernel_step;
+    KernelNormFunction kernel_norm;
+    HermiteFunction hermite;
 };
 
 // Every path compiled into this library, the widest first; the last one runs everywhere.

@@ -92,3 +92,60 @@ def network_weights(
     cpu_path: str,
 ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Return weights (unit, input) and biases (unit) of each layer of one network, the readout last."""
+
+def forward(
+    weights: list[NDArray[Any]],
+    biases: list[NDArray[Any] | None],
+    x: NDArray[Any],
+    *,
+    activations: list[int],
+    slopes: list[float],
+    n_threads: int,
+    cpu_path: str,
+    keep_layers: bool,
+    overlaps: bool,
+) -> dict[str, Any]:
+    """Inputs through networks with given weights: C-contiguous arrays of one type, float32 or float64.
+
+    ``kept`` is a list of activations (network, input, unit), of all layers or the last; ``norms`` and ``active`` are
+    arrays (network, layer, input); ``overlaps``, if asked for, (network, layer, input, input).
+    """
+
+def kernel_matrix(
+    x1: NDArray[Any],
+    x2: NDArray[Any] | None,
+    *,
+    slope: float,
+    weight_variance: float,
+    bias_variance: float,
+    depth: int,
+    every_layer: bool,
+    tangent: bool,
+    n_threads: int,
+    cpu_path: str,
+) -> dict[str, NDArray[Any]]:
+    """Kernels of networks of piecewise linear activations: ``nngp`` and, if asked for, ``tangent``."""
+
+def kernel_gaps(x1: NDArray[Any], x2: NDArray[Any] | None, *, n_threads: int, cpu_path: str) -> NDArray[Any]:
+    """1 - cos of the angle of every pair where that is at most 1, else -(1 + cos), -0.0 included."""
+
+def squared_norms(x: NDArray[Any]) -> NDArray[Any]:
+    """Squared length of every row."""
+
+def hermite_product(
+    gaps: NDArray[Any],
+    slopes: NDArray[Any],
+    *,
+    rows: NDArray[Any],
+    columns: NDArray[Any],
+    first_column: int,
+    degree: NDArray[Any],
+    weight: NDArray[Any],
+    jump: NDArray[Any],
+    odd: bool,
+    cpu_path: str,
+) -> None:
+    """Gaps of the normalised expectation of a product of activations, in place, and its slopes.
+
+    ``rows`` are (input, coefficient), ``columns`` (coefficient, input) with 32 more columns than are used.
+    """

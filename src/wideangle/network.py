@@ -132,13 +132,12 @@ class NetworkWeights:
         activation: str | Activation | Sequence[str | Activation] = "relu",
     ) -> None:
         matrices = _check_matrices(weights)
-        vectors = None if biases is None else _check_biases(biases, matrices)
-        dtype = _common_type([array for array in (*matrices, *(vectors or ())) if array is not None])
+        vectors = [None] * len(matrices) if biases is None else _check_biases(biases, matrices)
+        dtype = _common_type([*matrices, *(vector for vector in vectors if vector is not None)])
+        kept = tuple(None if vector is None else np.ascontiguousarray(vector, dtype) for vector in vectors)
         set_field = object.__setattr__
-        set_field(self, "weights", tuple(np.ascontiguousarray(array, dtype) for array in matrices))
-        if vectors is not None:
-            vectors = [None if array is None else np.ascontiguousarray(array, dtype) for array in vectors]
-        set_field(self, "biases", None if vectors is None else tuple(vectors))
+        set_field(self, "weights", tuple(np.ascontiguousarray(matrix, dtype) for matrix in matrices))
+        set_field(self, "biases", None if all(vector is None for vector in kept) else kept)
         set_field(self, "activation", _check_layer_activations(activation, len(matrices)))
 
     def __len__(self) -> int:

@@ -1,11 +1,12 @@
-"""PyTorch networks to compare the theory with: built from widths, trained on labelled data.
+"""PyTorch networks to compare the theory with: built from widths or from weights, trained on labelled data.
 
 PyTorch is imported at the first use, not with this module, and comes with ``pip install "wideangle[reference]"``.
 """
 
 from __future__ import annotations
 
+from wideangle.reference.conversion import from_torch, to_torch
 from wideangle.reference.networks import build_mlp
 from wideangle.reference.training import TrainingResult, train_classifier
 
-__all__ = ["TrainingResult", "build_mlp", "train_classifier"]
+__all__ = ["TrainingResult", "build_mlp", "from_torch", "to_torch", "train_classifier"]

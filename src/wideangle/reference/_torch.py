@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +25,12 @@ def require_torch() -> None:
             f"PyTorch builds and trains the reference networks and could not be imported ({error}); install it with "
             f'pip install "wideangle[reference]"'
         ) from error
+
+
+def is_module(value: Any) -> bool:
+    """Whether ``value`` is a PyTorch module; where PyTorch is not imported, nothing is."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.nn.Module)
 
 
 def generator(seed: int, purpose: int) -> torch.Generator:

@@ -17,7 +17,7 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
 // Groups of sixteen samples: their matrices and, for a pair of inputs, their angles.
 struct Groups {
     Groups(std::size_t inputs_, std::size_t count)
-        : inputs(inputs_), gram(triangle_size(inputs) * count), factor(gram.size()), order(inputs * count),
+        : inputs(inputs_), gram(triangle_size(inputs) * count), factor(gram.size()), place(inputs * count),
           state(count), angle(count), rank_lost(count) {
         for (std::size_t i = 0; i < count; ++i) set_arrays(i);
     }
@@ -26,7 +26,7 @@ struct Groups {
         state[i].inputs = inputs;
         state[i].gram = gram.data() + i * triangle_size(inputs);
         state[i].factor = factor.data() + i * triangle_size(inputs);
-        state[i].order = order.data() + i * inputs;
+        state[i].place = place.data() + i * inputs;
     }
 
     // Makes every group a copy of the first one of another set.
@@ -35,7 +35,7 @@ struct Groups {
             std::copy(from.gram.begin(), from.gram.end(), gram.begin() + static_cast<std::ptrdiff_t>(i * from.gram.size()));
             std::copy(from.factor.begin(), from.factor.end(),
                       factor.begin() + static_cast<std::ptrdiff_t>(i * from.factor.size()));
-            std::copy(from.order.begin(), from.order.end(), order.begin() + static_cast<std::ptrdiff_t>(i * inputs));
+            std::copy(from.place.begin(), from.place.end(), place.begin() + static_cast<std::ptrdiff_t>(i * inputs));
             state[i] = from.state[0];
             angle[i] = from.angle[0];
             rank_lost[i] = from.rank_lost[0];
@@ -45,7 +45,7 @@ struct Groups {
 
     std::size_t inputs;
     std::vector<GramLanes> gram, factor;
-    std::vector<GramFlags> order;
+    std::vector<GramFlags> place;
     std::vector<GramState> state;
     std::vector<AngleState> angle;
     std::vector<GramFlags> rank_lost;  // at or before the layer

@@ -1,13 +1,19 @@
 // Compiled once per instruction set; see gram_step.hpp.
 //
 // The chain is exact: given Q, the n rows of pre-activations of m inputs are independent Gaussian vectors h = L g with
-// covariance L L^T = sigma_b^2 + sigma_w^2 Q, and the next Q is the mean of phi(h) phi(h)^T. What a layer must do at
-// least, per neuron and sixteen samples: m normals (27 vector operations each, and 24 for their random bits), m (m + 1)/2
-// products and sums for L g and as many for phi(h) phi(h)^T, all in float64 and so in two vectors each, and m
-// activations. For m = 10 and ReLU: 510 operations of float32 or integers, 440 products and sums, 20 activations.
+// covariance L L^T = sigma_b^2 + sigma_w^2 Q, and the next Q is the mean of phi(h) phi(h)^T.
+//
+// Where float32 is enough. Q is often nearly singular, so it is summed and factored in float64. But g, h and phi(h) are
+// float32: rounding L leaves its diagonal, and so the determinant, as it is to 1e-7, and rounding h and phi(h) adds to
+// each pivot about the square of 1e-7, less than the tolerance below which pivots count as zero. Products of such values
+// are exact in float64, so that a fused sum of them has the same bits as one that is not.
+//
+// What a layer must do at least, per neuron and sixteen samples: m normals (27 vector operations each, and 24 for their
+// random bits), m (m + 1)/2 products and sums of float32, m activations that are widened, and m (m + 1)/2 fused products
+// of float64 in two vectors each. For m = 10 and ReLU: 510 + 110 + 30 + 110 operations.
 //
 // Lanes are samples, so that everything is straight-line code with a triangular L in the cache; each lane has its own
-// order of pivots. Float64 throughout but for the normals, which are numbers like any others: Q is often nearly singular.
+// order of pivots.
 #include "gram_step.hpp"
 
 #include <cstring>
@@ -24,18 +30,27 @@ namespace wideangle {
 namespace WIDEANGLE_PATH {
 namespace {
 
-// As many doubles as a register holds, and the tiles of sums that fit the registers.
+// As much as a register holds, and the tiles of sums that fit the registers.
 #if defined(__AVX512F__)
-using Slice = f64;
+using FloatSlice = f32;
+using DoubleSlice = f64;
 constexpr int tile = 4, across = 4;
 #elif defined(__AVX__)
-using Slice = double __attribute__((vector_size(32)));
+using FloatSlice = float __attribute__((vector_size(32)));
+using DoubleSlice = double __attribute__((vector_size(32)));
 constexpr int tile = 3, across = 2;
 #else
-using Slice = double __attribute__((vector_size(16)));
+using FloatSlice = float __attribute__((vector_size(16)));
+using DoubleSlice = double __attribute__((vector_size(16)));
 constexpr int tile = 3, across = 2;
 #endif
-constexpr int slice_lanes = sizeof(Slice) / sizeof(double);
+
+struct alignas(64) FloatLanes {
+    float at[gram_lanes];
+};
+
+WIDEANGLE_INLINE f64 get(const GramLanes& from, int half) { return load<f64>(from.at + 8 * half); }
+WIDEANGLE_INLINE void put(GramLanes& to, int half, f64 x) { store(to.at + 8 * half, x); }
 
 constexpr double ln2 = 0.69314718055994530942;
 
@@ -43,9 +58,9 @@ constexpr double ln2 = 0.69314718055994530942;
 
 // 2^x for integers x; 0 below -1022, 2^1023 above it.
 WIDEANGLE_INLINE f64 power_of_two(f64 x) {
-    const f64 bounded = select(x > 1023.0, broadcast64(1023.0), x);
+    const f64 bounded = select(is_less(1023.0, x), broadcast64(1023.0), x);
     const f64 shifted = bounded + (0x1.8p52 + 1023.0);
-    return keep(x >= -1022.0, bits_as<f64>(bits_as<u64>(shifted) << 52));
+    return keep(is_less_equal(-1022.0, x), bits_as<f64>(bits_as<u64>(shifted) << 52));
 }
 
 // The exponent of positive normal numbers.
@@ -69,7 +84,7 @@ WIDEANGLE_INLINE CovarianceScale covariance_scale(f64 exponent, const GramLayer&
     f64 top = exponent + of_weight;
     if (at.bias_variance > 0) {
         const f64 of_bias = exponent_of(broadcast64(at.bias_variance));
-        top = select(of_bias > top, of_bias, top);
+        top = select(is_less(top, of_bias), of_bias, top);
     }
     const f64 half_exponent = floor_half(top);
     return {half_exponent, mantissa * power_of_two(exponent + of_weight - 2.0 * half_exponent),
@@ -78,25 +93,22 @@ WIDEANGLE_INLINE CovarianceScale covariance_scale(f64 exponent, const GramLayer&
 
 // ---- Factorisation
 
-// Entry index[lane] of each lane.
+// Entry index[lane] of each lane. Lane by lane, which is faster than the instruction for it.
 WIDEANGLE_INLINE f64 gather(const GramLanes* from, i64 index, int half) {
-    f64 result;
-    for (int lane = 0; lane < 8; ++lane) result[lane] = from[index[lane]].at[8 * half + lane];
-    return result;
+    const double* const at = from->at + 8 * half;
+    const auto entry = [&](int lane) { return at[gram_lanes * index[lane] + lane]; };
+    return f64{entry(0), entry(1), entry(2), entry(3), entry(4), entry(5), entry(6), entry(7)};
 }
 
-WIDEANGLE_INLINE f64 get(const GramLanes& from, int half) { return load<f64>(from.at + 8 * half); }
-WIDEANGLE_INLINE void put(GramLanes& to, int half, f64 x) { store(to.at + 8 * half, x); }
-
 struct Pivots {
-    f64 log_determinant;
-    i64 rank;
+    f64 log_determinant[2];
+    i64 rank[2];
 };
 
-// Cholesky's factor of bias + weight gram for the eight lanes of a half, with pivoting: the next row is the one with the
-// largest part of its diagonal entry left, and once no row has more than the tolerance the rest is zero. (In a fixed
-// order a row can be dropped that later ones still depend on.) Column by column, from the left.
-WIDEANGLE_INLINE Pivots factorise(const GramState& state, f64 weight, f64 bias, int half, GramLanes* scratch,
+// Cholesky's factor of bias + weight gram with pivoting: the next row is the one with the largest part of its diagonal
+// entry left, and once no row has more than the tolerance the rest is zero. (In a fixed order a row can be dropped that
+// later ones still depend on.) Column by column, from the left; the halves side by side, because each is one long chain.
+WIDEANGLE_INLINE Pivots factorise(const GramState& state, f64x2 weight, f64x2 bias, GramLanes* scratch,
                                   const std::atomic<bool>& stop) {
     const std::size_t inputs = state.inputs;
     GramLanes* const covariance = scratch;
@@ -104,50 +116,63 @@ WIDEANGLE_INLINE Pivots factorise(const GramState& state, f64 weight, f64 bias, 
     GramLanes* const rest = columns + inputs * inputs;        // of the diagonal
     GramLanes* const inverse = rest + inputs;                 // of the diagonal, or 0
     GramLanes* const part = inverse + inputs;                 // rest times inverse, or -1 once used
-    for (std::size_t i = 0; i < inputs; ++i) {
-        for (std::size_t j = 0; j <= i; ++j) {
-            const f64 entry = bias + weight * get(state.gram[triangle_index(i, j)], half);
-            put(covariance[i * inputs + j], half, entry);
-            put(covariance[j * inputs + i], half, entry);
+    for (std::size_t i = 0; i < inputs; ++i)
+        for (int half = 0; half < 2; ++half) {
+            for (std::size_t j = 0; j <= i; ++j) {
+                const f64 entry = bias.half[half] + weight.half[half] * get(state.gram[triangle_index(i, j)], half);
+                put(covariance[i * inputs + j], half, entry);
+                put(covariance[j * inputs + i], half, entry);
+            }
+            const f64 diagonal = get(covariance[i * inputs + i], half);
+            const i64 positive = is_less(0.0, diagonal);
+            put(rest[i], half, diagonal);
+            put(inverse[i], half, keep(positive, 1.0 / select(positive, diagonal, broadcast64(1.0))));
+            put(part[i], half, keep(positive, broadcast64(1.0)));
         }
-        const f64 diagonal = get(covariance[i * inputs + i], half);
-        const i64 positive = diagonal > 0.0;
-        put(rest[i], half, diagonal);
-        put(inverse[i], half, keep(positive, 1.0 / select(positive, diagonal, broadcast64(1.0))));
-        put(part[i], half, keep(positive, broadcast64(1.0)));
-    }
     Pivots result{};
+    const double tolerance = gram_rank_tolerance(inputs);
     const auto width = static_cast<std::int64_t>(inputs);
     for (std::size_t k = 0; k < inputs; ++k) {
         if (stop.load(std::memory_order_relaxed)) break;
-        f64 largest_part = broadcast64(-1.0), pivot{};
-        i64 row{};
-        for (std::size_t i = 0; i < inputs; ++i) {
-            const i64 larger = get(part[i], half) > largest_part;
-            largest_part = select(larger, get(part[i], half), largest_part);
-            pivot = select(larger, get(rest[i], half), pivot);
-            row = (larger & static_cast<std::int64_t>(i)) | (~larger & row);
+        f64 largest_part[2] = {broadcast64(-1.0), broadcast64(-1.0)}, pivot[2] = {}, scale[2];
+        i64 row[2] = {};
+        for (std::size_t i = 0; i < inputs; ++i)
+            for (int half = 0; half < 2; ++half) {
+                const i64 larger = is_less(largest_part[half], get(part[i], half));
+                largest_part[half] = select(larger, get(part[i], half), largest_part[half]);
+                pivot[half] = select(larger, get(rest[i], half), pivot[half]);
+                row[half] = (larger & static_cast<std::int64_t>(i)) | (~larger & row[half]);
+            }
+        GramLanes* const factor_row = state.factor + triangle_size(k);
+        for (int half = 0; half < 2; ++half) {
+            const i64 sound = is_less(tolerance, largest_part[half]);
+            const f64 safe = select(sound, pivot[half], broadcast64(1.0));
+            const f64 root = square_root(safe);
+            scale[half] = keep(sound, 1.0 / root);
+            for (std::size_t j = 0; j < k; ++j) put(factor_row[j], half, gather(columns + j, row[half] * width, half));
+            put(factor_row[k], half, keep(sound, root));
+            for (int lane = 0; lane < 8; ++lane) {
+                state.place[row[half][lane]].at[8 * half + lane] = static_cast<std::uint32_t>(k);
+                part[row[half][lane]].at[8 * half + lane] = -1;
+            }
+            result.rank[half] -= sound;
+            result.log_determinant[half] += log64(safe);
         }
-        const i64 sound = largest_part > gram_rank_tolerance;
-        const f64 root = square_root(select(sound, pivot, broadcast64(1.0)));
-        const f64 scale = keep(sound, 1.0 / root);
-        for (std::size_t j = 0; j < k; ++j)
-            put(state.factor[triangle_index(k, j)], half, gather(columns + j, row * width, half));
-        put(state.factor[triangle_index(k, k)], half, keep(sound, root));
-        for (int lane = 0; lane < 8; ++lane) state.order[k].at[8 * half + lane] = static_cast<std::uint32_t>(row[lane]);
-        result.rank -= sound;
-        result.log_determinant += log64(select(sound, pivot, broadcast64(1.0)));
         for (std::size_t i = 0; i < inputs; ++i) {
-            f64 sum = gather(covariance + i * inputs, row, half);
-            for (std::size_t j = 0; j < k; ++j)
-                sum -= get(columns[i * inputs + j], half) * get(state.factor[triangle_index(k, j)], half);
-            const i64 is_pivot = row == static_cast<std::int64_t>(i);
-            const i64 used = (get(part[i], half) < 0.0) | is_pivot;
-            const f64 entry = keep(~used, sum * scale);
-            const f64 left = get(rest[i], half) - entry * entry;
-            put(columns[i * inputs + k], half, entry);
-            put(rest[i], half, left);
-            put(part[i], half, select(used, broadcast64(-1.0), left * get(inverse[i], half)));
+            f64 sum[2] = {gather(covariance + i * inputs, row[0], 0), gather(covariance + i * inputs, row[1], 1)};
+            for (std::size_t j = 0; j < k; ++j) {
+                sum[0] -= get(columns[i * inputs + j], 0) * get(factor_row[j], 0);
+                sum[1] -= get(columns[i * inputs + j], 1) * get(factor_row[j], 1);
+            }
+            for (int half = 0; half < 2; ++half) {
+                const i64 used = is_less(get(part[i], half), 0.0);
+                const f64 entry = keep(~used, sum[half] * scale[half]);
+                const f64 left = get(rest[i], half) - entry * entry;
+                put(columns[i * inputs + k], half, entry);
+                put(rest[i], half, left);
+                const f64 left_part = keep(is_less(0.0, left), left * get(inverse[i], half));
+                put(part[i], half, select(used, broadcast64(-1.0), left_part));
+            }
         }
     }
     return result;
@@ -166,32 +191,28 @@ WIDEANGLE_INLINE f64 participation(const GramState& state, int half) {
         trace += diagonal;
         squares += 2.0 * row + diagonal * diagonal;
     }
-    const i64 positive = trace > 0.0;
+    const i64 positive = is_less(0.0, trace);
     return keep(positive, trace * trace / select(positive, squares, broadcast64(1.0)));
 }
 
 void measure(GramState& state, const GramLayer& next, GramLanes* scratch, const std::atomic<bool>& stop) {
-    const auto inputs = static_cast<double>(state.inputs);
+    const Pivots pivots = factorise(state, {{broadcast64(1.0), broadcast64(1.0)}}, f64x2{}, scratch, stop);
     for (int half = 0; half < 2; ++half) {
-        put(state.effective_rank, half, participation(state, half));
-        const Pivots pivots = factorise(state, broadcast64(1.0), f64{}, half, scratch, stop);
         const f64 exponent = get(state.exponent, half);
-        put(state.log_determinant, half, pivots.log_determinant + exponent * (inputs * ln2));
+        put(state.effective_rank, half, participation(state, half));
+        put(state.log_determinant, half,
+            pivots.log_determinant[half] + exponent * (static_cast<double>(state.inputs) * ln2));
         for (int lane = 0; lane < 8; ++lane)
-            state.rank.at[8 * half + lane] = static_cast<std::uint32_t>(pivots.rank[lane]);
-        if (next.bias_variance > 0) {
-            const CovarianceScale scale = covariance_scale(exponent, next);
-            factorise(state, scale.weight, scale.bias, half, scratch, stop);
-        }
+            state.rank.at[8 * half + lane] = static_cast<std::uint32_t>(pivots.rank[half][lane]);
+    }
+    if (next.bias_variance > 0) {
+        const CovarianceScale low = covariance_scale(get(state.exponent, 0), next);
+        const CovarianceScale high = covariance_scale(get(state.exponent, 1), next);
+        factorise(state, {{low.weight, high.weight}}, {{low.bias, high.bias}}, scratch, stop);
     }
 }
 
 // ---- Neurons
-
-WIDEANGLE_INLINE void put_normals(GramLanes& to, f32 x) {
-    put(to, 0, widen(x, 0));
-    put(to, 1, widen(x, 1));
-}
 
 // Words for eight normals at a time, asked for in order. With registers to spare the next ones are made while these are
 // used, so that the integer chain of the generator and the floating-point chains of its use overlap.
@@ -224,24 +245,20 @@ class NormalWords {
 };
 
 // The next normals (input, neuron), of eight neurons.
-WIDEANGLE_INLINE void draw(NormalWords& words, std::size_t inputs, GramLanes* normals) {
+WIDEANGLE_INLINE void draw(NormalWords& words, std::size_t inputs, FloatLanes* normals) {
     for (std::size_t i = 0; i < inputs; ++i, normals += gram_neurons) {
         const Words4<Pair<u32>> bits = words.take();
         const auto low = normal_pair32(bits.word[0], bits.word[1]), high = normal_pair32(bits.word[2], bits.word[3]);
-        put_normals(normals[0], low.first.first);
-        put_normals(normals[1], low.second.first);
-        put_normals(normals[2], high.first.first);
-        put_normals(normals[3], high.second.first);
-        put_normals(normals[4], low.first.second);
-        put_normals(normals[5], low.second.second);
-        put_normals(normals[6], high.first.second);
-        put_normals(normals[7], high.second.second);
+        store(normals[0].at, low.first.first);
+        store(normals[1].at, low.second.first);
+        store(normals[2].at, high.first.first);
+        store(normals[3].at, high.second.first);
+        store(normals[4].at, low.first.second);
+        store(normals[5].at, low.second.second);
+        store(normals[6].at, high.first.second);
+        store(normals[7].at, high.second.second);
     }
 }
-
-WIDEANGLE_INLINE Slice get_slice(const GramLanes& from, int slice) { return load<Slice>(from.at + slice_lanes * slice); }
-WIDEANGLE_INLINE void put_slice(GramLanes& to, int slice, Slice x) { store(to.at + slice_lanes * slice, x); }
-constexpr int slices = gram_lanes / slice_lanes;
 
 // Calls body with the constants 0, 1, ... below count: loops that must be gone before arrays can live in registers.
 template <int count, class Body>
@@ -251,26 +268,65 @@ WIDEANGLE_INLINE void unrolled(Body&& body) {
     }(std::make_integer_sequence<int, count>{});
 }
 
-// Rows `first` on of L g for a block of neurons.
-template <int rows, bool top>
-WIDEANGLE_INLINE void transform_rows(const GramLanes* factor, std::size_t first, const GramLanes* normals,
+template <class Slice, class Lanes>
+WIDEANGLE_INLINE Slice get_slice(const Lanes& from, int slice) {
+    return load<Slice>(from.at + static_cast<int>(sizeof(Slice) / sizeof from.at[0]) * slice);
+}
+template <class Slice, class Lanes>
+WIDEANGLE_INLINE void put_slice(Lanes& to, int slice, Slice x) {
+    store(to.at + static_cast<int>(sizeof(Slice) / sizeof to.at[0]) * slice, x);
+}
+template <class Slice>
+constexpr int slices = static_cast<int>(gram_lanes * sizeof(Slice{}[0]) / sizeof(Slice));
+
+// Stores one slice of floats as doubles.
+WIDEANGLE_INLINE void put_widened(GramLanes& to, int slice, FloatSlice x) {
+#if defined(__AVX512F__)
+    put(to, 0, widen(x, 0));
+    put(to, 1, widen(x, 1));
+    (void)slice;
+#elif defined(__AVX__)
+    put_slice(to, 2 * slice, __builtin_convertvector(__builtin_shufflevector(x, x, 0, 1, 2, 3), DoubleSlice));
+    put_slice(to, 2 * slice + 1, __builtin_convertvector(__builtin_shufflevector(x, x, 4, 5, 6, 7), DoubleSlice));
+#else
+    put_slice(to, 2 * slice, __builtin_convertvector(__builtin_shufflevector(x, x, 0, 1), DoubleSlice));
+    put_slice(to, 2 * slice + 1, __builtin_convertvector(__builtin_shufflevector(x, x, 2, 3), DoubleSlice));
+#endif
+}
+
+// The activations that cost next to nothing and are exact in float32 follow at once; the others come in a pass of their
+// own.
+template <class Phi>
+constexpr bool is_immediate = std::is_same_v<Phi, Relu> || std::is_same_v<Phi, Abs> || std::is_same_v<Phi, Linear>;
+
+template <class Phi>
+WIDEANGLE_INLINE FloatSlice immediate(FloatSlice h) {
+    using Bits = std::int32_t __attribute__((vector_size(sizeof(FloatSlice))));
+    if constexpr (std::is_same_v<Phi, Relu>) return bits_as<FloatSlice>(bits_as<Bits>(h) & (h > 0.0f));
+    if constexpr (std::is_same_v<Phi, Abs>) return bits_as<FloatSlice>(bits_as<Bits>(h) & 0x7fffffff);
+    return h;
+}
+
+// Rows `first` on of L g for a block of neurons, and phi of them if it is immediate.
+template <class Phi, int rows, bool top>
+WIDEANGLE_INLINE void transform_rows(const FloatLanes* factor, std::size_t first, const FloatLanes* normals,
                                      GramLanes* values) {
-    const GramLanes* row[rows];
+    const FloatLanes* row[rows];
     unrolled<rows>([&](auto r) { row[r()] = factor + triangle_size(first + r()); });
-    for (int slice = 0; slice < slices; ++slice)
+    for (int slice = 0; slice < slices<FloatSlice>; ++slice)
         for (int neuron = 0; neuron < gram_neurons; neuron += across) {
-            Slice sum[rows][across];
+            FloatSlice sum[rows][across];
             // Column k of the rows from begin on; the first column of all sets the sums.
             const auto add = [&](std::size_t k, auto begin, auto is_first) __attribute__((always_inline)) {
-                Slice normal[across];
+                FloatSlice normal[across];
                 unrolled<across>([&](auto c) __attribute__((always_inline)) {
-                    normal[c()] = get_slice(normals[k * gram_neurons + neuron + c()], slice);
+                    normal[c()] = get_slice<FloatSlice>(normals[k * gram_neurons + neuron + c()], slice);
                 });
                 unrolled<rows - begin()>([&](auto r) __attribute__((always_inline)) {
-                    const Slice entry = get_slice(row[begin() + r()][k], slice);
+                    const auto entry = get_slice<FloatSlice>(row[begin() + r()][k], slice);
                     unrolled<across>([&](auto c) __attribute__((always_inline)) {
-                        const Slice product = entry * normal[c()];
-                        Slice& to = sum[begin() + r()][c()];
+                        const FloatSlice product = entry * normal[c()];
+                        FloatSlice& to = sum[begin() + r()][c()];
                         to = is_first() ? product : to + product;
                     });
                 });
@@ -284,10 +340,22 @@ WIDEANGLE_INLINE void transform_rows(const GramLanes* factor, std::size_t first,
             });
             unrolled<rows>([&](auto r) __attribute__((always_inline)) {
                 unrolled<across>([&](auto c) __attribute__((always_inline)) {
-                    put_slice(values[(first + r()) * gram_neurons + neuron + c()], slice, sum[r()][c()]);
+                    put_widened(values[(first + r()) * gram_neurons + neuron + c()], slice,
+                                immediate<Phi>(sum[r()][c()]));
                 });
             });
         }
+}
+
+// a * b + c for products that are exact.
+WIDEANGLE_INLINE DoubleSlice add_exact_product(DoubleSlice a, DoubleSlice b, DoubleSlice c) {
+#if defined(__AVX512F__)
+    return bits_as<f64>(_mm512_fmadd_pd(bits_as<__m512d>(a), bits_as<__m512d>(b), bits_as<__m512d>(c)));
+#elif defined(__FMA__)
+    return bits_as<DoubleSlice>(_mm256_fmadd_pd(bits_as<__m256d>(a), bits_as<__m256d>(b), bits_as<__m256d>(c)));
+#else
+    return a * b + c;
+#endif
 }
 
 // Adds the products of rows `row` on and `column` on over the first `count` neurons; of a tile on the diagonal the part
@@ -298,26 +366,28 @@ WIDEANGLE_INLINE void add_products(const GramLanes* values, std::size_t row, std
     constexpr int columns = diagonal ? rows : tile;
     GramLanes* sum_row[rows];
     unrolled<rows>([&](auto r) { sum_row[r()] = sums + triangle_index(row + r(), column); });
-    for (int slice = 0; slice < slices; ++slice) {
-        Slice sum[rows][columns];
+    for (int slice = 0; slice < slices<DoubleSlice>; ++slice) {
+        DoubleSlice sum[rows][columns];
         const auto each = [&](auto&& body) __attribute__((always_inline)) {
             unrolled<rows>([&](auto r) __attribute__((always_inline)) {
                 unrolled<(diagonal ? r() + 1 : columns)>([&](auto c) __attribute__((always_inline)) { body(r, c); });
             });
         };
-        each([&](auto r, auto c) __attribute__((always_inline)) { sum[r()][c()] = get_slice(sum_row[r()][c()], slice); });
+        each([&](auto r, auto c) __attribute__((always_inline)) { sum[r()][c()] = get_slice<DoubleSlice>(sum_row[r()][c()], slice); });
         for (int neuron = 0; neuron < count; ++neuron) {
-            Slice left[rows], right[columns];
+            DoubleSlice left[rows], right[columns];
             unrolled<rows>([&](auto r) __attribute__((always_inline)) {
-                left[r()] = get_slice(values[(row + r()) * gram_neurons + neuron], slice);
+                left[r()] = get_slice<DoubleSlice>(values[(row + r()) * gram_neurons + neuron], slice);
             });
             unrolled<columns>([&](auto c) __attribute__((always_inline)) {
                 if constexpr (diagonal)
                     right[c()] = left[c()];
                 else
-                    right[c()] = get_slice(values[(column + c()) * gram_neurons + neuron], slice);
+                    right[c()] = get_slice<DoubleSlice>(values[(column + c()) * gram_neurons + neuron], slice);
             });
-            each([&](auto r, auto c) __attribute__((always_inline)) { sum[r()][c()] += left[r()] * right[c()]; });
+            each([&](auto r, auto c) __attribute__((always_inline)) { 
+                sum[r()][c()] = add_exact_product(left[r()], right[c()], sum[r()][c()]);
+             });
         }
         each([&](auto r, auto c) __attribute__((always_inline)) { put_slice(sum_row[r()][c()], slice, sum[r()][c()]); });
     }
@@ -334,108 +404,152 @@ WIDEANGLE_INLINE void with_rows(std::size_t inputs, std::size_t first, Body&& bo
     }
 }
 
-// What the pre-activations must be multiplied by before phi, and phi by after: 2^500 is as good as infinity.
-struct ValueScale {
-    f64x2 before, after;
+// Each row of L has a power of two of its own, so that inputs of any norms fit float32: the pre-activations of a row are
+// 2^exponent h, and its activations 2^out phi.
+struct RowScale {
+    GramLanes before, after;  // of phi: phi(before h) after, unless phi is homogeneous
+    GramLanes out;
 };
 
 template <class Phi>
-constexpr bool homogeneous = std::is_same_v<Phi, Relu> || std::is_same_v<Phi, LeakyRelu> ||
-                                std::is_same_v<Phi, Abs> || std::is_same_v<Phi, Linear>;
-
-template <class Phi>
-WIDEANGLE_INLINE void activate(Phi phi, const ValueScale& scale, GramLanes* values, std::size_t count) {
-    for (std::size_t i = 0; i < count; ++i) {
-        f64x2 h = {{get(values[i], 0), get(values[i], 1)}};
-        if constexpr (homogeneous<Phi>) {
-            h = {{phi.value(h.half[0]), phi.value(h.half[1])}};
-        } else {
-            h = {{phi.value(h.half[0] * scale.before.half[0]), phi.value(h.half[1] * scale.before.half[1])}};
-            h = {{h.half[0] * scale.after.half[0], h.half[1] * scale.after.half[1]}};
+WIDEANGLE_INLINE void activate(Phi phi, const RowScale* scale, GramLanes* values, std::size_t inputs) {
+    for (std::size_t row = 0; row < inputs; ++row)
+        for (int neuron = 0; neuron < gram_neurons; ++neuron, ++values) {
+            f64x2 value = {{get(*values, 0), get(*values, 1)}};
+            if constexpr (std::is_same_v<Phi, LeakyRelu>) {
+                value = {{phi.value(value.half[0]), phi.value(value.half[1])}};
+            } else {
+                value = {{phi.value(value.half[0] * get(scale[row].before, 0)),
+                          phi.value(value.half[1] * get(scale[row].before, 1))}};
+                value = {{value.half[0] * get(scale[row].after, 0), value.half[1] * get(scale[row].after, 1)}};
+            }
+            const f32 rounded = narrow(value);
+            put(*values, 0, widen(rounded, 0));
+            put(*values, 1, widen(rounded, 1));
         }
-        put(values[i], 0, h.half[0]);
-        put(values[i], 1, h.half[1]);
-    }
 }
 
+struct StepArrays {
+    FloatLanes *normals, *factor;
+    GramLanes *values, *sums;
+    RowScale* scale;
+
+    StepArrays(GramLanes* scratch, std::size_t inputs) {
+        values = scratch;
+        sums = values + gram_neurons * inputs;
+        scale = reinterpret_cast<RowScale*>(sums + triangle_size(inputs));
+        normals = reinterpret_cast<FloatLanes*>(scale + inputs);
+        factor = normals + gram_neurons * inputs;
+    }
+};
+
 template <class Phi>
-void add_neurons(Phi phi, const GramLayer& at, std::size_t inputs, const ValueScale& scale, const GramLanes* factor,
-                 GramLanes* sums, GramLanes* normals, GramLanes* values, const std::atomic<bool>& stop) {
+void add_neurons(Phi phi, const GramLayer& at, std::size_t inputs, const StepArrays& in, const std::atomic<bool>& stop) {
     NormalWords words(Stream({at.seed, at.first_sample, at.layer, at.width, at.weight_variance}, gram_normals));
     for (std::uint64_t neuron = 0; neuron < at.width; neuron += gram_neurons) {
         const std::uint64_t left = at.width - neuron;
         const int count = left < gram_neurons ? static_cast<int>(left) : gram_neurons;
-        draw(words, inputs, normals);
-        with_rows(inputs, 0, [&](auto rows) { transform_rows<rows(), true>(factor, 0, normals, values); });
+        draw(words, inputs, in.normals);
+        with_rows(inputs, 0, [&](auto rows) {
+            transform_rows<Phi, rows(), true>(in.factor, 0, in.normals, in.values);
+        });
         for (std::size_t row = tile; row < inputs; row += tile)
-            with_rows(inputs, row, [&](auto rows) { transform_rows<rows(), false>(factor, row, normals, values); });
-        activate(phi, scale, values, inputs * gram_neurons);
+            with_rows(inputs, row, [&](auto rows) {
+                transform_rows<Phi, rows(), false>(in.factor, row, in.normals, in.values);
+            });
+        if constexpr (!is_immediate<Phi>) activate(phi, in.scale, in.values, inputs);
         for (std::size_t row = 0; row < inputs; row += tile) {
             if (stop.load(std::memory_order_relaxed)) return;
             with_rows(inputs, row, [&](auto rows) {
                 for (std::size_t column = 0; column < row; column += tile)
-                    add_products<rows(), false>(values, row, column, count, sums);
-                add_products<rows(), true>(values, row, row, count, sums);
+                    add_products<rows(), false>(in.values, row, column, count, in.sums);
+                add_products<rows(), true>(in.values, row, row, count, in.sums);
             });
         }
     }
 }
 
-// From the order of the pivots to that of the inputs, scaled so that the largest diagonal entry lies in [1, 2).
-void set_gram(GramState& state, const GramLanes* sums, double factor, f64x2 exponent) {
-    const std::size_t inputs = state.inputs;
-    for (std::size_t k = 0; k < inputs; ++k)
-        for (std::size_t l = 0; l <= k; ++l)
-            for (int lane = 0; lane < gram_lanes; ++lane) {
-                const std::uint32_t i = state.order[k].at[lane], j = state.order[l].at[lane];
-                state.gram[i > j ? triangle_index(i, j) : triangle_index(j, i)].at[lane] =
-                    sums[triangle_index(k, l)].at[lane];
-            }
+// The rows of L in float32 and their scales.
+WIDEANGLE_INLINE void scale_rows(const GramState& state, const GramLayer& at, const StepArrays& to) {
+    const bool bounded =
+        at.activation == Activation::erf || at.activation == Activation::tanh || at.activation == Activation::sin;
+    const f64 unit = broadcast64(1.0), most = broadcast64(500.0);  // 2^500 is as good as infinity
+    f64x2 root, half_exponent;
     for (int half = 0; half < 2; ++half) {
-        f64 largest_norm{};
-        for (std::size_t i = 0; i < inputs; ++i) {
-            const f64 norm = get(state.gram[triangle_index(i, i)], half);
-            largest_norm = select(norm > largest_norm, norm, largest_norm);
+        const CovarianceScale scale = covariance_scale(get(state.exponent, half), at);
+        half_exponent.half[half] = scale.half_exponent;
+        root.half[half] = at.bias_variance > 0 ? unit : square_root(scale.weight);
+    }
+    for (std::size_t k = 0; k < state.inputs; ++k) {
+        const GramLanes* const row = state.factor + triangle_size(k);
+        f64x2 by;
+        for (int half = 0; half < 2; ++half) {
+            f64 norm{};
+            for (std::size_t j = 0; j <= k; ++j) {
+                const f64 entry = get(row[j], half) * root.half[half];
+                norm += entry * entry;
+            }
+            const i64 positive = is_less(0.0, norm);
+            const f64 shift = floor_half(exponent_of(select(positive, norm, unit)));
+            by.half[half] = power_of_two(-shift) * root.half[half];
+            const f64 exponent = select(positive, half_exponent.half[half] + shift, broadcast64(gram_zero_exponent));
+            f64 argument = select(is_less(most, exponent), most, exponent);
+            argument = select(is_less(argument, -most), -most, argument);
+            const i64 stays = bounded ? is_less(0.0, argument) : i64{};
+            put(to.scale[k].before, half, power_of_two(argument));
+            put(to.scale[k].after, half, select(stays, unit, power_of_two(-argument)));
+            put(to.scale[k].out, half, keep(~stays, exponent));
         }
-        largest_norm = largest_norm * factor;
-        const i64 positive = largest_norm > 0.0;
+        for (std::size_t j = 0; j <= k; ++j)
+            store(to.factor[triangle_index(k, j)].at,
+                  narrow({{get(row[j], 0) * by.half[0], get(row[j], 1) * by.half[1]}}));
+    }
+}
+
+// From sums over neurons, in the order of the pivots, to the matrix, scaled so that its largest diagonal entry lies in
+// [1, 2).
+WIDEANGLE_INLINE void set_gram(GramState& state, const StepArrays& from, double weight) {
+    const std::size_t inputs = state.inputs;
+    for (int half = 0; half < 2; ++half) {
+        f64 out = get(from.scale[0].out, half);
+        for (std::size_t k = 1; k < inputs; ++k) {
+            const f64 other = get(from.scale[k].out, half);
+            out = select(is_less(out, other), other, out);
+        }
+        f64 largest_norm{};
+        for (std::size_t k = 0; k < inputs; ++k) {
+            const f64 row = power_of_two(get(from.scale[k].out, half) - out) * weight;
+            for (std::size_t l = 0; l <= k; ++l) {
+                GramLanes& entry = from.sums[triangle_index(k, l)];
+                put(entry, half, get(entry, half) * row * power_of_two(get(from.scale[l].out, half) - out));
+            }
+            const f64 norm = get(from.sums[triangle_index(k, k)], half);
+            largest_norm = select(is_less(largest_norm, norm), norm, largest_norm);
+        }
+        const i64 positive = is_less(0.0, largest_norm);
         const f64 shift = exponent_of(select(positive, largest_norm, broadcast64(1.0)));
-        const f64 scale = factor * power_of_two(-shift);
-        for (std::size_t i = 0; i < triangle_size(inputs); ++i)
-            put(state.gram[i], half, get(state.gram[i], half) * scale);
-        put(state.exponent, half, select(positive, exponent.half[half] + shift, broadcast64(gram_zero_exponent)));
+        const f64 scale = power_of_two(-shift);
+        for (std::size_t i = 0; i < inputs; ++i) {
+            const i64 row = bits_as<i64>(widen_bits(load<u32>(state.place[i].at), half));
+            for (std::size_t j = 0; j <= i; ++j) {
+                const i64 column = bits_as<i64>(widen_bits(load<u32>(state.place[j].at), half));
+                const i64 swaps = row < column;
+                const i64 high = (swaps & column) | (~swaps & row), low = (swaps & row) | (~swaps & column);
+                put(state.gram[triangle_index(i, j)], half,
+                    gather(from.sums, (high * (high + 1) >> 1) + low, half) * scale);
+            }
+        }
+        put(state.exponent, half, select(positive, 2.0 * out + shift, broadcast64(gram_zero_exponent)));
     }
 }
 
 void step(GramState& state, const GramLayer& at, GramLanes* scratch, const std::atomic<bool>& stop) {
-    const std::size_t inputs = state.inputs, entries = triangle_size(inputs);
-    GramLanes* const normals = scratch;
-    GramLanes* const values = normals + gram_neurons * inputs;
-    GramLanes* const factor = values + gram_neurons * inputs;
-    GramLanes* const sums = factor + entries;
-
-    ValueScale value_scale;
-    f64x2 exponent;
-    const bool bounded =
-        at.activation == Activation::erf || at.activation == Activation::tanh || at.activation == Activation::sin;
-    for (int half = 0; half < 2; ++half) {
-        const CovarianceScale scale = covariance_scale(get(state.exponent, half), at);
-        const f64 unit = broadcast64(1.0), most = broadcast64(500.0);
-        f64 by = select(scale.half_exponent > most, most, scale.half_exponent);
-        by = select(by < -most, -most, by);
-        const i64 stays = bounded ? by > 0.0 : i64{};
-        value_scale.before.half[half] = power_of_two(by);
-        value_scale.after.half[half] = select(stays, unit, power_of_two(-by));
-        exponent.half[half] = keep(~stays, 2.0 * scale.half_exponent);
-        const f64 root = at.bias_variance > 0 ? unit : square_root(scale.weight);
-        for (std::size_t i = 0; i < entries; ++i) put(factor[i], half, get(state.factor[i], half) * root);
-    }
-    std::memset(sums, 0, entries * sizeof *sums);
-    with_activation(at.activation, at.slope, [&](auto phi) {
-        add_neurons(phi, at, inputs, value_scale, factor, sums, normals, values, stop);
-    });
+    const StepArrays arrays(scratch, state.inputs);
+    scale_rows(state, at, arrays);
+    std::memset(arrays.sums, 0, triangle_size(state.inputs) * sizeof *arrays.sums);
+    with_activation(at.activation, at.slope, [&](auto phi) { add_neurons(phi, at, state.inputs, arrays, stop); });
     if (stop.load(std::memory_order_relaxed)) return;
-    set_gram(state, sums, 1.0 / static_cast<double>(at.width), exponent);
+    set_gram(state, arrays, 1.0 / static_cast<double>(at.width));
     measure(state, at, scratch, stop);
 }
 
@@ -479,7 +593,7 @@ void reduce(const GramState* states, int begin, int end, GramReduction& to) {
         for_halves([&](const GramState& state, int half, int at) {
             const f64 norm = get(state.gram[triangle_index(i, i)], half);
             store(mask + at, norm);
-            store(values + at, log64(select(norm > 0.0, norm, broadcast64(1.0))) + get(state.exponent, half) * ln2);
+            store(values + at, log64(select(is_less(0.0, norm), norm, broadcast64(1.0))) + get(state.exponent, half) * ln2);
         });
         to.log_norm2[i] = moments_where(values, mask, begin, end);
     }

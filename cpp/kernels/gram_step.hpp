@@ -13,8 +13,11 @@ namespace wideangle {
 constexpr int gram_lanes = 16;
 constexpr int gram_neurons = 8;  // drawn and used together
 
-// Pivots below this part of their diagonal entry count as zero: rounding leaves about 1e-15 of it.
-constexpr double gram_rank_tolerance = 0x1p-40;
+// Pivots below this part of their diagonal entry count as zero: the rounding of pre-activations to float32 leaves about
+// inputs times 1e-15 of it.
+constexpr double gram_rank_tolerance(std::size_t inputs) {
+    return 0x1p-40 * (inputs > 16 ? static_cast<double>(inputs) / 16 : 1);
+}
 
 // The lower triangle of a matrix by rows.
 constexpr std::size_t triangle_size(std::size_t inputs) { return inputs * (inputs + 1) / 2; }
@@ -38,7 +41,7 @@ struct GramState {
     GramLanes* gram = nullptr;     // packed
     GramLanes* factor = nullptr;   // packed, rows and columns in the order of the pivots: of the matrix, or if there are
                                    // biases of the next covariance
-    GramFlags* order = nullptr;    // the input in each place of the factor
+    GramFlags* place = nullptr;    // of each input in the factor
     GramLanes exponent{};          // an integer
     GramLanes log_determinant{};   // ln det Q, meaningless unless rank is the number of inputs
     GramLanes effective_rank{};    // (tr Q)^2/tr(Q^2), or 0 where Q is 0
@@ -56,7 +59,7 @@ struct GramLayer {
 
 // What the kernels need of scratch: for the neurons, or for the factorisation.
 constexpr std::size_t gram_scratch_size(std::size_t inputs) {
-    const std::size_t neurons = 2 * gram_neurons * inputs + 2 * triangle_size(inputs);
+    const std::size_t neurons = 2 * gram_neurons * inputs + 2 * triangle_size(inputs) + 3 * inputs;
     const std::size_t factorisation = 2 * inputs * inputs + 3 * inputs;
     return neurons > factorisation ? neurons : factorisation;
 }
@@ -69,7 +72,7 @@ struct GramReduction {
     CentralMoments effective_rank{};   // over samples with Q != 0
 };
 
-// From gram and exponent to factor, order, log_determinant, effective_rank and rank.
+// From gram and exponent to factor, place, log_determinant, effective_rank and rank.
 using GramMeasureFunction = void (*)(GramState&, const GramLayer& next, GramLanes* scratch,
                                      const std::atomic<bool>& stop);
 

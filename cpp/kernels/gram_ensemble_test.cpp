@@ -189,7 +189,9 @@ std::uint64_t fingerprint(const std::vector<double>& values) {
 // Bits recorded once, the same for every compiler, processor and instruction set. They change only with the stream of
 // random numbers or the arithmetic, and then in a minor version.
 void machines_do_not_matter() {
-    constexpr std::uint64_t expected[10] = {0};
+    constexpr std::uint64_t expected[10] = {
+        0x3015debc2bf0679aULL, 0x87daa2932f5c4804ULL, 0x45a044a66aaa195aULL, 0xf95e13e71124fe9eULL, 0x38333ae235373c32ULL,
+        0xe16336f782734da5ULL, 0xa25f23c19d677c71ULL, 0xa23721134640939eULL, 0xc1f481bf372bf371ULL, 0xdcee720516ec9689ULL};
     for (int kind = 0; kind < 10; ++kind) {
         GramEnsemble of = ensemble(0, 300, 2);
         of.widths = {6, 100, 9, 30};
@@ -197,7 +199,6 @@ void machines_do_not_matter() {
         of.slope = 0.3;
         of.bias_variance = kind % 2 * 0.1;
         const Table table(of);
-        if (fingerprint(table.gram) != expected[kind]) std::printf("%d: 0x%016llx\n", kind, static_cast<unsigned long long>(fingerprint(table.gram)));
         CHECK(fingerprint(table.gram) == expected[kind]);
     }
 }

@@ -8,9 +8,9 @@
 // each pivot about the square of 1e-7, less than the tolerance below which pivots count as zero. Products of such values
 // are exact in float64, so that a fused sum of them has the same bits as one that is not.
 //
-// What a layer must do at least, per neuron and sixteen samples: m normals (27 vector operations each, and 24 for their
-// random bits), m (m + 1)/2 products and sums of float32, m activations that are widened, and m (m + 1)/2 fused products
-// of float64 in two vectors each. For m = 10 and ReLU: 510 + 110 + 30 + 110 operations.
+// What a layer must do at least, per neuron and sixteen samples: m normals (19 vector operations each, and 24 for their
+// random bits), m (m + 1)/2 fused products of float32, m activations that are widened, and as many fused products of
+// float64 in two vectors each. For m = 10 and ReLU: 425 + 55 + 30 + 110 operations.
 //
 // Lanes are samples, so that everything is straight-line code with a triangular L in the cache; each lane has its own
 // order of pivots.
@@ -35,12 +35,13 @@ namespace {
 using FloatSlice = f32;
 using DoubleSlice = f64;
 constexpr int tile = 4, across = 4;
-#elif defined(__AVX__)
+#elif defined(__FMA__)
 using FloatSlice = float __attribute__((vector_size(32)));
+WIDEANGLE_INLINE FloatSlice fused(FloatSlice a, FloatSlice b, FloatSlice c) { return fused_register(a, b, c); }
 using DoubleSlice = double __attribute__((vector_size(32)));
 constexpr int tile = 3, across = 2;
 #else
-using FloatSlice = float __attribute__((vector_size(16)));
+using FloatSlice = f32;
 using DoubleSlice = double __attribute__((vector_size(16)));
 constexpr int tile = 3, across = 2;
 #endif
@@ -132,21 +133,28 @@ WIDEANGLE_INLINE Pivots factorise(const GramState& state, f64x2 weight, f64x2 bi
     Pivots result{};
     const double tolerance = gram_rank_tolerance(inputs);
     const auto width = static_cast<std::int64_t>(inputs);
+    // The next row, found while the parts are brought up to date.
+    struct Best {
+        f64 part = broadcast64(-1.0), pivot{};
+        i64 row{};
+
+        WIDEANGLE_INLINE void offer(f64 other_part, f64 other_pivot, std::size_t i) {
+            const i64 larger = is_less(part, other_part);
+            part = select(larger, other_part, part);
+            pivot = select(larger, other_pivot, pivot);
+            row = (larger & static_cast<std::int64_t>(i)) | (~larger & row);
+        }
+    } best[2];
+    for (std::size_t i = 0; i < inputs; ++i)
+        for (int half = 0; half < 2; ++half) best[half].offer(get(part[i], half), get(rest[i], half), i);
     for (std::size_t k = 0; k < inputs; ++k) {
         if (stop.load(std::memory_order_relaxed)) break;
-        f64 largest_part[2] = {broadcast64(-1.0), broadcast64(-1.0)}, pivot[2] = {}, scale[2];
-        i64 row[2] = {};
-        for (std::size_t i = 0; i < inputs; ++i)
-            for (int half = 0; half < 2; ++half) {
-                const i64 larger = is_less(largest_part[half], get(part[i], half));
-                largest_part[half] = select(larger, get(part[i], half), largest_part[half]);
-                pivot[half] = select(larger, get(rest[i], half), pivot[half]);
-                row[half] = (larger & static_cast<std::int64_t>(i)) | (~larger & row[half]);
-            }
         GramLanes* const factor_row = state.factor + triangle_size(k);
+        f64 scale[2];
+        const i64 row[2] = {best[0].row, best[1].row};
         for (int half = 0; half < 2; ++half) {
-            const i64 sound = is_less(tolerance, largest_part[half]);
-            const f64 safe = select(sound, pivot[half], broadcast64(1.0));
+            const i64 sound = is_less(tolerance, best[half].part);
+            const f64 safe = select(sound, best[half].pivot, broadcast64(1.0));
             const f64 root = square_root(safe);
             scale[half] = keep(sound, 1.0 / root);
             for (std::size_t j = 0; j < k; ++j) put(factor_row[j], half, gather(columns + j, row[half] * width, half));
@@ -157,6 +165,7 @@ WIDEANGLE_INLINE Pivots factorise(const GramState& state, f64x2 weight, f64x2 bi
             }
             result.rank[half] -= sound;
             result.log_determinant[half] += log64(safe);
+            best[half] = Best{};
         }
         for (std::size_t i = 0; i < inputs; ++i) {
             f64 sum[2] = {gather(covariance + i * inputs, row[0], 0), gather(covariance + i * inputs, row[1], 1)};
@@ -168,10 +177,11 @@ WIDEANGLE_INLINE Pivots factorise(const GramState& state, f64x2 weight, f64x2 bi
                 const i64 used = is_less(get(part[i], half), 0.0);
                 const f64 entry = keep(~used, sum[half] * scale[half]);
                 const f64 left = get(rest[i], half) - entry * entry;
+                const f64 left_part = keep(is_less(0.0, left), left * get(inverse[i], half));
                 put(columns[i * inputs + k], half, entry);
                 put(rest[i], half, left);
-                const f64 left_part = keep(is_less(0.0, left), left * get(inverse[i], half));
                 put(part[i], half, select(used, broadcast64(-1.0), left_part));
+                best[half].offer(get(part[i], half), left, i);
             }
         }
     }
@@ -214,19 +224,34 @@ void measure(GramState& state, const GramLayer& next, GramLanes* scratch, const 
 
 // ---- Neurons
 
-// Words for eight normals at a time, asked for in order. With registers to spare the next ones are made while these are
-// used, so that the integer chain of the generator and the floating-point chains of its use overlap.
-class NormalWords {
+// Normals, asked for in order.
+class Normals {
   public:
-    WIDEANGLE_INLINE explicit NormalWords(const Stream& stream) : stream_(stream) {
-        if constexpr (ahead) next_ = at(0);
+    WIDEANGLE_INLINE explicit Normals(const Stream& stream) : stream_(stream) {
+        if constexpr (ahead) next_ = words(0);
     }
 
-    WIDEANGLE_INLINE Words4<Pair<u32>> take() {
-        if constexpr (!ahead) return at(taken_++);
-        const Words4<Pair<u32>> words = next_;
-        next_ = at(++taken_);
-        return words;
+    // (input, neuron) of eight neurons. With registers to spare, two quads side by side, and the next words are made
+    // while these are used, so that the integer chain of the generator and the floating-point chains of its use overlap.
+    WIDEANGLE_INLINE void draw(std::size_t inputs, FloatLanes* to) {
+        for (std::size_t i = 0; i < inputs; ++i, to += gram_neurons) {
+            if constexpr (ahead) {
+                const Words4<Pair<u32>> bits = next_;
+                next_ = words(++taken_);
+                const auto low = normal_pair32<RoundOnce>(bits.word[0], bits.word[1]);
+                const auto high = normal_pair32<RoundOnce>(bits.word[2], bits.word[3]);
+                put(to, low.first.first, low.second.first, high.first.first, high.second.first);
+                put(to + 4, low.first.second, low.second.second, high.first.second, high.second.second);
+            } else {
+                for (std::uint32_t quad = 0; quad < 2; ++quad) {
+                    const Words4<u32> bits = stream_.quad(index(taken_) + quad, high_index(taken_));
+                    const auto low = normal_pair32<RoundOnce>(bits.word[0], bits.word[1]);
+                    const auto high = normal_pair32<RoundOnce>(bits.word[2], bits.word[3]);
+                    put(to + 4 * quad, low.first, low.second, high.first, high.second);
+                }
+                ++taken_;
+            }
+        }
     }
 
   private:
@@ -235,30 +260,24 @@ class NormalWords {
 #else
     static constexpr bool ahead = false;
 #endif
-    WIDEANGLE_INLINE Words4<Pair<u32>> at(std::uint64_t place) const {
-        return stream_.two_quads(static_cast<std::uint32_t>(2 * place), static_cast<std::uint32_t>(place >> 31));
+    static std::uint32_t index(std::uint64_t place) { return static_cast<std::uint32_t>(2 * place); }
+    static std::uint32_t high_index(std::uint64_t place) { return static_cast<std::uint32_t>(place >> 31); }
+
+    WIDEANGLE_INLINE Words4<Pair<u32>> words(std::uint64_t place) const {
+        return stream_.two_quads(index(place), high_index(place));
+    }
+
+    static WIDEANGLE_INLINE void put(FloatLanes* to, f32 a, f32 b, f32 c, f32 d) {
+        store(to[0].at, a);
+        store(to[1].at, b);
+        store(to[2].at, c);
+        store(to[3].at, d);
     }
 
     Stream stream_;
     std::uint64_t taken_ = 0;
     Words4<Pair<u32>> next_;
 };
-
-// The next normals (input, neuron), of eight neurons.
-WIDEANGLE_INLINE void draw(NormalWords& words, std::size_t inputs, FloatLanes* normals) {
-    for (std::size_t i = 0; i < inputs; ++i, normals += gram_neurons) {
-        const Words4<Pair<u32>> bits = words.take();
-        const auto low = normal_pair32(bits.word[0], bits.word[1]), high = normal_pair32(bits.word[2], bits.word[3]);
-        store(normals[0].at, low.first.first);
-        store(normals[1].at, low.second.first);
-        store(normals[2].at, high.first.first);
-        store(normals[3].at, high.second.first);
-        store(normals[4].at, low.first.second);
-        store(normals[5].at, low.second.second);
-        store(normals[6].at, high.first.second);
-        store(normals[7].at, high.second.second);
-    }
-}
 
 // Calls body with the constants 0, 1, ... below count: loops that must be gone before arrays can live in registers.
 template <int count, class Body>
@@ -281,16 +300,13 @@ constexpr int slices = static_cast<int>(gram_lanes * sizeof(Slice{}[0]) / sizeof
 
 // Stores one slice of floats as doubles.
 WIDEANGLE_INLINE void put_widened(GramLanes& to, int slice, FloatSlice x) {
-#if defined(__AVX512F__)
-    put(to, 0, widen(x, 0));
-    put(to, 1, widen(x, 1));
-    (void)slice;
-#elif defined(__AVX__)
+#if defined(__FMA__) && !defined(__AVX512F__)
     put_slice(to, 2 * slice, __builtin_convertvector(__builtin_shufflevector(x, x, 0, 1, 2, 3), DoubleSlice));
     put_slice(to, 2 * slice + 1, __builtin_convertvector(__builtin_shufflevector(x, x, 4, 5, 6, 7), DoubleSlice));
 #else
-    put_slice(to, 2 * slice, __builtin_convertvector(__builtin_shufflevector(x, x, 0, 1), DoubleSlice));
-    put_slice(to, 2 * slice + 1, __builtin_convertvector(__builtin_shufflevector(x, x, 2, 3), DoubleSlice));
+    static_cast<void>(slice);
+    put(to, 0, widen(x, 0));
+    put(to, 1, widen(x, 1));
 #endif
 }
 
@@ -302,7 +318,7 @@ constexpr bool is_immediate = std::is_same_v<Phi, Relu> || std::is_same_v<Phi, A
 template <class Phi>
 WIDEANGLE_INLINE FloatSlice immediate(FloatSlice h) {
     using Bits = std::int32_t __attribute__((vector_size(sizeof(FloatSlice))));
-    if constexpr (std::is_same_v<Phi, Relu>) return bits_as<FloatSlice>(bits_as<Bits>(h) & (h > 0.0f));
+    if constexpr (std::is_same_v<Phi, Relu>) return bits_as<FloatSlice>(bits_as<Bits>(h) & ~(bits_as<Bits>(h) >> 31));
     if constexpr (std::is_same_v<Phi, Abs>) return bits_as<FloatSlice>(bits_as<Bits>(h) & 0x7fffffff);
     return h;
 }
@@ -325,9 +341,8 @@ WIDEANGLE_INLINE void transform_rows(const FloatLanes* factor, std::size_t first
                 unrolled<rows - begin()>([&](auto r) __attribute__((always_inline)) {
                     const auto entry = get_slice<FloatSlice>(row[begin() + r()][k], slice);
                     unrolled<across>([&](auto c) __attribute__((always_inline)) {
-                        const FloatSlice product = entry * normal[c()];
                         FloatSlice& to = sum[begin() + r()][c()];
-                        to = is_first() ? product : to + product;
+                        to = is_first() ? FloatSlice(entry * normal[c()]) : fused(entry, normal[c()], to);
                     });
                 });
             };
@@ -445,11 +460,11 @@ struct StepArrays {
 
 template <class Phi>
 void add_neurons(Phi phi, const GramLayer& at, std::size_t inputs, const StepArrays& in, const std::atomic<bool>& stop) {
-    NormalWords words(Stream({at.seed, at.first_sample, at.layer, at.width, at.weight_variance}, gram_normals));
+    Normals stream(Stream({at.seed, at.first_sample, at.layer, at.width, at.weight_variance}, gram_normals));
     for (std::uint64_t neuron = 0; neuron < at.width; neuron += gram_neurons) {
         const std::uint64_t left = at.width - neuron;
         const int count = left < gram_neurons ? static_cast<int>(left) : gram_neurons;
-        draw(words, inputs, in.normals);
+        stream.draw(inputs, in.normals);
         with_rows(inputs, 0, [&](auto rows) {
             transform_rows<Phi, rows(), true>(in.factor, 0, in.normals, in.values);
         });

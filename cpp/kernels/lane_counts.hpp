@@ -29,12 +29,14 @@ struct Stream {
         sample_high = broadcast32(static_cast<std::uint32_t>(at.first_sample >> 32));
     }
 
-    WIDEANGLE_INLINE Words4<u32> quad(std::uint32_t index) const {
-        return threefry4x32(Words4<u32>{{sample_low, sample_high, broadcast32(layer), broadcast32(index)}},
-                            Words4<u32>{{broadcast32(seed_low), broadcast32(seed_high), broadcast32(purpose), u32{}}});
+    // High is for those who need more than 2^32 of them.
+    WIDEANGLE_INLINE Words4<u32> quad(std::uint32_t index, std::uint32_t high = 0) const {
+        return threefry4x32(
+            Words4<u32>{{sample_low, sample_high, broadcast32(layer), broadcast32(index)}},
+            Words4<u32>{{broadcast32(seed_low), broadcast32(seed_high), broadcast32(purpose), broadcast32(high)}});
     }
 
-    // The quads at index and index + 1; high is for those who need more than 2^32 of them.
+    // The quads at index and index + 1.
     WIDEANGLE_INLINE Words4<Pair<u32>> two_quads(std::uint32_t index, std::uint32_t high = 0) const {
         const auto both = [](u32 x) { return Pair<u32>{x, x}; };
         const Pair<u32> indices = {broadcast32(index), broadcast32(index + 1)};

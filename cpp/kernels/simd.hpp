@@ -126,6 +126,7 @@ WIDEANGLE_INLINE f64 select(i64 mask, f64 a, f64 b) {
 #if defined(__AVX512F__)
 WIDEANGLE_INLINE i64 is_less(f64 a, f64 b) { return a < b; }
 WIDEANGLE_INLINE i64 is_less_equal(f64 a, f64 b) { return a <= b; }
+WIDEANGLE_INLINE i64 is_unequal(f64 a, f64 b) { return a != b; }
 #else
 template <class Compare>
 WIDEANGLE_INLINE i64 compare_registers(f64 a, f64 b, Compare compare) {
@@ -147,6 +148,9 @@ WIDEANGLE_INLINE i64 is_less(f64 a, f64 b) {
 }
 WIDEANGLE_INLINE i64 is_less_equal(f64 a, f64 b) {
     return compare_registers(a, b, [](auto x, auto y) { return x <= y; });
+}
+WIDEANGLE_INLINE i64 is_unequal(f64 a, f64 b) {
+    return compare_registers(a, b, [](auto x, auto y) { return x != y; });
 }
 #endif
 WIDEANGLE_INLINE i64 is_less(f64 a, double b) { return is_less(a, broadcast64(b)); }
@@ -213,29 +217,48 @@ WIDEANGLE_INLINE std::uint32_t smallest(u32 x) {
 }
 
 WIDEANGLE_INLINE f32 square_root(f32 x) {
+#if defined(__AVX__) && !defined(__AVX512F__)
+    const f32half low = _mm256_sqrt_ps(__builtin_shufflevector(x, x, 0, 1, 2, 3, 4, 5, 6, 7));
+    const f32half high = _mm256_sqrt_ps(__builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15));
+    return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#else
     f32 result;
     for (int i = 0; i < lanes; ++i) result[i] = __builtin_sqrtf(x[i]);
     return result;
+#endif
 }
 WIDEANGLE_INLINE Pair<f32> square_root(const Pair<f32>& x) { return {square_root(x.first), square_root(x.second)}; }
 
 WIDEANGLE_INLINE f64 square_root(f64 x) {
+#if defined(__AVX__) && !defined(__AVX512F__)
+    const auto low = _mm256_sqrt_pd(__builtin_shufflevector(x, x, 0, 1, 2, 3));
+    const auto high = _mm256_sqrt_pd(__builtin_shufflevector(x, x, 4, 5, 6, 7));
+    return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7);
+#else
     f64 result;
     for (int i = 0; i < 8; ++i) result[i] = __builtin_sqrt(x[i]);
     return result;
+#endif
 }
 
 // a * b + c, rounded once.
 #if defined(__AVX512F__)
 WIDEANGLE_INLINE f32 fused(f32 a, f32 b, f32 c) { return bits_as<f32>(_mm512_fmadd_ps(bits_as<__m512>(a), bits_as<__m512>(b), bits_as<__m512>(c))); }
-#elif defined(__FMA__) || defined(__ARM_FEATURE_FMA)
-#if defined(__FMA__)
+#elif defined(__FMA__)
 using Register = __m256;
 WIDEANGLE_INLINE Register fused_register(Register a, Register b, Register c) { return _mm256_fmadd_ps(a, b, c); }
-#else
+WIDEANGLE_INLINE f32 fused(f32 a, f32 b, f32 c) {
+    const f32half low = fused_register(__builtin_shufflevector(a, a, 0, 1, 2, 3, 4, 5, 6, 7),
+                                       __builtin_shufflevector(b, b, 0, 1, 2, 3, 4, 5, 6, 7),
+                                       __builtin_shufflevector(c, c, 0, 1, 2, 3, 4, 5, 6, 7));
+    const f32half high = fused_register(__builtin_shufflevector(a, a, 8, 9, 10, 11, 12, 13, 14, 15),
+                                        __builtin_shufflevector(b, b, 8, 9, 10, 11, 12, 13, 14, 15),
+                                        __builtin_shufflevector(c, c, 8, 9, 10, 11, 12, 13, 14, 15));
+    return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+#elif defined(__ARM_FEATURE_FMA)
 using Register = float32x4_t;
 WIDEANGLE_INLINE Register fused_register(Register a, Register b, Register c) { return vfmaq_f32(c, a, b); }
-#endif
 WIDEANGLE_INLINE f32 fused(f32 a, f32 b, f32 c) {
     f32 result;
     for (std::size_t at = 0; at < sizeof result; at += sizeof(Register)) {
@@ -255,12 +278,11 @@ WIDEANGLE_INLINE f64 sum_to_odd(f64 product, f64 c) {
     const f64 sum = product + c;
     const f64 of_c = sum - product;
     const f64 error = (product - (sum - of_c)) + (c - of_c);
-    const i64 even = (bits_as<i64>(sum) & 1) == 0;
-    // An even sum is off by its last place: upwards in magnitude if the error has the sum's sign, else downwards.
-    const i64 inexact = (error != 0.0) & even;
-    const i64 same_sign = (bits_as<i64>(error) ^ bits_as<i64>(sum)) >= 0;
-    const i64 step = (same_sign & 1) + (~same_sign & -1);
-    return bits_as<f64>(bits_as<i64>(sum) + (inexact & step));
+    // An even sum is off by its last place: upwards in magnitude if the error has the sum's sign, else downwards. Masks
+    // by arithmetic where there is one, as compilers take comparisons apart lane by lane.
+    const i64 even = (bits_as<i64>(sum) & 1) - 1;
+    const i64 step = 1 - 2 * bits_as<i64>((bits_as<u64>(error) ^ bits_as<u64>(sum)) >> 63);
+    return bits_as<f64>(bits_as<i64>(sum) + (is_unequal(error, f64{}) & even & step));
 }
 WIDEANGLE_INLINE f32 fused(f32 a, f32 b, f32 c) {
     f64x2 sum;

@@ -6,23 +6,48 @@
 
 namespace wideangle::WIDEANGLE_PATH {
 
-template <class V, class Scalar, int count>
+// How a * b + c is rounded: twice, or once, which is cheaper where there is an instruction for it.
+struct RoundTwice {
+    template <class A, class B, class C>
+    static WIDEANGLE_INLINE auto multiply_add(const A& a, const B& b, const C& c) {
+        return a * b + c;
+    }
+};
+struct RoundOnce {
+    static WIDEANGLE_INLINE f32 lanes_of(f32 x) { return x; }
+    static WIDEANGLE_INLINE f32 lanes_of(float x) { return broadcast32(x); }
+    static WIDEANGLE_INLINE Pair<f32> pair_of(const Pair<f32>& x) { return x; }
+    static WIDEANGLE_INLINE Pair<f32> pair_of(float x) { return {broadcast32(x), broadcast32(x)}; }
+
+    template <class B, class C>
+    static WIDEANGLE_INLINE f32 multiply_add(f32 a, B b, C c) {
+        return fused(a, lanes_of(b), lanes_of(c));
+    }
+    template <class B, class C>
+    static WIDEANGLE_INLINE Pair<f32> multiply_add(const Pair<f32>& a, const B& b, const C& c) {
+        const Pair<f32> factor = pair_of(b), term = pair_of(c);
+        return {fused(a.first, factor.first, term.first), fused(a.second, factor.second, term.second)};
+    }
+};
+
+template <class Rounding = RoundTwice, class V, class Scalar, int count>
 WIDEANGLE_INLINE V polynomial(V x, const Scalar (&coefficient)[count]) {
-    V result = x * coefficient[count - 1] + coefficient[count - 2];
-    for (int i = count - 3; i >= 0; --i) result = result * x + coefficient[i];
+    V result = Rounding::multiply_add(x, coefficient[count - 1], coefficient[count - 2]);
+    for (int i = count - 3; i >= 0; --i) result = Rounding::multiply_add(result, x, coefficient[i]);
     return result;
 }
 
 // A standard exponential from bits 2-31 of a word: -log u with u = (2j + 1)/2^31, so the largest value is 21.5.
 // Word is u32 or a pair of them.
-template <class Word>
+template <class Rounding = RoundTwice, class Word>
 WIDEANGLE_INLINE auto exponential32(Word word) {
-    constexpr float coefficient[] = {0.999999974f, -0.499999964f, 0.333341933f,  -0.250013522f, 0.199559334f,
-                                     -0.165779929f, 0.149774013f, -0.142692582f, 0.0853331308f};
+    constexpr float coefficient[] = {-0.999999974f, 0.499999964f,  -0.333341933f, 0.250013522f, -0.199559334f,
+                                     0.165779929f,  -0.149774013f, 0.142692582f,  -0.0853331308f};
     constexpr std::int32_t root_half = 0x3f3504f3;
     const auto above = as_i32(to_float(as_i32((word >> 1) | 1u))) - root_half;
     const auto f = as_f32((above & 0x7fffff) + root_half) - 1.0f;
-    return (31.0f - to_float(above >> 23)) * 0.693147181f - f * polynomial(f, coefficient);
+    return Rounding::multiply_add(f, polynomial<Rounding>(f, coefficient),
+                                  (31.0f - to_float(above >> 23)) * 0.693147181f);
 }
 
 template <class Float>

@@ -37,6 +37,13 @@ def test_values_are_those_of_the_definition(name: str) -> None:
     np.testing.assert_allclose(activation.value(POINTS), expected, rtol=1e-12, atol=1e-300)
 
 
+@pytest.mark.parametrize("name", ["relu", "leaky_relu(0.2)", "abs", "linear", "erf", "tanh"])
+def test_infinite_values(name: str) -> None:
+    activation = parse_activation(name)
+    limits = {"relu": (0.0, np.inf), "abs": (np.inf, np.inf), "erf": (-1.0, 1.0), "tanh": (-1.0, 1.0)}
+    np.testing.assert_array_equal(activation.value([-np.inf, np.inf]), limits.get(name, (-np.inf, np.inf)))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_derivatives_are_those_of_the_values(name: str) -> None:
     activation = parse_activation(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from html import escape
@@ -11,12 +12,15 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import xarray as xr
+from scipy.special import digamma
 
+import wideangle as wa
 from wideangle.data import LabelledData
 from wideangle.network import MLP
 from wideangle.papers import propagation
 from wideangle.papers.propagation import Job, Measurements, Reproduction, prepare, reproduce, summed_variance
 from wideangle.papers.propagation_claims import angle_text, judge
+from wideangle.papers.propagation_inputs import small_angle_drift
 
 pytest.importorskip("torch")
 
@@ -39,6 +43,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
         seed=3,
         n_samples=20_000,
         n_tested=20_000,
+        n_gram_samples=2_000,
         architectures=[(20,) * 2, (10,) * 4, (6, 9, 6), (8,) * 12],
         n_runs=2,
         steps=15,
@@ -52,11 +57,11 @@ def result(job: Job) -> Reproduction:
 
 
 def test_writes_valid_figures(job: Job, result: Reproduction) -> None:
-    for name in ("angles", "densities", "training", "propagation"):
+    for name in ("angles", "densities", "training", "many-inputs", "propagation"):
         assert (job.out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         root = ElementTree.parse(job.out / f"{name}.svg").getroot()
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
-    assert (job.out / "propagation.png").stat().st_size < 300_000
+    assert (job.out / "propagation.png").stat().st_size < 400_000
 
 
 def test_every_claim_has_its_verdict_in_the_report(job: Job, result: Reproduction) -> None:
@@ -64,7 +69,7 @@ def test_every_claim_has_its_verdict_in_the_report(job: Job, result: Reproductio
     rows = re.findall(r'<tr><td class="verdict \w+"><span[^>]*>.</span>([^<]+)</td><td>([^<]+)</td>', document)
     assert rows == [(claim.verdict, escape(claim.statement)) for claim in result.claims]
     assert {verdict for verdict, _ in rows} <= VERDICTS
-    assert len(rows) == 19
+    assert len(rows) == 24
 
 
 def test_report_stands_alone_and_describes_its_figures(job: Job, result: Reproduction) -> None:
@@ -72,7 +77,7 @@ def test_report_stands_alone_and_describes_its_figures(job: Job, result: Reprodu
     assert not re.search(r"https?:|<script|<link|url\(", document)
     assert all(link.startswith("data:") for link in re.findall(r'(?:src|srcset|href)="([^"]*)"', document))
     texts = re.findall(r'<img src="[^"]*" alt="([^"]*)"', document)
-    assert len(texts) == 3
+    assert len(texts) == 4
     assert all(len(text) > 100 for text in texts)
     assert "15 steps of batch 100, that is 7.5 epochs" in document
     assert str(job.out) not in document
@@ -110,6 +115,9 @@ def test_what_is_known_comes_out(result: Reproduction) -> None:
     assert claims[exact].verdict != "disagrees"
     exact = "The exact small-angle law gives the mean of X at layer 32 within 0.01 for θ₀ = 0.1."
     assert claims[exact].verdict == "disagrees"
+    for angle in ("0.1", "10⁻⁶"):
+        exact = f"The exact law at any angle gives the mean of X at layer 32 within 0.01 for θ₀ = {angle}."
+        assert claims[exact].verdict != "disagrees"
 
 
 def test_verdicts_turn_with_the_measurement(result: Reproduction) -> None:
@@ -131,6 +139,11 @@ def test_verdicts_turn_with_the_measurement(result: Reproduction) -> None:
         spearman_difference=-0.2, spearman_difference_low=-0.3, spearman_difference_high=-0.1
     )
     assert verdicts(replace(measured, training=worse), "ranks them better") == {"disagrees"}
+    near = measured.many_inputs.assign(near_log_determinant_mean=measured.many_inputs["near_law"])
+    near["near_log_determinant_standard_error"] = xr.full_like(near["near_law"], 0.01)
+    assert verdicts(replace(measured, many_inputs=near), "law for many inputs") == {"agrees"}
+    near["near_log_determinant_mean"] = near["near_law"] + 1.0
+    assert verdicts(replace(measured, many_inputs=near), "law for many inputs") == {"disagrees"}
     rejected = measured.histograms.assign(ks_p_value=measured.histograms["ks_p_value"] * 0.0)
     assert verdicts(replace(measured, histograms=rejected), "Kolmogorov") == {"disagrees"}
 
@@ -139,6 +152,14 @@ def test_summed_variance_is_the_sum_of_the_rule() -> None:
     # Approximation 2 adds 8 n / (n + 5)^2 a layer whatever the angle.
     total = summed_variance(MLP((20, 50, 100)), "finite-width-linear")
     assert total == pytest.approx(np.cumsum([0.0, *(8 * n / (n + 5) ** 2 for n in (20, 50, 100))]), rel=1e-12)
+
+
+def test_volume_of_two_nearly_parallel_inputs_is_their_norms_and_angle() -> None:
+    # The drift of ln det is that of ln sin^2 and of both ln norms, all given two active neurons at least.
+    angle = wa.propagation.predict_angles(MLP((12,)), 1e-9, method="small-angle")["log_sin2"].diff("layer").item()
+    counts = np.array([math.comb(12, k) for k in range(2, 13)], dtype=np.float64)
+    norm = float(counts @ digamma(np.arange(2, 13) / 2.0) / counts.sum()) + math.log(4.0 / 12.0)
+    assert small_angle_drift(12, 2) == pytest.approx(angle + 2.0 * norm, rel=1e-9)
 
 
 @pytest.mark.parametrize(("angle", "text"), [(0.1, "0.1"), (1e-6, "10⁻⁶"), (2e-6, "2e-06"), (1.5, "1.5")])

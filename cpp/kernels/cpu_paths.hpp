@@ -3,8 +3,8 @@
 
 #include "angle_step.hpp"
 #include "dense_layer.hpp"
-#include "forward_layer.hpp"
 #include "gram_step.hpp"
+#include "forward_layer.hpp"
 #include "hermite_series.hpp"
 #include "kernel_recursion.hpp"
 
@@ -23,9 +23,9 @@ struct CpuPath {
     bool (*supported)();
     AngleStepFunction angle_step;
     const DenseKernels* dense_layer;
+    const GramKernels* gram_step;
     const ForwardKernels<float>* forward_float;
     const ForwardKernels<double>* forward_double;
-    const GramKernels* gram_step;
     KernelDistanceFunction kernel_distance;
     KernelStepFunction kernel_step;
     KernelNormFunction kernel_norm;

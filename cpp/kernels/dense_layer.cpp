@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "normal.hpp"
@@ -221,9 +222,9 @@ void pack(std::uint32_t units, std::uint32_t inputs, const double* values, const
         }
         double largest = 0;
         for (int i = 0; i < 8; ++i) largest = std::max(largest, most[i]);
-        // Beyond these bounds the value is on its way out of double's range too, and is left as it is.
-        const bool scaled = largest > 0x1p-1000 && largest < 0x1p1000;
-        to.exponent[input] = scaled ? std::ilogb(largest) + 1 : 0;
+        // Powers of two that have an inverse, and none for zero and for what is not finite.
+        const bool scaled = largest > 0 && largest <= std::numeric_limits<double>::max();
+        to.exponent[input] = scaled ? std::clamp(std::ilogb(largest) + 1, -1000, 1023) : 0;
         const double scale = std::ldexp(1.0, -to.exponent[input]);
         alignas(64) float rounded[row_lanes];
         for (std::size_t unit = 0; unit < stride; unit += row_lanes) {

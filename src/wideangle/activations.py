@@ -59,6 +59,8 @@ class Activation:
     def value(self, x: ArrayLike) -> Array:
         r""":math:`\phi(x)`, element by element, in float64."""
         z = np.asarray(x, dtype=np.float64)
+        if self.slope == 0.0 and self.homogeneous:
+            return np.maximum(z, 0.0)
         if self.homogeneous:
             return np.where(z < 0.0, self.slope * z, z)
         return _FUNCTIONS[self.name][0](z)

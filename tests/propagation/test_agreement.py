@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import wideangle as wa
 from wideangle.activations import ACTIVATIONS
@@ -13,9 +14,9 @@ from wideangle.activations import ACTIVATIONS
 X = np.random.default_rng(0).normal(size=(3, 10))
 
 
-def covariance_z(f: np.ndarray, expected: np.ndarray) -> np.ndarray:
+def covariance_z(f: NDArray[np.float64], expected: NDArray[np.float64]) -> NDArray[np.float64]:
     products = f[:, :, None] * f[:, None, :]
-    return (products.mean(axis=0) - expected) / (products.std(axis=0) / math.sqrt(len(f)))
+    return np.asarray((products.mean(axis=0) - expected) / (products.std(axis=0) / math.sqrt(len(f))))
 
 
 @pytest.mark.parametrize("activation", [*ACTIVATIONS, "leaky_relu(-0.4)"])

@@ -181,6 +181,18 @@ def test_chain_of_ten_thousand_layers_stays_finite() -> None:
     np.testing.assert_array_equal(run.outputs.isel(input=0), run.outputs.isel(input=1))
 
 
+@pytest.mark.parametrize("scale", [1e-310, 1e-200, 1e300, 1.5e308])
+@pytest.mark.parametrize("activation", ["relu", "tanh", "elu"])
+def test_inputs_of_any_size(scale: float, activation: str) -> None:
+    net = wa.MLP((6, 5), activation=activation, weight_variance=0.5)
+    x = np.array([[scale, 0.0, -scale / 2]])
+    run = wa.propagation.simulate_outputs(net, x, n_networks=5, seed=1)
+    for k in range(5):
+        *_, expected = sweep(wa.propagation.materialize(net, 3, k, seed=1), x)
+        size = max(np.abs(expected).max(), min(scale, 1.0))
+        np.testing.assert_allclose(run.outputs.sel(network=k), expected, rtol=1e-5, atol=1e-6 * size)
+
+
 def test_result_survives_a_file(tmp_path: Path) -> None:
     run = wa.propagation.simulate_outputs(wa.MLP((8, 4)), np.eye(2), n_networks=3, seed=2**64 - 1, keep="layers")
     run.to_netcdf(tmp_path / "run.nc", engine="h5netcdf")

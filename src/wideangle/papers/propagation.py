@@ -1,7 +1,8 @@
 """Reproduction of the papers on angles at finite width: arXiv 2302.09712 and 2306.01513 (Jakub, Nica).
 
-Three panels: (a) mean and standard deviation of X_l = ln sin^2 theta_l by layer, (b) the density of X_l, (c) accuracy
-after training against the predicted X_L. Every claim is judged by a number with its statistical error.
+Four panels: (a) mean and standard deviation of X_l = ln sin^2 theta_l by layer, (b) the density of X_l, (c) accuracy
+after training against the predicted X_L, (d) many inputs at once. Every claim is judged by a number with its
+statistical error.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 WIDTH, DEPTH, THETA0 = 256, 32, 0.1
 SMALL_THETA0 = 1e-6  # So small that the laws for small angles must hold, where at 0.1 they need not.
-METHODS = ("infinite-width", "finite-width-linear", "finite-width", "small-angle")
+METHODS = ("infinite-width", "finite-width-linear", "finite-width", "small-angle", "exact")
 # Initial angle, layer and methods of each panel of densities.
 DENSITY_PANELS = (
     (THETA0, 1, ("finite-width-linear", "finite-width")),
@@ -58,6 +59,8 @@ class Job:
         Number of random networks for the moments in panel (a).
     n_tested
         Number of random networks, the first of the same ensemble, for the histograms and tests in panel (b).
+    n_gram_samples
+        Number of random networks in panel (d).
     architectures
         Hidden widths of the networks to train.
     n_runs
@@ -73,6 +76,7 @@ class Job:
     seed: int
     n_samples: int
     n_tested: int
+    n_gram_samples: int
     architectures: Sequence[Sequence[int]]
     n_runs: int
     steps: int
@@ -99,6 +103,7 @@ class Measurements:
     densities: dict[tuple[float, str], xr.Dataset]
     histograms: xr.Dataset
     training: xr.Dataset
+    many_inputs: xr.Dataset
 
 
 @dataclass(frozen=True)
@@ -164,6 +169,7 @@ def prepare(*, data: Path | None = None, out: Path, full: bool = False, seed: in
         seed=seed,
         n_samples=1_000_000,
         n_tested=100_000,
+        n_gram_samples=20_000,
         architectures=ARCHITECTURES,
         n_runs=10 if full else 1,
         steps=DIGITS_STEPS if data is None else math.ceil(len(labelled.x_train) / BATCH_SIZE),
@@ -204,8 +210,10 @@ def measure(job: Job, *, announce: Callable[[str], None] = lambda text: None, pr
         layers added up without propagating them. ``densities``: :func:`wideangle.propagation.predict_angle_density`
         by theta0 and method. ``histograms``: count(panel, bin) with its edges, n_samples and sample_sd(panel), and
         ks_statistic, ks_p_value and predicted_sd(predictor, panel), NaN where a panel leaves a method out.
-        ``training``: :func:`wideangle.propagation.train_architectures`.
+        ``training``: :func:`wideangle.propagation.train_architectures`. ``many_inputs``:
+        :func:`wideangle.papers.propagation_inputs.many_inputs`.
     """
+    from wideangle.papers.propagation_inputs import many_inputs
     from wideangle.propagation import compare_angles, predict_angle_density, train_architectures
 
     net = MLP((WIDTH,) * DEPTH)
@@ -221,6 +229,8 @@ def measure(job: Job, *, announce: Callable[[str], None] = lambda text: None, pr
         for theta0, method in dict.fromkeys((theta0, m) for theta0, _, methods in DENSITY_PANELS for m in methods)
     }
     histograms = tested_histograms(net, densities, n_samples=job.n_tested, seed=job.seed)
+    announce(f"Simulating the Gram matrix of many inputs in {job.n_gram_samples:,} random networks ...")
+    together = many_inputs(job.data, n_samples=job.n_gram_samples, seed=job.seed)
     announce(job.description)
     training = train_architectures(
         job.architectures,
@@ -232,7 +242,12 @@ def measure(job: Job, *, announce: Callable[[str], None] = lambda text: None, pr
         progress=progress,
     )
     return Measurements(
-        angles=angles, small_angles=small_angles, densities=densities, histograms=histograms, training=training
+        angles=angles,
+        small_angles=small_angles,
+        densities=densities,
+        histograms=histograms,
+        training=training,
+        many_inputs=together,
     )
 
 

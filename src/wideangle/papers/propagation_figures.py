@@ -23,6 +23,7 @@ LABELS = {
     "finite-width-linear": "Approximation 1",
     "finite-width": "Theorem 1",
     "small-angle": "small-angle law",
+    "exact": "exact law",
 }
 DENSITY_LABELS = {
     "finite-width-linear": "Approximation 2",
@@ -127,10 +128,37 @@ def draw_training(measurements: Measurements, figure: Any, theme: Theme) -> None
             axes.set_ylabel(f"test accuracy ({training.attrs['data']})")
 
 
+def draw_many_inputs(measurements: Measurements, figure: Any, theme: Theme) -> None:
+    """Panel (d): ln det and effective rank of the Gram matrix of many inputs."""
+    gram = measurements.many_inputs
+    layer, grey = gram["layer"].values, theme.methods["simulation"]
+    names = {"log_determinant": "ln det Q", "effective_rank": "effective rank"}
+    for number, (axes, (name, label)) in enumerate(zip(figure.subplots(1, 2), names.items(), strict=True)):
+        axes.plot(layer, gram[name], **theme.line("infinite-width"))
+        ends = [(gram[name][-1].item(), "infinite", theme.methods["infinite-width"])]
+        for width, alpha in zip(gram["width"].values, (0.15, 0.3), strict=True):
+            mean = gram[f"{name}_mean"].sel(width=width).values
+            sd = np.sqrt(gram[f"{name}_variance"].sel(width=width).values)
+            axes.fill_between(layer, mean - sd, mean + sd, color=grey, alpha=alpha, linewidth=0)
+            axes.plot(layer, mean, "o", color=grey, markersize=2.8, alpha=2.0 * alpha + 0.3)
+            ends.append((mean[-1], f"width {width}", grey))
+        axes.set_xlim(0, layer[-1])
+        axes.set_xlabel(r"layer $\ell$")
+        axes.set_title(f"{'d   ' if number == 0 else ''}{gram.attrs['n_inputs']} inputs: {label}")
+        if name == "effective_rank":
+            axes.set_yscale("log")
+            axes.set_yticks([1, 2, 4, 8], ["1", "2", "4", "8"], minor=False)
+            axes.minorticks_off()
+        else:
+            label_line_ends(axes, ends, x=layer[-1] * 1.015)
+
+
 def draw_overview(measurements: Measurements, figure: Any, theme: Theme) -> None:
     """All panels in one picture."""
     left, right = figure.subfigures(1, 2, width_ratios=(1.0, 1.35), wspace=0.03)
-    draw_angles(measurements, left, theme)
+    upper, lower = left.subfigures(2, 1, height_ratios=(1.9, 1.0), hspace=0.03)
+    draw_angles(measurements, upper, theme)
+    draw_many_inputs(measurements, lower, theme)
     upper, lower = right.subfigures(2, 1, hspace=0.03)
     draw_densities(measurements, upper, theme)
     draw_training(measurements, lower, theme)

@@ -17,6 +17,7 @@ from wideangle.papers.propagation_figures import (
     LABELS,
     draw_angles,
     draw_densities,
+    draw_many_inputs,
     draw_overview,
     draw_training,
 )
@@ -31,14 +32,15 @@ FIGURES = (
     ("angles", draw_angles, (9.2, 5.6)),
     ("densities", draw_densities, (9.2, 3.3)),
     ("training", draw_training, (9.2, 3.9)),
-    ("propagation", draw_overview, (14.0, 6.6)),
+    ("many-inputs", draw_many_inputs, (9.2, 3.4)),
+    ("propagation", draw_overview, (14.0, 8.4)),
 )
 DPI = 125.0
 TITLE = "Angle propagation in random ReLU networks"
 LEAD = (
     "Two inputs at angle θ₀ pass through a random ReLU network. X = ln sin² θ, with θ the angle after a layer, drifts"
     " down and spreads. Here the finite-width predictions of C. Jakub and M. Nica (arXiv 2302.09712 and 2306.01513),"
-    " the infinite-width limit and the exact law for small angles are held against simulated and trained networks."
+    " the infinite-width limit and the exact law are held against simulated and trained networks."
 )
 
 
@@ -63,6 +65,7 @@ def write_numbers(path: Path, measurements: Measurements, claims: Sequence[Claim
         "small-angles": measurements.small_angles,
         "histograms": measurements.histograms,
         "training": measurements.training,
+        "many-inputs": measurements.many_inputs,
         "claims": claims_dataset(claims),
     }
     groups |= {f"density-{method}-{theta0:g}": density for (theta0, method), density in measurements.densities.items()}
@@ -81,6 +84,7 @@ def compose(job: Job, measurements: Measurements, claims: Sequence[Claim], pictu
             training_caption(job),
             architectures_table(measurements),
         ),
+        ("d. Many inputs", many_inputs_alt(measurements), many_inputs_caption(job, measurements), ""),
     )
     sections = [html.section("Claims and verdicts", html.claims(claims, caption=VERDICTS))]
     for (name, draw, size), (heading, alt, caption, table) in zip(FIGURES, panels, strict=False):
@@ -103,7 +107,7 @@ def angles_caption(job: Job) -> str:
         f" {job.n_samples:,} simulated networks (dots and band) and as predicted (lines; thin lines are one standard"
         " deviation away). Below: predicted minus simulated mean, at this angle and at θ₀ = 10⁻⁶; the bands are five"
         " standard errors wide to each side. The small-angle law is"
-        " exact in the limit θ₀ → 0 only and leaves the frame on the left."
+        " exact in the limit θ₀ → 0 only and leaves the frame on the left; the exact law holds at every angle."
     )
 
 
@@ -157,6 +161,28 @@ def training_alt(measurements: Measurements) -> str:
     return (
         f"Two scatter plots of {training.sizes['architecture']} architectures: test accuracy, from"
         f" {accuracy.min().item():.2f} to {accuracy.max().item():.2f}, against the predicted X. Spearman's rho: {rho}."
+    )
+
+
+def many_inputs_caption(job: Job, measurements: Measurements) -> str:
+    n_inputs = measurements.many_inputs.attrs["n_inputs"]
+    return (
+        f"The Gram matrix Q of {n_inputs} samples of {job.data.name}, scaled to unit mean square, by layer: logarithm"
+        " of its determinant, the squared volume that the inputs span, and effective rank (tr Q)²/tr Q². Dots and"
+        f" bands: mean and standard deviation over {job.n_gram_samples:,} simulated networks of width 64 (light) and"
+        " 256; dashed: infinite width, the arc-cosine kernel layer over layer."
+    )
+
+
+def many_inputs_alt(measurements: Measurements) -> str:
+    last = measurements.many_inputs.isel(layer=-1)
+    widths = ", ".join(
+        f"{last['log_determinant_mean'].sel(width=width).item():.1f} at width {width}" for width in last["width"].values
+    )
+    return (
+        f"Two line charts by layer. ln det falls to {last['log_determinant'].item():.1f} at infinite width and to"
+        f" {widths}; the effective rank falls to {last['effective_rank'].item():.2f} at infinite width and hardly"
+        f" differs at width {int(last['width'][-1])}: {last['effective_rank_mean'].isel(width=-1).item():.2f}."
     )
 
 
@@ -216,12 +242,17 @@ def provenance(job: Job, measurements: Measurements) -> dict[str, Any]:
         "wideangle": __version__,
         "Seed": job.seed,
         "CPU path of the kernel": f"{active_cpu_path()} (every path gives the same bits)",
-        "Ensemble": f"{job.n_samples:,} networks for moments, the first {job.n_tested:,} for densities",
+        "Ensemble": (
+            f"{job.n_samples:,} networks for moments, the first {job.n_tested:,} for densities;"
+            f" {job.n_gram_samples:,} of each width for many inputs"
+        ),
         "Training data": f"{job.data.name}: {len(job.data.x_train)} training and {len(job.data.x_test)} test samples",
         "Training runs": (
             f"{job.n_runs} of each architecture, {job.steps} steps of batch {attributes['batch_size']},"
             f" Adam with learning rate {attributes['learning_rate']:g} on the cross-entropy"
         ),
-        "Numbers": "propagation.nc, groups angles, small-angles, histograms, density-*, training and claims",
+        "Numbers": (
+            "propagation.nc, groups angles, small-angles, histograms, density-*, training, many-inputs and claims"
+        ),
         "Sources": SOURCE,
     }

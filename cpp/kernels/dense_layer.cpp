@@ -43,8 +43,8 @@ class TileSource {
         const Words4<Pair<u32>> words = threefry4x32(
             Words4<Pair<u32>>{{both(network_low_), both(network_high_), quad, both(row_)}},
             Words4<Pair<u32>>{{both(key_.word[0]), both(key_.word[1]), both(key_.word[2]), both(key_.word[3])}});
-        const auto first = normal_pair32(words.word[0], words.word[1], variance_);
-        const auto second = normal_pair32(words.word[2], words.word[3], variance_);
+        const auto first = normal_pair32<RoundOnce>(words.word[0], words.word[1], variance_);
+        const auto second = normal_pair32<RoundOnce>(words.word[2], words.word[3], variance_);
         tile[0] = first.first.first;
         tile[1] = first.second.first;
         tile[2] = second.first.first;
@@ -60,7 +60,7 @@ class TileSource {
         Words4<u32> key = key_;
         key.word[2] = broadcast32(bias_purpose);
         const Words4<u32> words = threefry4x32(Words4<u32>{{network_low_, network_high_, u32{}, row_}}, key);
-        return normal_pair32(words.word[0], words.word[1], variance).first;
+        return normal_pair32<RoundOnce>(words.word[0], words.word[1], variance).first;
     }
 
   private:

@@ -295,6 +295,31 @@ def draw_forward(figure: Figure, theme: Theme) -> None:
     right.legend()
 
 
+def draw_gram(figure: Figure, theme: Theme) -> None:
+    """Log-determinant and effective rank of ten digits by layer: three widths and infinite width."""
+    data = wa.data.load_digits(seed=1)
+    x = np.stack([data.x_train[data.y_train == digit][0] for digit in range(10)])
+    gram0 = x @ x.T / x.shape[1]
+    depth = 40
+    colors = dict(zip((64, 256, 1024), theme.methods.values(), strict=False))
+    left, right = figure.subplots(1, 2)
+    for width, color in colors.items():
+        net = wa.MLP((width,) * depth)
+        ensemble = wa.propagation.simulate_gram(net, gram0, n_samples=2000, seed=1)
+        volume = ensemble.log_determinant_mean - ensemble.log_norm2_mean.sum("input")
+        left.plot(ensemble.layer, volume, color=color, label=f"width {width}")
+        mean, spread = ensemble.effective_rank_mean, ensemble.effective_rank_variance**0.5
+        right.plot(ensemble.layer, mean, color=color)
+        right.fill_between(ensemble.layer, mean - spread, mean + spread, color=color, alpha=0.15, linewidth=0)
+    limit = wa.propagation.predict_gram(wa.MLP((1024,) * depth), gram0, method="infinite-width").gram.values
+    norm = np.einsum("lii->li", limit)
+    left.plot(np.linalg.slogdet(limit)[1] - np.log(norm).sum(axis=1), "--", color=theme.ink, label="infinite width")
+    right.plot(norm.sum(axis=1) ** 2 / np.square(limit).sum(axis=(1, 2)), "--", color=theme.ink)
+    left.set(title="ln det of the correlations", xlabel="layer")
+    right.set(title="Effective rank", xlabel="layer")
+    left.legend()
+
+
 def main() -> None:
     figures: dict[str, tuple[Callable[[Figure, Theme], None], tuple[float, float]]] = {
         "drift": (draw_drift, (8.0, 3.0)),
@@ -304,6 +329,7 @@ def main() -> None:
         "gradients": (draw_gradients, (8.0, 3.2)),
         "kernel-fluctuations": (draw_kernel_fluctuations, (8.0, 3.2)),
         "forward": (draw_forward, (8.5, 3.2)),
+        "gram": (draw_gram, (8.5, 3.2)),
     }
     IMAGES.mkdir(exist_ok=True)
     for name, (draw, size) in figures.items():

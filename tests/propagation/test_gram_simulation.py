@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -29,13 +29,13 @@ THREE = np.array([[1.0, 0.6, -0.9], [0.6, 2.0, 0.3], [-0.9, 0.3, 3.0]])
 
 
 def z_scores(estimate: Any, standard_error: Any, exact: Any) -> Array:
-    scores: Array = np.abs(np.asarray(estimate) - np.asarray(exact)) / np.asarray(standard_error)
-    return scores
+    return cast(Array, np.abs(np.asarray(estimate) - np.asarray(exact)) / np.asarray(standard_error))
 
 
 def inputs_of(n_inputs: int) -> Array:
     x = np.random.default_rng(n_inputs).standard_normal((n_inputs, 20))
-    return x @ x.T / 20
+    gram: Array = x @ x.T / 20
+    return gram
 
 
 @pytest.mark.parametrize("n_inputs", [2, 3, 10])
@@ -67,6 +67,27 @@ def test_linear_networks_multiply_wishart_matrices() -> None:
         assert z_scores(at.log_determinant_variance, at.log_determinant_variance_standard_error, variance) < SIGMA
         expected = gram0 * weight_variance**layer
         assert z_scores(at["mean"], at.mean_standard_error, expected).max() < SIGMA
+
+
+@pytest.mark.parametrize("n_inputs", [3, 5])
+def test_determinants_at_small_angles_are_ratios_of_chi_squares(n_inputs: int) -> None:
+    # Inputs so close that a neuron is active on all or none: given K active neurons Q is a Wishart matrix of K degrees
+    # of freedom whose diagonal entries all share one chi-square, and the determinant of the correlations has the law
+    # of the product of chi2_{K-i}/chi2_K over i = 1 ... m-1.
+    n, x = 40, np.random.default_rng(1).standard_normal((n_inputs, 20))
+    x = 1.0 + 1e-5 * x
+    gram0 = x @ x.T / 20
+    at = wa.propagation.simulate_gram(wa.MLP((n,)), gram0, n_samples=50_000, seed=3, keep="samples")
+    logs = at.log_determinant.values - np.log(np.einsum("slii->sli", at.gram.values)).sum(axis=2)
+    full = (at["rank"].values == n_inputs).all(axis=1)
+    assert full.sum() > 49_990
+    step = np.diff(logs[full], axis=1)[:, 0]
+    k = np.arange(n_inputs, n + 1)
+    weight = stats.binom.pmf(k, n, 0.5)
+    each = sum(special.digamma((k - i) / 2) - special.digamma(k / 2) for i in range(1, n_inputs))
+    mean = float(weight @ each / weight.sum())
+    # A neuron splits the inputs with probability of the order of the angle, 1e-5.
+    assert abs(step.mean() - mean) < SIGMA * step.std() / math.sqrt(step.size) + 1e-4
 
 
 @pytest.mark.parametrize("n", [1, 7, 40])
@@ -161,9 +182,9 @@ def test_the_angle_kernel_and_the_general_one_agree() -> None:
     )
     for name in ("", "log_norm2_"):
         for moment in ("mean", "variance"):
-            mine, other = ((data[f"{name}{moment}"], data[f"{name}{moment}_standard_error"]) for data in (pair, three))
-            error = np.hypot(mine[1], other[1]).values[1:]
-            assert z_scores(mine[0].values[1:], error, other[0].values[1:]).max() < SIGMA
+            mine, other = (data[f"{name}{moment}"].values[1:] for data in (pair, three))
+            errors = [data[f"{name}{moment}_standard_error"].values[1:] for data in (pair, three)]
+            assert z_scores(mine, np.hypot(*errors), other).max() < SIGMA
     spread = np.sqrt((pair.dead + three.dead).values + 1.0)
     assert np.abs((pair.dead - three.dead).values / spread).max() < SIGMA
     assert int(pair.dead.min(dim="input")[-1]) > 50

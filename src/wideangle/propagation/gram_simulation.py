@@ -211,7 +211,8 @@ def _moments_dataset(raw: dict[str, Any], n_layers: int) -> xr.Dataset:
         "rank_lost": ("layer", raw["rank_lost"].astype(np.int64)),
         "dead": (("layer", "input"), n_samples - log_norm2[0].astype(np.int64)),
     }
-    return xr.Dataset(variables, {"layer": np.arange(n_layers)})
+    inputs = np.arange(n_inputs)
+    return xr.Dataset(variables, {"layer": np.arange(n_layers), "input": inputs, "input_": inputs})
 
 
 def _statistics(prefix: str, dims: tuple[str, ...], rows: NDArray[np.float64]) -> dict[str, Any]:
@@ -230,14 +231,20 @@ def _statistics(prefix: str, dims: tuple[str, ...], rows: NDArray[np.float64]) -
 def _samples_dataset(raw: dict[str, Any], first_sample: int) -> xr.Dataset:
     import xarray as xr
 
-    n_samples, n_layers = raw["sample_rank"].shape
+    n_samples, n_layers, n_inputs, _ = raw["sample_gram"].shape
+    inputs = np.arange(n_inputs)
     return xr.Dataset(
         {
             "gram": (("sample", "layer", "input", "input_"), raw["sample_gram"]),
             "log_determinant": (("sample", "layer"), raw["sample_log_determinant"]),
             "rank": (("sample", "layer"), raw["sample_rank"]),
         },
-        {"sample": first_sample + np.arange(n_samples), "layer": np.arange(n_layers)},
+        {
+            "sample": first_sample + np.arange(n_samples),
+            "layer": np.arange(n_layers),
+            "input": inputs,
+            "input_": inputs,
+        },
     )
 
 

@@ -176,6 +176,28 @@ void pairs_follow_the_angle_kernel() {
     CHECK(dead > 20 && collapsed > 20);
 }
 
+// Pairs that collapsed or died go on: the squared norm of what is left is multiplied by (2/n) chi^2_K, whose mean is 1 and
+// whose variance is 5/n.
+void lost_pairs_go_on() {
+    GramEnsemble of = pair(0, 20000, 2);
+    of.widths = {4, 40};
+    const Table table(of);
+    double sum = 0;
+    int lost = 0;
+    for (std::size_t k = 0; k < of.samples; ++k) {
+        const double* const before = table.gram.data() + (3 * k + 1) * 4;
+        const double* const after = before + 4;
+        if (table.rank[3 * k + 1] != 1) continue;
+        CHECK(table.rank[3 * k + 2] == 1);
+        const std::size_t alive = before[0] > 0 ? 0 : 3;
+        sum += after[alive] / before[alive];
+        ++lost;
+    }
+    CHECK(lost > 2000);
+    CHECK_CLOSE(sum / lost, 1.0, 5 * std::sqrt(5.0 / 40 / lost));
+    CHECK(sum / lost != 1.0);
+}
+
 std::uint64_t fingerprint(const std::vector<double>& values) {
     std::uint64_t hash = 14695981039346656037ULL;
     for (double value : values) {
@@ -222,6 +244,7 @@ int main() {
     splits_do_not_matter();
     reductions_match_samples();
     pairs_follow_the_angle_kernel();
+    lost_pairs_go_on();
     machines_do_not_matter();
     stops();
     return check::report();

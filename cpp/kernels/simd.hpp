@@ -19,7 +19,9 @@
 #define WIDEANGLE_PATH baseline
 #endif
 
+#ifndef WIDEANGLE_INLINE
 #define WIDEANGLE_INLINE inline __attribute__((always_inline))
+#endif
 
 namespace wideangle::WIDEANGLE_PATH {
 

@@ -36,7 +36,7 @@ def networks_table(pairs: int, missed: list[str]) -> str:
                 each = (theirs.scaled(1e9 / weights), ours.scaled(1e9 / weights))
                 rows.append((name, label, *each, bold(ratio, claimed)))
                 check(f"networks of width {label} inputs, {name}", ratio, NETWORKS_CLAIM if claimed else 0.0, missed)
-    return "### Real networks\n\n`simulate_outputs`, 8 ReLU layers, in nanoseconds per weight.\n\n" + table(
+    return "## Real networks\n\n`simulate_outputs`, 8 ReLU layers, in nanoseconds per weight.\n\n" + table(
         ("peer", "width, inputs", "peer, ns", "wideangle, ns", "times faster"), rows
     )
 
@@ -56,7 +56,7 @@ def gram_table(pairs: int, missed: list[str]) -> str:
             rows.append((name, str(n_inputs), theirs.scaled(1e9 / work), ours.scaled(1e9 / work), bold(ratio, claimed)))
             check(f"Gram matrices of {n_inputs} inputs, {name}", ratio, GRAM_CLAIM if claimed else 0.0, missed)
     return (
-        "### Many inputs\n\n`simulate_gram`, 10 ReLU layers of width 256, in nanoseconds per neuron and network.\n\n"
+        "## Many inputs\n\n`simulate_gram`, 10 ReLU layers of width 256, in nanoseconds per neuron and network.\n\n"
         + table(("peer", "inputs", "peer, ns", "wideangle, ns", "times faster"), rows)
     )
 
@@ -81,7 +81,7 @@ def forward_table(pairs: int, missed: list[str]) -> str:
                 rows.append((name, label, theirs.scaled(1e3), ours.scaled(1e3), bold(ratio, claimed)))
                 check(f"given weights, {label} inputs, {name}", ratio, claim if claimed else 0.0, missed)
     return (
-        "### Given weights\n\n`forward`, 8 ReLU layers, float32, in milliseconds; wideangle from the call to the"
+        "## Given weights\n\n`forward`, 8 ReLU layers, float32, in milliseconds; wideangle from the call to the"
         " finished Dataset, PyTorch without gradients from tensors to an array.\n\n"
         + table(("peer", "networks, inputs", "peer, ms", "wideangle, ms", "times faster"), rows)
     )
@@ -100,7 +100,7 @@ def kernels_table(pairs: int, missed: list[str]) -> str:
         if ours.median * scale > KERNEL_NANOSECONDS_CLAIM:
             missed.append(f"kernels take {ours.median * scale:.1f} ns an entry and layer")
     return (
-        f"### Infinite width\n\n`tangent_kernel`, which is both kernels in one, of {kernels_peer.INPUTS:,} inputs and"
+        f"## Infinite width\n\n`tangent_kernel`, which is both kernels in one, of {kernels_peer.INPUTS:,} inputs and"
         f" {depth} ReLU layers, float64, in nanoseconds per entry and layer.\n\n"
         + table(("peer", "peer, ns", "wideangle, ns", "times faster"), rows)
     )

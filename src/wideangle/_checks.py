@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Collection
 from typing import Any
 
@@ -92,6 +93,13 @@ def check_threads(value: Any) -> int:
     if value is None:
         return 0
     return check_integer("n_threads", value, low=1, high=1024, remedy="give 1 or more, or None for every core")
+
+
+def check_memory(needed: int, what: str, *, remedy: str) -> None:
+    """Refuse what needs more bytes than the machine has; ``what`` begins the message and ends in a verb."""
+    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > present:
+        raise ValueError(f"{what} {needed / 2**30:.3g} GiB and this machine has {present / 2**30:.3g} GiB; {remedy}")
 
 
 def check_choice(name: str, value: Any, allowed: Collection[str]) -> str:

@@ -18,7 +18,7 @@ from scipy import integrate, stats
 
 import wideangle as wa
 from wideangle.propagation import predict_angle_density, predict_angles, rules
-from wideangle.propagation._kernels import small_angle_log_density
+from wideangle.propagation._transitions import small_angle_log_density
 
 METHODS = ("finite-width", "finite-width-linear", "small-angle")
 FIGURE = wa.MLP(widths=(256,) * 32)

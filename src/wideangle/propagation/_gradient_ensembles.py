@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wideangle.propagation._ensembles import progress_callback
 from wideangle.propagation._homogeneous import slope_moment
-from wideangle.propagation._progress import progress_bar
 from wideangle.propagation.network_simulation import run_networks
 from wideangle.statistics.moments import Moments
 
@@ -90,7 +90,7 @@ def weights_ensemble(
     direction[0, -1] = 1.0
     total: Moments | None = None
     part = max(1, _PART_NUMBERS // (net.depth + 2))
-    with progress_bar(n_samples, progress, unit="network") as bar:
+    with progress_callback(n_samples, progress, unit="network") as advance:
         for first in range(0, n_samples, part):
             raw = run_networks(
                 net,
@@ -107,7 +107,7 @@ def weights_ensemble(
             log_norm2 = np.stack([raw["log_gradient2"][..., 0], raw["log_tangent2"][..., 0]], axis=1)
             moments = Moments.from_samples(log_norm2, where=np.isfinite(log_norm2))
             total = moments if total is None else total.merge(moments)
-            if progress:
-                bar.update(len(log_norm2))
+            if advance is not None:
+                advance(first + len(log_norm2))
     assert total is not None
     return total

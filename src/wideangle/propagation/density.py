@@ -13,8 +13,8 @@ from wideangle._checks import check_choice, check_integer, check_theta0
 from wideangle._provenance import provenance
 from wideangle.network import MLP
 from wideangle.propagation import rules
-from wideangle.propagation._kernels import NEGLIGIBLE, GaussianKernel, Kernel, SmallAngleKernel
 from wideangle.propagation._network import check_angle_network
+from wideangle.propagation._transitions import NEGLIGIBLE, GaussianKernel, Kernel, SmallAngleKernel
 from wideangle.propagation.prediction import (
     APPROXIMATIONS,
     SOURCES,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from wideangle import _core
 from wideangle._checks import (
-    MAX_SAMPLES,
     check_choice,
     check_flag,
-    check_integer,
+    check_memory,
     check_samples,
     check_seed,
     check_threads,
@@ -23,9 +21,9 @@ from wideangle._checks import (
 from wideangle._cpu import active_cpu_path, available_threads
 from wideangle._provenance import provenance
 from wideangle.network import MLP
+from wideangle.propagation._ensembles import check_index, moments_of, progress_callback
 from wideangle.propagation._gram_matrix import check_gram
-from wideangle.propagation._progress import progress_bar
-from wideangle.statistics.moments import Moments
+from wideangle.propagation._network import check_network
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -132,23 +130,20 @@ def simulate_gram(
     >>> int(ensemble.rank_lost.sel(layer=10))
     0
     """
-    if not isinstance(net, MLP):
-        raise TypeError(f"net must be a wideangle.MLP, got {net!r} ({type(net).__name__}); give wa.MLP(widths)")
+    check_network(net)
     gram = check_gram("gram0", gram0)
     n_samples = check_samples("n_samples", n_samples)
     seed = check_seed(seed)
     keep = check_choice("keep", keep, ("moments", "samples"))
     n_threads = check_threads(n_threads) or available_threads()
     progress = check_flag("progress", progress)
-    first_sample = check_integer(
-        "first_sample", first_sample, low=0, high=MAX_SAMPLES, remedy="give the index of the first sample, 0 or more"
-    )
+    first_sample = check_index("first_sample", first_sample, of="first sample")
     _check_memory(len(gram), net.depth, n_samples, n_threads, keep)
     # A diagonal entry that is 0, or negative by rounding, is an input of zeros.
     alive = gram.diagonal() > 0.0
     gram = np.where(alive[:, None] & alive, gram, 0.0)
 
-    with progress_bar(n_samples, progress, unit="sample") as bar:
+    with progress_callback(n_samples, progress, unit="sample") as advance:
         raw = _core.simulate_gram(
             gram,
             list(net.widths),
@@ -163,10 +158,8 @@ def simulate_gram(
             n_threads=n_threads,
             cpu_path=active_cpu_path(),
             keep_samples=keep == "samples",
-            progress=(lambda done: bar.update(done - bar.n)) if progress else None,
+            progress=advance,
         )
-        if progress:
-            bar.update(n_samples - bar.n)
 
     dataset = _samples_dataset(raw, first_sample) if keep == "samples" else _moments_dataset(raw, net.depth + 1)
     dataset.attrs = provenance(
@@ -216,10 +209,9 @@ def _moments_dataset(raw: dict[str, Any], n_layers: int) -> xr.Dataset:
 
 
 def _statistics(prefix: str, dims: tuple[str, ...], rows: NDArray[np.float64]) -> dict[str, Any]:
-    count, mean, m2, m3, m4 = rows
     # The powers may exceed float64 where the numbers themselves do not.
     with np.errstate(over="ignore", invalid="ignore"):
-        moments = Moments(count=count.astype(np.int64), mean=mean, m2=m2, m3=m3, m4=m4)
+        moments = moments_of(rows)
         return {
             f"{prefix}mean": (dims, moments.mean),
             f"{prefix}variance": (dims, moments.variance),
@@ -249,19 +241,17 @@ def _samples_dataset(raw: dict[str, Any], first_sample: int) -> xr.Dataset:
 
 
 def _check_memory(n_inputs: int, depth: int, n_samples: int, n_threads: int, keep: str) -> None:
-    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     # Matrices of sixteen samples, their factors and the scratch of a factorisation; moments of a block and of the
     # whole, and the arrays of the result.
     threads = n_threads * n_inputs**2 * (16 * 8 * 3 + 20 * (depth + 1))
-    result = n_inputs**2 * (depth + 1) * 80
-    if threads + result > present:
-        raise ValueError(
-            f"gram0 with {n_inputs} inputs needs {(threads + result) / 2**30:.3g} GiB for {depth} layers on "
-            f"{n_threads} threads and this machine has {present / 2**30:.3g} GiB; give fewer inputs, or n_threads=1"
-        )
-    samples = n_samples * (depth + 1) * (8 * n_inputs**2 + 12)
-    if keep == "samples" and threads + samples > present:
-        raise ValueError(
-            f"n_samples = {n_samples} with keep='samples' needs {samples / 2**30:.3g} GiB and this machine has "
-            f"{present / 2**30:.3g} GiB; use keep='moments', or run parts of the ensemble with first_sample"
+    check_memory(
+        threads + n_inputs**2 * (depth + 1) * 80,
+        f"gram0 with {n_inputs} inputs, {depth} layers and {n_threads} threads needs",
+        remedy="give fewer inputs, or n_threads=1",
+    )
+    if keep == "samples":
+        check_memory(
+            threads + n_samples * (depth + 1) * (8 * n_inputs**2 + 12),
+            f"n_samples = {n_samples} with keep='samples' needs",
+            remedy="use keep='moments', or run parts of the ensemble with first_sample",
         )

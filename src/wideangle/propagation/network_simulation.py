@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,11 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from wideangle import _core
 from wideangle._checks import (
-    MAX_SAMPLES,
-    check_array,
     check_choice,
     check_flag,
     check_integer,
+    check_memory,
     check_samples,
     check_seed,
     check_threads,
@@ -24,8 +21,9 @@ from wideangle._checks import (
 from wideangle._cpu import active_cpu_path, available_threads
 from wideangle._provenance import provenance
 from wideangle.network import MLP, NetworkWeights
+from wideangle.propagation._ensembles import check_index, progress_callback
+from wideangle.propagation._inputs import check_inputs
 from wideangle.propagation._network import check_network
-from wideangle.propagation._progress import progress_bar
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -120,14 +118,14 @@ def simulate_outputs(
     True
     """
     check_network(net)
-    inputs = _check_inputs(x)
+    inputs = check_inputs("x", x)
     n_networks = check_samples("n_networks", n_networks)
     seed = check_seed(seed)
     outputs = _check_outputs(outputs)
     keep = check_choice("keep", keep, tuple(KEPT))
     n_threads = check_threads(n_threads)
     progress = check_flag("progress", progress)
-    first_network = _check_network("first_network", first_network)
+    first_network = check_index("first_network", first_network, of="first network")
     check_float32_weights(net, inputs.shape[1])
     _check_memory(net, len(inputs), n_networks, outputs, keep)
 
@@ -199,13 +197,13 @@ def materialize(net: MLP, input_dim: int, k: int, *, seed: int, outputs: int = 1
     """
     check_network(net)
     input_dim = check_integer("input_dim", input_dim, low=1, high=2**31, remedy="give the number of features")
-    k = _check_network("k", k)
+    k = check_index("k", k, of="network")
     seed = check_seed(seed)
     outputs = _check_outputs(outputs)
     check_float32_weights(net, input_dim)
     sizes = (input_dim, *net.widths, outputs)
     needed = 4 * sum(n_in * n_out for n_in, n_out in itertools.pairwise(sizes))
-    _refuse_beyond_memory(needed, f"widths = {net.widths} has weights that need", "use simulate_outputs")
+    check_memory(needed, f"widths = {net.widths} has weights that need", remedy="use simulate_outputs")
     layers = _core.network_weights(
         input_dim,
         list(net.widths),
@@ -238,9 +236,8 @@ def run_networks(
 ) -> dict[str, Any]:
     """Run the kernel on checked arguments: the arrays that ``keep`` names."""
     phi = net.phi
-    with progress_bar(n_networks, progress, unit="network") as bar:
-        update: Callable[[int], object] | None = (lambda done: bar.update(done - bar.n)) if progress else None
-        raw = _core.simulate_networks(
+    with progress_callback(n_networks, progress, unit="network") as advance:
+        raw: dict[str, Any] = _core.simulate_networks(
             x,
             tangent,
             list(net.widths),
@@ -255,10 +252,8 @@ def run_networks(
             n_threads=n_threads or available_threads(),
             cpu_path=active_cpu_path(),
             keep=list(keep),
-            progress=update,
+            progress=advance,
         )
-        if progress:
-            bar.update(n_networks - bar.n)
     return raw
 
 
@@ -281,21 +276,8 @@ def _dataset(raw: dict[str, Any], first_network: int) -> xr.Dataset:
     return dataset
 
 
-def _check_inputs(x: Any) -> NDArray[np.float64]:
-    remedy = "give an array (input, feature) of finite numbers"
-    result = np.ascontiguousarray(check_array("x", x, ndim=(2,), remedy=remedy), dtype=np.float64)
-    if not np.isfinite(result).all():
-        position = tuple(int(i) for i in np.argwhere(~np.isfinite(result))[0])
-        raise ValueError(f"x must be finite, got {result[position]} at {position}; {remedy}")
-    return result
-
-
 def _check_outputs(value: Any) -> int:
     return check_integer("outputs", value, low=1, high=2**31, remedy="give the number of outputs of a network")
-
-
-def _check_network(name: str, value: Any) -> int:
-    return check_integer(name, value, low=0, high=MAX_SAMPLES, remedy="give the index of a network, 0 or more")
 
 
 def check_float32_weights(net: MLP, input_dim: int) -> None:
@@ -319,15 +301,9 @@ def _check_memory(net: MLP, n_inputs: int, n_networks: int, outputs: int, keep: 
         numbers += 4 * sum(net.widths) * n_inputs
     # Beside the results, every thread holds one layer's values: doubles, and floats for blocks of eight inputs.
     layer = (8 * n_inputs + 4 * (n_inputs + 7)) * max(net.widths) * available_threads()
-    _refuse_beyond_memory(layer, f"{n_inputs} inputs through widths = {net.widths} need", "give fewer inputs at a time")
-    _refuse_beyond_memory(
+    check_memory(layer, f"{n_inputs} inputs through widths = {net.widths} need", remedy="give fewer inputs at a time")
+    check_memory(
         n_networks * numbers,
         f"n_networks = {n_networks} with keep={keep!r} needs",
-        "keep less, or run parts of the ensemble with first_network",
+        remedy="keep less, or run parts of the ensemble with first_network",
     )
-
-
-def _refuse_beyond_memory(needed: int, what: str, remedy: str) -> None:
-    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > present:
-        raise ValueError(f"{what} {needed / 2**30:.3g} GiB and this machine has {present / 2**30:.3g} GiB; {remedy}")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wideangle import _core
 from wideangle._checks import (
-    MAX_SAMPLES,
     check_choice,
     check_flag,
     check_integer,
+    check_memory,
     check_real,
     check_samples,
     check_seed,
@@ -22,9 +21,8 @@ from wideangle._checks import (
 from wideangle._cpu import active_cpu_path, available_threads
 from wideangle._provenance import provenance
 from wideangle.network import MLP
+from wideangle.propagation._ensembles import check_index, moments_of, progress_callback
 from wideangle.propagation._network import check_angle_network
-from wideangle.propagation._progress import progress_bar
-from wideangle.statistics.moments import Moments
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -121,14 +119,16 @@ def simulate_angles(
     keep = check_choice("keep", keep, ("moments", "samples"))
     n_threads = check_threads(n_threads)
     progress = check_flag("progress", progress)
-    first_sample = check_integer(
-        "first_sample", first_sample, low=0, high=MAX_SAMPLES, remedy="give the index of the first sample, 0 or more"
-    )
+    first_sample = check_index("first_sample", first_sample, of="first sample")
     bins = _check_histogram(histogram, keep)
     if keep == "samples":
-        _check_memory(n_samples, net.depth)
+        check_memory(
+            17 * n_samples * (net.depth + 1),
+            f"n_samples = {n_samples} with keep='samples' needs",
+            remedy="use keep='moments', or run parts of the ensemble with first_sample",
+        )
 
-    with progress_bar(n_samples, progress, unit="sample") as bar:
+    with progress_callback(n_samples, progress, unit="sample") as advance:
         raw = _core.simulate_angles(
             theta0,
             list(net.widths),
@@ -140,10 +140,8 @@ def simulate_angles(
             cpu_path=active_cpu_path(),
             keep_samples=keep == "samples",
             histogram=bins,
-            progress=(lambda done: bar.update(done - bar.n)) if progress else None,
+            progress=advance,
         )
-        if progress:
-            bar.update(n_samples - bar.n)
 
     dataset = _samples_dataset(raw, first_sample) if keep == "samples" else _moments_dataset(raw, bins)
     dataset.attrs = provenance(
@@ -163,7 +161,7 @@ def simulate_angles(
 def _moments_dataset(raw: dict[str, Any], bins: tuple[float, float, int] | None) -> xr.Dataset:
     import xarray as xr
 
-    log_sin2, log_norm2 = _moments(raw["log_sin2"]), _moments(raw["log_norm2"])
+    log_sin2, log_norm2 = moments_of(raw["log_sin2"]), moments_of(raw["log_norm2"])
     variables: dict[str, Any] = {
         "mean": log_sin2.mean,
         "variance": log_sin2.variance,
@@ -187,11 +185,6 @@ def _moments_dataset(raw: dict[str, Any], bins: tuple[float, float, int] | None)
     dataset.coords["bin_left"] = ("bin", edges[:-1])
     dataset.coords["bin_right"] = ("bin", edges[1:])
     return dataset
-
-
-def _moments(rows: np.ndarray[Any, np.dtype[np.float64]]) -> Moments:
-    count, mean, m2, m3, m4 = rows
-    return Moments(count=count.astype(np.int64), mean=mean, m2=m2, m3=m3, m4=m4)
 
 
 def _samples_dataset(raw: dict[str, Any], first_sample: int) -> xr.Dataset:
@@ -226,13 +219,3 @@ def _check_histogram(histogram: Any, keep: str) -> tuple[float, float, int] | No
     if not low < high:
         raise ValueError(f"histogram must have low < high, got {low!r} and {high!r}; {remedy}")
     return low, high, n_bins
-
-
-def _check_memory(n_samples: int, depth: int) -> None:
-    needed = 17 * n_samples * (depth + 1)
-    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > present:
-        raise ValueError(
-            f"n_samples = {n_samples} with keep='samples' needs {needed / 2**30:.3g} GiB and this machine has "
-            f"{present / 2**30:.3g} GiB; use keep='moments', or run parts of the ensemble with first_sample"
-        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wideangle import _core
-from wideangle._checks import check_array, check_choice, check_flag, check_threads
+from wideangle._checks import check_array, check_choice, check_flag, check_memory, check_threads
 from wideangle._cpu import active_cpu_path, available_threads
 from wideangle._provenance import provenance
 from wideangle.activations import Activation
@@ -160,12 +159,11 @@ def _check_memory(network: NetworkWeights, n_inputs: int, n_overlaps: int, keep:
     copies, sizes = network.n_networks or 1, network.sizes
     kept = sum(sizes[1:]) if keep == "layers" else sizes[-1]
     needed = copies * n_inputs * (kept * network.dtype.itemsize + 16 * len(sizes)) + 8 * n_overlaps
-    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > present:
-        raise ValueError(
-            f"{n_inputs} inputs, {copies} network(s), keep={keep!r} and {n_overlaps} overlaps need "
-            f"{needed / 2**30:.3g} GiB, and this machine has {present / 2**30:.3g} GiB; give fewer inputs or networks"
-        )
+    check_memory(
+        needed,
+        f"{n_inputs} inputs, {copies} network(s), keep={keep!r} and {n_overlaps} overlaps need",
+        remedy="give fewer inputs or networks",
+    )
 
 
 def _dataset(raw: dict[str, Any], network: NetworkWeights) -> xr.Dataset:

@@ -12,9 +12,6 @@
 #include "activations.hpp"
 #include "simd.hpp"
 
-#define WIDEANGLE_JOIN_(a, b) a##b
-#define WIDEANGLE_JOIN(a, b) WIDEANGLE_JOIN_(a, b)
-
 namespace wideangle {
 namespace WIDEANGLE_PATH {
 namespace {

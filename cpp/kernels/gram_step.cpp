@@ -23,9 +23,6 @@
 #include "lane_counts.hpp"
 #include "normal.hpp"
 
-#define WIDEANGLE_JOIN_(a, b) a##b
-#define WIDEANGLE_JOIN(a, b) WIDEANGLE_JOIN_(a, b)
-
 namespace wideangle {
 namespace WIDEANGLE_PATH {
 namespace {

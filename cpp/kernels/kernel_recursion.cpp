@@ -8,9 +8,6 @@
 #include "simd.hpp"
 #include "vector_math.hpp"
 
-#define WIDEANGLE_JOIN_(a, b) a##b
-#define WIDEANGLE_JOIN(a, b) WIDEANGLE_JOIN_(a, b)
-
 namespace wideangle {
 namespace WIDEANGLE_PATH {
 namespace {

@@ -23,6 +23,10 @@
 #define WIDEANGLE_INLINE inline __attribute__((always_inline))
 #endif
 
+// Makes name_avx2 of name_ and WIDEANGLE_PATH, which macros do not join before they are replaced.
+#define WIDEANGLE_JOIN_(a, b) a##b
+#define WIDEANGLE_JOIN(a, b) WIDEANGLE_JOIN_(a, b)
+
 namespace wideangle::WIDEANGLE_PATH {
 
 constexpr int lanes = 16;

@@ -72,9 +72,8 @@ def single_law(phi: Activation, a: Array) -> SingleLaw:
         decay = np.exp(-2.0 * a)
         mean = -0.5 * np.expm1(-2.0 * a)
         return SingleLaw(mean, a * decay, a * (1.0 - 2.0 * a) * decay, _sine_fourth(a) - 1.0)
-    x, weights = _half_line(0.25 * _RADIAL_STEP)
-    weights = np.concatenate([weights, weights]) * np.tile(np.exp(-0.5 * x**2), 2) / math.sqrt(2.0 * math.pi)
-    u = np.sqrt(a)[:, None] * np.concatenate([-x, x])
+    x, weights = _normal_nodes()
+    u = np.sqrt(a)[:, None] * x
     value, first, second = _JETS[phi.name](u)
     d1, d2 = u * first, u * first + u * u * second
     mean = value**2 @ weights
@@ -92,9 +91,8 @@ def neuron_moments(phi: Activation, variance: float) -> tuple[float, float]:
         return slope_moment(phi) * variance, slope_moment(phi)
     if phi.name == "sin":
         return -0.5 * math.expm1(-2.0 * variance), 0.5 * (1.0 + math.exp(-2.0 * variance))
-    x, weights = _half_line(0.25 * _RADIAL_STEP)
-    weights = np.concatenate([weights, weights]) * np.tile(np.exp(-0.5 * x**2), 2) / math.sqrt(2.0 * math.pi)
-    u = math.sqrt(variance) * np.concatenate([-x, x])
+    x, weights = _normal_nodes()
+    u = math.sqrt(variance) * x
     return float(phi.value(u) ** 2 @ weights), float(phi.derivative(u) ** 2 @ weights)
 
 
@@ -355,3 +353,10 @@ def _half_line(step: float) -> tuple[Array, Array]:
     t = np.arange(-3.5, 2.65, step)
     x = np.exp(t - np.exp(-t))
     return x, step * x * (1.0 + np.exp(-t))
+
+
+def _normal_nodes() -> tuple[Array, Array]:
+    """Return nodes and weights of the mean over a standard normal number, of functions with a kink at 0 at most."""
+    x, weights = _half_line(0.25 * _RADIAL_STEP)
+    weights = weights * np.exp(-0.5 * x**2) / math.sqrt(2.0 * math.pi)
+    return np.concatenate([-x, x]), np.concatenate([weights, weights])

@@ -6,15 +6,29 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 _INT64 = ir.IntType(64)
 _POINTER = ir.DoubleType().as_pointer()
 
 
-def _data(context: Any, builder: Any, kind: types.Type, array: Any, offset: Any = None) -> Any:
-    data = context.make_array(kind)(context, builder, array).data
-    return data if offset is None else builder.gep(data, [offset])
+@intrinsic  # type: ignore[untyped-decorator]
+def addresses(typing_context: Any, record: Any) -> Any:
+    """Return a named tuple with pointers for its contiguous arrays, which the caller keeps alive.
+
+    Arrays passed on would be counted at every call, which costs more than a step.
+    """
+    members = [types.CPointer(kind.dtype) if isinstance(kind, types.Array) else kind for kind in record.types]
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        parts = []
+        for kind, value in zip(record.types, cgutils.unpack_tuple(builder, values[0]), strict=True):
+            is_array = isinstance(kind, types.Array)
+            parts.append(context.make_array(kind)(context, builder, value).data if is_array else value)
+        return context.make_tuple(builder, signature.return_type, parts)
+
+    return types.NamedTuple(members, record.instance_class)(record), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -33,22 +47,16 @@ def call_rhs(
     scratch: Any,
 ) -> Any:
     """Call the right-hand side at an address for the lanes in a bit set: state[at:] gives slope[to:]."""
-    arrays = (time, state, params, slope, scratch)
-    if not all(isinstance(array, types.Array) for array in arrays):
-        return None
     integer = types.int64
-    signature = types.none(
-        integer, time, state, integer, params, slope, integer, integer, integer, integer, scratch
-    )
+    signature = types.none(integer, time, state, integer, params, slope, integer, integer, integer, integer, scratch)
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         arguments = [
-            _data(context, builder, time, values[1]),
-            _data(context, builder, state, values[2], values[3]),
-            _data(context, builder, params, values[4]),
-            _data(context, builder, slope, values[5], values[6]),
-            *values[7:10],
-            _data(context, builder, scratch, values[10]),
+            values[1],
+            builder.gep(values[2], [values[3]]),
+            values[4],
+            builder.gep(values[5], [values[6]]),
+            *values[7:],
         ]
         kind = ir.FunctionType(ir.VoidType(), [_POINTER] * 4 + [_INT64] * 3 + [_POINTER])
         builder.call(builder.inttoptr(values[0], kind.as_pointer()), arguments)
@@ -66,11 +74,8 @@ def call_scalar(
     signature = types.none(integer, types.float64, state, params, out, integer, integer)
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        pointers = [
-            _data(context, builder, kind, value) for kind, value in zip(signature.args[2:5], values[2:5], strict=True)
-        ]
         kind = ir.FunctionType(ir.VoidType(), [ir.DoubleType(), *[_POINTER] * 3, _INT64, _INT64])
-        builder.call(builder.inttoptr(values[0], kind.as_pointer()), [values[1], *pointers, *values[5:]])
+        builder.call(builder.inttoptr(values[0], kind.as_pointer()), values[1:])
         return context.get_dummy_value()
 
     return signature, codegen
@@ -78,9 +83,9 @@ def call_scalar(
 
 @intrinsic  # type: ignore[untyped-decorator]
 def fetch_add(typing_context: Any, counter: Any, amount: Any) -> Any:
-    """Add to the first element of an int64 array at once for all threads, and return what it held before."""
+    """Add to the first int64 of memory at once for all threads, and return what it held before."""
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return builder.atomic_rmw("add", _data(context, builder, counter, values[0]), values[1], "monotonic")
+        return builder.atomic_rmw("add", values[0], values[1], "monotonic")
 
     return types.int64(counter, types.int64), codegen

@@ -15,10 +15,10 @@ import numpy as np
 from numba import njit
 
 from wideangle.integrators import _status as status
-from wideangle.integrators._calls import call_rhs, fetch_add
+from wideangle.integrators._calls import addresses, call_rhs, fetch_add
+from wideangle.integrators._compilation import package_digest
 from wideangle.integrators._lanes import (
     LANES,
-    bits_mask,
     lanes_abs,
     lanes_equal,
     lanes_fma,
@@ -51,14 +51,27 @@ class Problem(NamedTuple):
     """What all threads read."""
 
     rhs: int
+    number: int
     y0: Any
+    own_y0: bool  # or all begin with the same
     params: Any
+    own_params: bool
     times: Any
+    n_times: int
+    end: float
     rtol: float
     atol: Any
     max_steps: int
     watch_stiffness: bool
     hand: int
+
+
+class Shared(NamedTuple):
+    """How the threads and their starter speak with each other."""
+
+    next: Any  # the next trajectory to begin
+    done: Any  # trajectories ended, by thread
+    stop: Any  # not 0: stop at once
 
 
 class Result(NamedTuple):
@@ -78,6 +91,7 @@ class Result(NamedTuple):
 class Work(NamedTuple):
     """What one thread works on. Blocks are [component][lane]."""
 
+    thread: int
     size: int
     n_params: int
     y: Any
@@ -99,7 +113,7 @@ class Work(NamedTuple):
     hand_owner: Any
 
 
-def make_work(size: int, n_params: int, stages: int, dense_rows: int) -> Work:
+def make_work(thread: int, size: int, n_params: int, stages: int, dense_rows: int) -> Work:
     """Allocate what one thread needs."""
     block = size * LANES
 
@@ -110,6 +124,7 @@ def make_work(size: int, n_params: int, stages: int, dense_rows: int) -> Work:
         return memory[first : first + length]
 
     return Work(
+        thread,
         size,
         n_params,
         zeros(block),
@@ -218,7 +233,7 @@ def _run_dense(problem: Any, tableau: Any, work: Any, lanes: Any) -> None:
     n = work.size
     _run_stages(problem, tableau, work, tableau.last + 1, tableau.stages, lanes)
     h = load(work.lane, _TRIED)
-    for row in range(tableau.dense_start.size - 1):
+    for row in range(tableau.dense_rows):
         for i in range(n):
             factor = _weighted(tableau.dense_start, tableau.dense_column, tableau.dense_weight, row, work.k, n, i)
             store(work.dense, (row * n + i) * LANES, h * factor)
@@ -229,7 +244,7 @@ def _interpolate(tableau: Any, work: Any, lane: Any, x: Any, i: Any) -> Any:
     """Return a component of a lane at a fraction of the step."""
     n = work.size
     value = 0.0
-    for row in range(tableau.dense_start.size - 2, -1, -1):
+    for row in range(tableau.dense_rows - 1, -1, -1):
         value = (value + work.dense[(row * n + i) * LANES + lane]) * (x if row % 2 == 0 else 1.0 - x)
     return work.y[i * LANES + lane] + value
 
@@ -240,20 +255,20 @@ def _write_outputs(problem: Any, tableau: Any, work: Any, result: Any, lane: Any
     n, times, owner = work.size, problem.times, work.owner[lane]
     t, h, end = work.lane[_TIME + lane], work.lane[_TRIED + lane], work.lane[_NEXT_TIME + lane]
     output = work.output[lane]
-    while output < times.size and times[output] <= until:
+    while output < problem.n_times and times[output] <= until:
         x = (times[output] - t) / h
         for i in range(n):
             if times[output] == end:
-                result.y[owner, output, i] = work.points[(n + i) * LANES + lane]
+                result.y[(owner * problem.n_times + output) * n + i] = work.points[(n + i) * LANES + lane]
             else:
-                result.y[owner, output, i] = _interpolate(tableau, work, lane, x, i)
+                result.y[(owner * problem.n_times + output) * n + i] = _interpolate(tableau, work, lane, x, i)
         output += 1
     work.output[lane] = output
-    work.lane[_OUTPUT + lane] = times[output] if output < times.size else math.inf
+    work.lane[_OUTPUT + lane] = times[output] if output < problem.n_times else math.inf
 
 
 @njit  # type: ignore[untyped-decorator]
-def _finish(work: Any, result: Any, done: Any, lane: Any, code: Any) -> None:
+def _finish(work: Any, result: Any, shared: Any, lane: Any, code: Any) -> None:
     """Record how the trajectory of a lane ended, and free the lane."""
     owner = work.owner[lane]
     result.status[owner] = code
@@ -264,30 +279,30 @@ def _finish(work: Any, result: Any, done: Any, lane: Any, code: Any) -> None:
     if code == status.STIFF:
         result.final_step[owner] = work.lane[_STEP + lane]
         for i in range(work.size):
-            result.final_y[owner, i] = work.y[i * LANES + lane]
+            result.final_y[owner * work.size + i] = work.y[i * LANES + lane]
     work.owner[lane] = -1
-    done[0] += 1
+    shared.done[work.thread] += 1
 
 
 @njit  # type: ignore[untyped-decorator]
-def _begin_hand(problem: Any, tableau: Any, work: Any, result: Any, counter: Any) -> Any:
+def _begin_hand(problem: Any, tableau: Any, work: Any, result: Any, shared: Any) -> Any:
     """Take the next trajectories and compute their first slopes and steps; return False where none is left."""
-    n, n_all = work.size, result.status.size
-    first = fetch_add(counter, problem.hand)
+    n, n_all = work.size, problem.number
+    first = fetch_add(shared.next, problem.hand)
     number = min(problem.hand, n_all - first)
     if number <= 0:
         return False
     for lane in range(LANES):
         owner = first + min(lane, number - 1)
         work.hand_owner[lane] = owner
-        row = owner if problem.y0.shape[0] > 1 else 0
+        row = owner if problem.own_y0 else 0
         for i in range(n):
-            work.hand_y[i * LANES + lane] = problem.y0[row, i]
+            work.hand_y[i * LANES + lane] = problem.y0[row * n + i]
             if lane < number:
-                result.y[owner, 0, i] = problem.y0[row, i]
-        row = owner if problem.params.shape[0] > 1 else 0
+                result.y[owner * problem.n_times * n + i] = problem.y0[row * n + i]
+        row = owner if problem.own_params else 0
         for i in range(work.n_params):
-            work.hand_params[i * LANES + lane] = problem.params[row, i]
+            work.hand_params[i * LANES + lane] = problem.params[row * work.n_params + i]
     store(work.hand_step, 0, _first_step(problem, tableau, work, 2**number - 1))
     work.hand[0], work.hand[1] = 0, number
     return True
@@ -297,7 +312,7 @@ def _begin_hand(problem: Any, tableau: Any, work: Any, result: Any, counter: Any
 def _first_step(problem: Any, tableau: Any, work: Any, lanes: Any) -> Any:
     """Guess the first step of all trajectories of the hand from two slopes; NaN where the first is not finite."""
     n, t0 = work.size, problem.times[0]
-    span = problem.times[-1] - t0
+    span = problem.end - t0
     store(work.time, 0, t0)
     call_rhs(
         problem.rhs,
@@ -356,12 +371,12 @@ def _first_step(problem: Any, tableau: Any, work: Any, lanes: Any) -> Any:
 
 
 @njit  # type: ignore[untyped-decorator]
-def _refill(problem: Any, tableau: Any, work: Any, result: Any, counter: Any, done: Any) -> Any:
+def _refill(problem: Any, tableau: Any, work: Any, result: Any, shared: Any) -> Any:
     """Give every free lane the next trajectory, and return the lanes in use as a bit set."""
     n, in_use = work.size, 0
     for lane in range(LANES):
         while work.owner[lane] < 0:
-            if work.hand[0] == work.hand[1] and not _begin_hand(problem, tableau, work, result, counter):
+            if work.hand[0] == work.hand[1] and not _begin_hand(problem, tableau, work, result, shared):
                 break
             place = work.hand[0]
             work.hand[0] += 1
@@ -380,7 +395,7 @@ def _refill(problem: Any, tableau: Any, work: Any, result: Any, counter: Any, do
             work.lane[_LOG_ERROR + lane] = math.log(1e-4)
             work.lane[_EVALUATIONS + lane] = 2.0
             if not math.isfinite(work.hand_step[place]):
-                _finish(work, result, done, lane, status.NON_FINITE)
+                _finish(work, result, shared, lane, status.NON_FINITE)
         if work.owner[lane] >= 0:
             in_use |= 1 << lane
     return in_use
@@ -389,7 +404,7 @@ def _refill(problem: Any, tableau: Any, work: Any, result: Any, counter: Any, do
 @njit  # type: ignore[untyped-decorator]
 def _propose(problem: Any, work: Any) -> None:
     """Set the step to try and where it ends; the last one ends on the last output time."""
-    t, h, end = load(work.lane, _TIME), load(work.lane, _STEP), problem.times[-1]
+    t, h, end = load(work.lane, _TIME), load(work.lane, _STEP), problem.end
     is_last = lanes_less_equal(end, lanes_fma(1.01, h, t))
     store(work.lane, _TRIED, lanes_select(is_last, end - t, h))
     store(work.lane, _NEXT_TIME, lanes_select(is_last, end, t + h))
@@ -444,33 +459,30 @@ def _reach_outputs(problem: Any, tableau: Any, work: Any, result: Any, lanes: An
 
 
 @njit  # type: ignore[untyped-decorator]
-def _end_lanes(problem: Any, work: Any, result: Any, done: Any, lanes: Any, error: Any, stiff: Any) -> None:
+def _end_lanes(problem: Any, work: Any, result: Any, shared: Any, lanes: Any, error: Any, stiff: Any) -> None:
     """End the trajectories that have arrived, failed or turned out stiff."""
     store(work.time, 0, error)
     for lane in range(LANES):
         if not lanes >> lane & 1:
             continue
         t, h = work.lane[_TIME + lane], work.lane[_STEP + lane]
-        left = problem.times[-1] - t
-        if work.output[lane] == problem.times.size:
-            _finish(work, result, done, lane, status.FINISHED)
+        left = problem.end - t
+        if work.output[lane] == problem.n_times:
+            _finish(work, result, shared, lane, status.FINISHED)
         elif work.time[lane] > 1.0 and h < _SMALLEST * abs(t):
-            _finish(work, result, done, lane, status.STEP_TOO_SMALL)
+            _finish(work, result, shared, lane, status.STEP_TOO_SMALL)
         elif not work.time[lane] <= 1.0 and not h > _SMALLEST * abs(t):
-            _finish(work, result, done, lane, status.NON_FINITE)
+            _finish(work, result, shared, lane, status.NON_FINITE)
         elif work.lane[_ACCEPTED + lane] + work.lane[_REJECTED + lane] >= problem.max_steps:
-            _finish(work, result, done, lane, status.TOO_MANY_STEPS)
+            _finish(work, result, shared, lane, status.TOO_MANY_STEPS)
         elif stiff >> lane & 1 and left > _STEPS_LEFT * h:
-            _finish(work, result, done, lane, status.STIFF)
+            _finish(work, result, shared, lane, status.STIFF)
 
 
 @njit  # type: ignore[untyped-decorator]
-def run_explicit(
-    problem: Any, tableau: Any, work: Any, result: Any, counter: Any, done: Any, stop: Any
-) -> None:
-    """Integrate trajectories, taken one after another from a counter that all threads share, until none is left."""
-    in_use = _refill(problem, tableau, work, result, counter, done)
-    while in_use and stop[0] == 0:
+def _run(problem: Any, tableau: Any, work: Any, result: Any, shared: Any) -> None:
+    in_use = _refill(problem, tableau, work, result, shared)
+    while in_use and shared.stop[0] == 0:
         _propose(problem, work)
         _run_stages(problem, tableau, work, 1, tableau.last + 1, in_use)
         error = _error(problem, tableau, work)
@@ -489,5 +501,20 @@ def run_explicit(
         going = lanes_less(_SMALLEST * lanes_abs(t), h) & lanes_less(n_steps, float(problem.max_steps))
         ends = (outputs | stiff | ~mask_bits(going)) & in_use
         if ends:
-            _end_lanes(problem, work, result, done, ends, error, stiff)
-            in_use = _refill(problem, tableau, work, result, counter, done)
+            _end_lanes(problem, work, result, shared, ends, error, stiff)
+            in_use = _refill(problem, tableau, work, result, shared)
+
+
+def _driver(digest: int) -> Any:
+    def run_explicit(problem: Any, tableau: Any, work: Any, result: Any, shared: Any) -> Any:
+        """Integrate trajectories, taken one after another from a counter that all threads share, until none is left.
+
+        The digest makes part of the key under which Numba keeps the compiled code.
+        """
+        _run(addresses(problem), addresses(tableau), addresses(work), addresses(result), addresses(shared))
+        return digest
+
+    return njit(nogil=True, cache=True)(run_explicit)
+
+
+run_explicit = _driver(package_digest())

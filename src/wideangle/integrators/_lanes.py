@@ -59,13 +59,14 @@ class Mask(types.Type):  # type: ignore[misc]
 
 
 class LaneArray(types.Type):  # type: ignore[misc]
-    """Memory [component][lane] as an array of components."""
+    """Memory [component][lane] as an array of components, which can be written if it is for results."""
 
-    def __init__(self) -> None:
-        super().__init__(name="LaneArray")
+    def __init__(self, writable: bool) -> None:
+        self.writable = writable
+        super().__init__(name=f"LaneArray({writable})")
 
 
-lanes_type, mask_type, lane_array_type = Lanes(), Mask(), LaneArray()
+lanes_type, mask_type = Lanes(), Mask()
 
 
 @register_model(Lanes)
@@ -316,43 +317,9 @@ def _vector_pointer(builder: Any, data: Any, index: Any) -> Any:
 
 
 @intrinsic  # type: ignore[misc]
-def load(typing_context: Any, array: types.Type, index: types.Type) -> Any:
-    """Load the lanes that begin at an index of a contiguous float64 array."""
+def load(typing_context: Any, data: types.Type, index: types.Type) -> Any:
+    """Load the lanes that begin at an index of float64 memory."""
 
-    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, values[0]).data
-        return builder.load(_vector_pointer(builder, data, values[1]), align=8)
-
-    return lanes_type(array, types.intp), codegen
-
-
-@intrinsic  # type: ignore[misc]
-def store(typing_context: Any, array: types.Type, index: types.Type, value: types.Type) -> Any:
-    """Store lanes at an index of a contiguous float64 array."""
-
-    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, values[0]).data
-        vector = _as_vector(context, builder, values[2], signature.args[2])
-        builder.store(vector, _vector_pointer(builder, data, values[1]), align=8)
-        return context.get_dummy_value()
-
-    return types.none(array, types.intp, value), codegen
-
-
-@intrinsic  # type: ignore[misc]
-def lane_array(typing_context: Any, data: types.Type, length: types.Type) -> Any:
-    """Show memory at a pointer as an array of lanes."""
-
-    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        view = cgutils.create_struct_proxy(signature.return_type)(context, builder)
-        view.data, view.length = values
-        return view._getvalue()
-
-    return lane_array_type(types.CPointer(types.float64), types.intp), codegen
-
-
-@intrinsic  # type: ignore[misc]
-def _load_pointer(typing_context: Any, data: types.Type, index: types.Type) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         return builder.load(_vector_pointer(builder, *values), align=8)
 
@@ -360,7 +327,9 @@ def _load_pointer(typing_context: Any, data: types.Type, index: types.Type) -> A
 
 
 @intrinsic  # type: ignore[misc]
-def _store_pointer(typing_context: Any, data: types.Type, index: types.Type, value: types.Type) -> Any:
+def store(typing_context: Any, data: types.Type, index: types.Type, value: types.Type) -> Any:
+    """Store lanes at an index of float64 memory."""
+
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         vector = _as_vector(context, builder, values[2], signature.args[2])
         builder.store(vector, _vector_pointer(builder, *values[:2]), align=8)
@@ -369,24 +338,41 @@ def _store_pointer(typing_context: Any, data: types.Type, index: types.Type, val
     return types.none(data, types.intp, value), codegen
 
 
+def _viewer(kind: types.Type) -> Any:
+    @intrinsic  # type: ignore[misc]
+    def view(typing_context: Any, data: types.Type, length: types.Type) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            result = cgutils.create_struct_proxy(signature.return_type)(context, builder)
+            result.data, result.length = values
+            return result._getvalue()
+
+        return kind(types.CPointer(types.float64), types.intp), codegen
+
+    return view
+
+
+read_lanes = _viewer(LaneArray(writable=False))
+write_lanes = _viewer(LaneArray(writable=True))
+
+
 @_overload(operator.getitem)
 def _getitem(array: types.Type, index: types.Type) -> Any:
     if not (isinstance(array, LaneArray) and isinstance(index, types.Integer)):
         return None
 
     def getitem(array: Any, index: Any) -> Any:
-        return _load_pointer(array._data, (index if index >= 0 else index + array._length) * LANES)
+        return load(array._data, (index if index >= 0 else index + array._length) * LANES)
 
     return getitem
 
 
 @_overload(operator.setitem)
 def _setitem(array: types.Type, index: types.Type, value: types.Type) -> Any:
-    if not (isinstance(array, LaneArray) and isinstance(index, types.Integer) and _is_value(value)):
+    if not (isinstance(array, LaneArray) and array.writable and isinstance(index, types.Integer) and _is_value(value)):
         return None
 
     def setitem(array: Any, index: Any, value: Any) -> None:
-        _store_pointer(array._data, (index if index >= 0 else index + array._length) * LANES, value)
+        store(array._data, (index if index >= 0 else index + array._length) * LANES, value)
 
     return setitem
 

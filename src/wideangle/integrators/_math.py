@@ -13,20 +13,15 @@ from typing import Any
 
 import numpy as np
 from numba import njit, types
-from numba.extending import overload, register_jitable
 
 from wideangle.integrators._lanes import (
-    LANES,
     Lanes,
-    Mask,
     _overload,
     add_to_exponent,
-    lane_array_type,
     lanes_abs,
     lanes_equal,
     lanes_fma,
     lanes_less,
-    lanes_less_equal,
     lanes_select,
     lanes_sqrt,
     split_exponent,

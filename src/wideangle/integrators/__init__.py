@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+from types import ModuleType
+
 from wideangle.integrators.integration import integrate
 
 __all__ = ["integrate"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    # It imports Numba.
+    if name == "elementwise":
+        return importlib.import_module("wideangle.integrators.elementwise")
+    raise AttributeError(f"module 'wideangle.integrators' has no attribute {name!r}")

@@ -20,6 +20,7 @@ from numba.core.ccallback import CFunc
 from numba.core.errors import NumbaError
 from numba.core.registry import CPUDispatcher
 
+from wideangle.integrators import _math as _math  # its functions of lanes
 from wideangle.integrators._lanes import LANES, read_lanes, store, write_lanes
 
 _POINTER = types.CPointer(types.float64)

@@ -20,15 +20,12 @@ from wideangle.integrators._compilation import package_digest
 from wideangle.integrators._lanes import (
     LANES,
     lanes_abs,
-    lanes_equal,
     lanes_fma,
-    lanes_less,
-    lanes_less_equal,
-    lanes_select,
     lanes_sqrt,
     load,
     mask_bits,
     store,
+    where_lanes,
 )
 from wideangle.integrators._math import _lanes_exp, _lanes_log
 
@@ -189,7 +186,7 @@ def _error(problem: Any, tableau: Any, work: Any) -> Any:
     for i in range(n):
         y, end = load(work.y, i * LANES), load(work.points, (n + i) * LANES)
         y_size, end_size = lanes_abs(y), lanes_abs(end)
-        larger = lanes_select(lanes_less(y_size, end_size), end_size, y_size)
+        larger = where_lanes(y_size < end_size, end_size, y_size)
         inverse = 1.0 / lanes_fma(problem.rtol, larger, problem.atol[i])
         e = _weighted(tableau.test_start, tableau.test_column, tableau.test_weight, 0, work.k, n, i) * inverse
         first = lanes_fma(e, e, first)
@@ -202,7 +199,7 @@ def _error(problem: Any, tableau: Any, work: Any) -> Any:
     if not tableau.corrected:
         return lanes_fma(h, lanes_sqrt(first / n), harm)
     divisor = lanes_sqrt(lanes_fma(0.01, second, first) * n)
-    ratio = lanes_select(lanes_equal(first, 0.0), first, first / divisor)
+    ratio = where_lanes(first == 0.0, first, first / divisor)
     return lanes_fma(h, ratio, harm)
 
 
@@ -218,13 +215,13 @@ def _looks_stiff(tableau: Any, work: Any, accepted: Any) -> Any:
         distance = _weighted(tableau.test_start, tableau.test_column, tableau.test_weight, 2, work.k, n, i)
         points = lanes_fma(distance, distance, points)
     # |slopes| / |points| estimates h times the largest eigenvalue; points carry a factor 1/h.
-    limited = lanes_less(points * (tableau.stability * tableau.stability), slopes)
+    limited = points * (tableau.stability * tableau.stability) < slopes
     stiff, calm = load(work.lane, _STIFF), load(work.lane, _CALM)
-    calm = lanes_select(limited, 0.0, calm + 1.0)
-    stiff = lanes_select(limited, stiff + 1.0, lanes_select(lanes_less(calm, _CALM_STEPS), stiff, 0.0))
-    store(work.lane, _STIFF, lanes_select(accepted, stiff, load(work.lane, _STIFF)))
-    store(work.lane, _CALM, lanes_select(accepted, calm, load(work.lane, _CALM)))
-    return lanes_less_equal(float(_STIFF_STEPS), stiff) & accepted
+    calm = where_lanes(limited, 0.0, calm + 1.0)
+    stiff = where_lanes(limited, stiff + 1.0, where_lanes(calm < _CALM_STEPS, stiff, 0.0))
+    store(work.lane, _STIFF, where_lanes(accepted, stiff, load(work.lane, _STIFF)))
+    store(work.lane, _CALM, where_lanes(accepted, calm, load(work.lane, _CALM)))
+    return (float(_STIFF_STEPS) <= stiff) & accepted
 
 
 @njit  # type: ignore[untyped-decorator]
@@ -333,9 +330,9 @@ def _first_step(problem: Any, tableau: Any, work: Any, lanes: Any) -> Any:
         inverse = 1.0 / lanes_fma(problem.rtol, lanes_abs(y), problem.atol[i])
         d0, d1 = lanes_fma(y * inverse, y * inverse, d0), lanes_fma(slope * inverse, slope * inverse, d1)
     d0, d1 = lanes_sqrt(d0 / n), lanes_sqrt(d1 / n)
-    small = lanes_less(d0, 1e-5) | lanes_less(d1, 1e-5)
-    h0 = lanes_select(small, 1e-6, 0.01 * d0 / d1)
-    h0 = lanes_select(lanes_less(h0, span), h0, span)
+    small = (d0 < 1e-5) | (d1 < 1e-5)
+    h0 = where_lanes(small, 1e-6, 0.01 * d0 / d1)
+    h0 = where_lanes(h0 < span, h0, span)
     for i in range(n):
         store(work.points, i * LANES, lanes_fma(h0, load(work.hand_k, i * LANES), load(work.hand_y, i * LANES)))
     store(work.time, 0, t0 + h0)
@@ -358,16 +355,16 @@ def _first_step(problem: Any, tableau: Any, work: Any, lanes: Any) -> Any:
         change = (load(work.dense, i * LANES) - load(work.hand_k, i * LANES)) * inverse
         d2 = lanes_fma(change, change, d2)
     d2 = lanes_sqrt(d2 / n) / h0
-    largest = lanes_select(lanes_less(d1, d2), d2, d1)
+    largest = where_lanes(d1 < d2, d2, d1)
     power = _lanes_exp((math.log(0.01) - _lanes_log(largest)) / tableau.order)
-    smooth = lanes_less_equal(largest, 1e-15)
-    least = lanes_select(lanes_less(1e-6, h0 * 1e-3), h0 * 1e-3, 1e-6)
-    h1 = lanes_select(smooth, least, power)
-    h = lanes_select(lanes_less(h1, 100.0 * h0), h1, 100.0 * h0)
-    h = lanes_select(lanes_less(h, span), h, span)
+    smooth = largest <= 1e-15
+    least = where_lanes(h0 * 1e-3 > 1e-6, h0 * 1e-3, 1e-6)
+    h1 = where_lanes(smooth, least, power)
+    h = where_lanes(h1 < 100.0 * h0, h1, 100.0 * h0)
+    h = where_lanes(h < span, h, span)
     # Where the second slope is not finite the first guess has to do; where the first is not, nothing does.
-    h = lanes_select(lanes_less(d2, math.inf), h, h0)
-    return lanes_select(lanes_less(d1, math.inf), h, math.nan)
+    h = where_lanes(d2 < math.inf, h, h0)
+    return where_lanes(d1 < math.inf, h, math.nan)
 
 
 @njit  # type: ignore[untyped-decorator]
@@ -405,30 +402,30 @@ def _refill(problem: Any, tableau: Any, work: Any, result: Any, shared: Any) -> 
 def _propose(problem: Any, work: Any) -> None:
     """Set the step to try and where it ends; the last one ends on the last output time."""
     t, h, end = load(work.lane, _TIME), load(work.lane, _STEP), problem.end
-    is_last = lanes_less_equal(end, lanes_fma(1.01, h, t))
-    store(work.lane, _TRIED, lanes_select(is_last, end - t, h))
-    store(work.lane, _NEXT_TIME, lanes_select(is_last, end, t + h))
+    is_last = end <= lanes_fma(1.01, h, t)
+    store(work.lane, _TRIED, where_lanes(is_last, end - t, h))
+    store(work.lane, _NEXT_TIME, where_lanes(is_last, end, t + h))
 
 
 @njit  # type: ignore[untyped-decorator]
 def _control(tableau: Any, work: Any, error: Any) -> None:
     """Set the next step from the error of the one tried, and count."""
-    accepted = lanes_less_equal(error, 1.0)
-    log_error = _lanes_log(lanes_select(lanes_less(error, 1e-10), 1e-10, error))
+    accepted = error <= 1.0
+    log_error = _lanes_log(where_lanes(error < 1e-10, 1e-10, error))
     exponent = tableau.beta * load(work.lane, _LOG_ERROR) - tableau.alpha * log_error
     ratio = _SAFETY * _lanes_exp(exponent)
-    ratio = lanes_select(lanes_less(ratio, tableau.smallest_ratio), tableau.smallest_ratio, ratio)
+    ratio = where_lanes(ratio < tableau.smallest_ratio, tableau.smallest_ratio, ratio)
     # No growth right after a rejection, and none without acceptance.
-    retry = lanes_less(0.0, load(work.lane, _RETRY))
-    largest = lanes_select(retry, 1.0, tableau.largest_ratio)
-    ratio = lanes_select(lanes_less(ratio, largest), ratio, largest)
-    ratio = lanes_select(lanes_less(error, math.inf), ratio, 0.1)
+    retry = load(work.lane, _RETRY) > 0.0
+    largest = where_lanes(retry, 1.0, tableau.largest_ratio)
+    ratio = where_lanes(ratio < largest, ratio, largest)
+    ratio = where_lanes(error < math.inf, ratio, 0.1)
     store(work.lane, _STEP, load(work.lane, _TRIED) * ratio)
-    kept = lanes_select(lanes_less(log_error, math.log(1e-4)), math.log(1e-4), log_error)
-    store(work.lane, _LOG_ERROR, lanes_select(accepted, kept, load(work.lane, _LOG_ERROR)))
-    store(work.lane, _RETRY, lanes_select(accepted, 0.0, 1.0))
-    store(work.lane, _ACCEPTED, load(work.lane, _ACCEPTED) + lanes_select(accepted, 1.0, 0.0))
-    store(work.lane, _REJECTED, load(work.lane, _REJECTED) + lanes_select(accepted, 0.0, 1.0))
+    kept = where_lanes(log_error < math.log(1e-4), math.log(1e-4), log_error)
+    store(work.lane, _LOG_ERROR, where_lanes(accepted, kept, load(work.lane, _LOG_ERROR)))
+    store(work.lane, _RETRY, where_lanes(accepted, 0.0, 1.0))
+    store(work.lane, _ACCEPTED, load(work.lane, _ACCEPTED) + where_lanes(accepted, 1.0, 0.0))
+    store(work.lane, _REJECTED, load(work.lane, _REJECTED) + where_lanes(accepted, 0.0, 1.0))
     store(work.lane, _EVALUATIONS, load(work.lane, _EVALUATIONS) + tableau.last)
 
 
@@ -438,9 +435,9 @@ def _advance(tableau: Any, work: Any, accepted: Any) -> None:
     n = work.size
     for i in range(n):
         end, slope = load(work.points, (n + i) * LANES), load(work.k, (tableau.last * n + i) * LANES)
-        store(work.y, i * LANES, lanes_select(accepted, end, load(work.y, i * LANES)))
-        store(work.k, i * LANES, lanes_select(accepted, slope, load(work.k, i * LANES)))
-    store(work.lane, _TIME, lanes_select(accepted, load(work.lane, _NEXT_TIME), load(work.lane, _TIME)))
+        store(work.y, i * LANES, where_lanes(accepted, end, load(work.y, i * LANES)))
+        store(work.k, i * LANES, where_lanes(accepted, slope, load(work.k, i * LANES)))
+    store(work.lane, _TIME, where_lanes(accepted, load(work.lane, _NEXT_TIME), load(work.lane, _TIME)))
 
 
 @njit  # type: ignore[untyped-decorator]
@@ -486,19 +483,19 @@ def _run(problem: Any, tableau: Any, work: Any, result: Any, shared: Any) -> Non
         _propose(problem, work)
         _run_stages(problem, tableau, work, 1, tableau.last + 1, in_use)
         error = _error(problem, tableau, work)
-        accepted = lanes_less_equal(error, 1.0)
+        accepted = error <= 1.0
         _control(tableau, work, error)
         stiff = 0
         if problem.watch_stiffness:
             stiff = mask_bits(_looks_stiff(tableau, work, accepted)) & in_use
         end = load(work.lane, _NEXT_TIME)
-        outputs = mask_bits(accepted & lanes_less_equal(load(work.lane, _OUTPUT), end)) & in_use
+        outputs = mask_bits(accepted & (load(work.lane, _OUTPUT) <= end)) & in_use
         if outputs:
             _reach_outputs(problem, tableau, work, result, outputs)
         _advance(tableau, work, accepted)
         t, h = load(work.lane, _TIME), load(work.lane, _STEP)
         n_steps = load(work.lane, _ACCEPTED) + load(work.lane, _REJECTED)
-        going = lanes_less(_SMALLEST * lanes_abs(t), h) & lanes_less(n_steps, float(problem.max_steps))
+        going = (_SMALLEST * lanes_abs(t) < h) & (n_steps < float(problem.max_steps))
         ends = (outputs | stiff | ~mask_bits(going)) & in_use
         if ends:
             _end_lanes(problem, work, result, shared, ends, error, stiff)

@@ -163,7 +163,8 @@ def _named(name: str) -> Callable[..., Any]:
 
 def _comparison(symbol: str) -> Callable[..., Any]:
     def build(builder: Any, a: Any, b: Any) -> Any:
-        return builder.bitcast(builder.fcmp_ordered(symbol, a, b), _BITS)
+        compare = builder.fcmp_unordered if symbol == "!=" else builder.fcmp_ordered
+        return builder.bitcast(compare(symbol, a, b), _BITS)
 
     return build
 
@@ -176,9 +177,6 @@ _negative = _vector_operation(1, lanes_type, lambda builder, a: builder.fneg(a))
 lanes_sqrt = _vector_operation(1, lanes_type, _named("sqrt"))
 lanes_abs = _vector_operation(1, lanes_type, _named("fabs"))
 lanes_fma = _vector_operation(3, lanes_type, _named("fma"))
-lanes_less = _vector_operation(2, mask_type, _comparison("<"))
-lanes_less_equal = _vector_operation(2, mask_type, _comparison("<="))
-lanes_equal = _vector_operation(2, mask_type, _comparison("=="))
 
 
 def _overload_operator(symbol: Any, operation: Any) -> None:
@@ -195,6 +193,17 @@ for _symbol, _inplace, _operation in (
 ):
     _overload_operator(_symbol, _operation)
     _overload_operator(_inplace, _operation)
+
+
+for _symbol, _sign in (
+    (operator.lt, "<"),
+    (operator.le, "<="),
+    (operator.gt, ">"),
+    (operator.ge, ">="),
+    (operator.eq, "=="),
+    (operator.ne, "!="),
+):
+    _overload_operator(_symbol, _vector_operation(2, mask_type, _comparison(_sign)))
 
 
 @_overload(operator.neg)
@@ -230,7 +239,7 @@ def _pow(a: types.Type, b: types.Type) -> Any:
 
 
 @intrinsic  # type: ignore[misc]
-def lanes_select(typing_context: Any, mask: types.Type, a: types.Type, b: types.Type) -> Any:
+def where_lanes(typing_context: Any, mask: types.Type, a: types.Type, b: types.Type) -> Any:
     """Take lanes of ``a`` where the mask is set, of ``b`` elsewhere."""
     if not (isinstance(mask, Mask) and _is_value(a) and _is_value(b)):
         return None

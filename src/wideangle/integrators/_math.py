@@ -19,12 +19,10 @@ from wideangle.integrators._lanes import (
     _overload,
     add_to_exponent,
     lanes_abs,
-    lanes_equal,
     lanes_fma,
-    lanes_less,
-    lanes_select,
     lanes_sqrt,
     split_exponent,
+    where_lanes,
 )
 
 # Adding and subtracting it rounds to an integer, which then stands in the low bits.
@@ -58,7 +56,7 @@ def _expm1_reduced(x: Any) -> Any:
 @njit  # type: ignore[untyped-decorator]
 def _lanes_exp(x: Any) -> Any:
     # Comparisons with NaN are false, and so NaN stays.
-    x = lanes_select(lanes_less(x, -746.0), -746.0, lanes_select(lanes_less(710.0, x), 710.0, x))
+    x = where_lanes(x < -746.0, -746.0, where_lanes(x > 710.0, 710.0, x))
     p, k = _expm1_reduced(x)
     # Two factors, for subnormal results and for those that overflow.
     half = lanes_fma(k, 0.5, _ROUND) - _ROUND
@@ -69,20 +67,20 @@ def _lanes_exp(x: Any) -> Any:
 
 @njit  # type: ignore[untyped-decorator]
 def _lanes_expm1(x: Any) -> Any:
-    bounded = lanes_select(lanes_less(x, -40.0), -40.0, lanes_select(lanes_less(710.0, x), 710.0, x))
+    bounded = where_lanes(x < -40.0, -40.0, where_lanes(x > 710.0, 710.0, x))
     p, k = _expm1_reduced(bounded)
     half = lanes_fma(k, 0.5, _ROUND) - _ROUND
     first = add_to_exponent(half + (_ROUND + 1023.0))
     second = add_to_exponent((k - half) + (_ROUND + 1023.0))
     result = lanes_fma(p, first, first - 1.0 / second) * second
-    return lanes_select(lanes_equal(x, 0.0), x, result)
+    return where_lanes(x == 0.0, x, result)
 
 
 @njit  # type: ignore[untyped-decorator]
 def _lanes_log(x: Any) -> Any:
-    subnormal = lanes_less(x, 2.2250738585072014e-308)
-    m, k = split_exponent(lanes_select(subnormal, x * 2.0**54, x))
-    k = lanes_select(subnormal, k - 54.0, k)
+    subnormal = x < 2.2250738585072014e-308
+    m, k = split_exponent(where_lanes(subnormal, x * 2.0**54, x))
+    k = where_lanes(subnormal, k - 54.0, k)
     f = m - 1.0
     s = f / (f + 2.0)
     z = s * s
@@ -97,10 +95,10 @@ def _lanes_log(x: Any) -> Any:
     # log(1 + f) = f - f^2/2 + s (f^2/2 + R), as 2 s = f - s f.
     square = 0.5 * f * f
     result = lanes_fma(k, _LN2_HIGH, f - (square - lanes_fma(s, square + rest, k * _LN2_LOW)))
-    result = lanes_select(lanes_equal(x, 0.0), -math.inf, result)
-    result = lanes_select(lanes_less(x, 0.0), math.nan, result)
-    finite = lanes_less(x, math.inf)
-    return lanes_select(finite, result, x)
+    result = where_lanes(x == 0.0, -math.inf, result)
+    result = where_lanes(x < 0.0, math.nan, result)
+    finite = x < math.inf
+    return where_lanes(finite, result, x)
 
 
 @njit  # type: ignore[untyped-decorator]
@@ -108,12 +106,12 @@ def _lanes_log1p(x: Any) -> Any:
     u = 1.0 + x
     # What the sum lost, to first order; where u is infinite nothing was lost.
     lost = (x - (u - 1.0)) / u
-    return _lanes_log(u) + lanes_select(lanes_less(lanes_abs(lost), 1.0), lost, 0.0)
+    return _lanes_log(u) + where_lanes(lanes_abs(lost) < 1.0, lost, 0.0)
 
 
 @njit  # type: ignore[untyped-decorator]
 def _lanes_tanh(x: Any) -> Any:
-    t = _lanes_expm1(2.0 * lanes_select(lanes_less(x, -20.0), -20.0, lanes_select(lanes_less(20.0, x), 20.0, x)))
+    t = _lanes_expm1(2.0 * where_lanes(x < -20.0, -20.0, where_lanes(x > 20.0, 20.0, x)))
     return t / (t + 2.0)
 
 

@@ -1,4 +1,4 @@
-"""Explicit Runge-Kutta pairs over lanes: eight trajectories at a time, each with its own time, step and error.
+"""Explicit Runge-Kutta pairs over lanes: sixteen trajectories at a time, each with its own time, step and error.
 
 All lanes take a step together, and none waits for another: a rejected lane tries again while its neighbours move on,
 and a lane whose trajectory has ended takes the next one. The step control is that of E. Hairer, S. P. Norsett and
@@ -144,12 +144,12 @@ def make_work(thread: int, size: int, n_params: int, stages: int, dense_rows: in
 
 
 @njit  # type: ignore[untyped-decorator]
-def _weighted(start: Any, column: Any, weight: Any, row: Any, k: Any, size: Any, component: Any) -> Any:
+def _weighted(start: Any, place: Any, weight: Any, row: Any, k: Any, component: Any) -> Any:
     """Return the sum of slopes that a row of a sparse matrix gives for a component."""
     first = start[row]
-    total = weight[first] * load(k, (column[first] * size + component) * LANES)
+    total = weight[first] * load(k, place[first] + component * LANES)
     for entry in range(first + 1, start[row + 1]):
-        total = lanes_fma(weight[entry], load(k, (column[entry] * size + component) * LANES), total)
+        total = lanes_fma(weight[entry], load(k, place[entry] + component * LANES), total)
     return total
 
 
@@ -160,7 +160,7 @@ def _run_stages(problem: Any, tableau: Any, work: Any, first: Any, stop: Any, la
     for stage in range(first, stop):
         at = work.size * LANES if stage == tableau.last else 0
         for i in range(work.size):
-            slope = _weighted(tableau.start, tableau.column, tableau.weight, stage, work.k, work.size, i)
+            slope = _weighted(tableau.start, tableau.place, tableau.weight, stage, work.k, i)
             store(work.points, at + i * LANES, lanes_fma(h, slope, load(work.y, i * LANES)))
         store(work.time, 0, lanes_fma(tableau.c[stage], h, t))
         call_rhs(
@@ -188,10 +188,10 @@ def _error(problem: Any, tableau: Any, work: Any) -> Any:
         y_size, end_size = lanes_abs(y), lanes_abs(end)
         larger = where_lanes(y_size < end_size, end_size, y_size)
         inverse = 1.0 / lanes_fma(problem.rtol, larger, problem.atol[i])
-        e = _weighted(tableau.test_start, tableau.test_column, tableau.test_weight, 0, work.k, n, i) * inverse
+        e = _weighted(tableau.test_start, tableau.test_place, tableau.test_weight, 0, work.k, i) * inverse
         first = lanes_fma(e, e, first)
         if tableau.corrected:
-            e = _weighted(tableau.test_start, tableau.test_column, tableau.test_weight, 1, work.k, n, i) * inverse
+            e = _weighted(tableau.test_start, tableau.test_place, tableau.test_weight, 1, work.k, i) * inverse
             second = lanes_fma(e, e, second)
         # Zero times anything finite.
         harm = lanes_fma(end, 0.0, lanes_fma(load(work.k, (tableau.last * n + i) * LANES), 0.0, harm))
@@ -212,7 +212,7 @@ def _looks_stiff(tableau: Any, work: Any, accepted: Any) -> Any:
         end = load(work.k, (tableau.last * n + i) * LANES)
         difference = end - load(work.k, ((tableau.last - 1) * n + i) * LANES)
         slopes = lanes_fma(difference, difference, slopes)
-        distance = _weighted(tableau.test_start, tableau.test_column, tableau.test_weight, 2, work.k, n, i)
+        distance = _weighted(tableau.test_start, tableau.test_place, tableau.test_weight, 2, work.k, i)
         points = lanes_fma(distance, distance, points)
     # |slopes| / |points| estimates h times the largest eigenvalue; points carry a factor 1/h.
     limited = points * (tableau.stability * tableau.stability) < slopes
@@ -232,7 +232,7 @@ def _run_dense(problem: Any, tableau: Any, work: Any, lanes: Any) -> None:
     h = load(work.lane, _TRIED)
     for row in range(tableau.dense_rows):
         for i in range(n):
-            factor = _weighted(tableau.dense_start, tableau.dense_column, tableau.dense_weight, row, work.k, n, i)
+            factor = _weighted(tableau.dense_start, tableau.dense_place, tableau.dense_weight, row, work.k, i)
             store(work.dense, (row * n + i) * LANES, h * factor)
 
 
@@ -300,7 +300,7 @@ def _begin_hand(problem: Any, tableau: Any, work: Any, result: Any, shared: Any)
         row = owner if problem.own_params else 0
         for i in range(work.n_params):
             work.hand_params[i * LANES + lane] = problem.params[row * work.n_params + i]
-    store(work.hand_step, 0, _first_step(problem, tableau, work, 2**number - 1))
+    store(work.hand_step, 0, _first_step(problem, tableau, work, (1 << number) - 1))
     work.hand[0], work.hand[1] = 0, number
     return True
 

@@ -35,7 +35,7 @@ def run_batch(
         name = "tsit5" if rtol >= _LOOSE else "dop853"
     else:
         name = method
-    tableau = {"tsit5": TSIT5, "dop853": DOP853}[name]
+    tableau = {"tsit5": TSIT5, "dop853": DOP853}[name].spread(size * LANES)
     # Trajectories are begun together, but not so many that a thread goes without.
     hand = max(1, min(LANES, number // (4 * n_threads)))
     n_threads = min(n_threads, -(-number // hand))

@@ -25,17 +25,17 @@ class Tableau(NamedTuple):
     order: int
     c: NDArray[np.float64]
     start: NDArray[np.int64]
-    column: NDArray[np.int64]
+    place: NDArray[np.int64]  # where the slope begins in the memory of all stages
     weight: NDArray[np.float64]
     # The first row estimates the error, the second corrects the estimate of the eighth-order pair, the third is the
     # distance between the end of the step and the stage before it, of which the stiffness test needs the slope.
     test_start: NDArray[np.int64]
-    test_column: NDArray[np.int64]
+    test_place: NDArray[np.int64]
     test_weight: NDArray[np.float64]
     corrected: bool
     dense_rows: int
     dense_start: NDArray[np.int64]
-    dense_column: NDArray[np.int64]
+    dense_place: NDArray[np.int64]
     dense_weight: NDArray[np.float64]
     # Step ratio = safety * error^-alpha * previous_error^beta.
     alpha: float
@@ -44,6 +44,11 @@ class Tableau(NamedTuple):
     largest_ratio: float
     # Where the stability region leaves the negative axis.
     stability: float
+
+    def spread(self, block: int) -> Tableau:
+        """Return the tableau for slopes of so many numbers each; as defined below they have one."""
+        places = {name: getattr(self, name) * block for name in ("place", "test_place", "dense_place")}
+        return self._replace(**places)
 
 
 # fmt: off

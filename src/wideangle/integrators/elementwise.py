@@ -1,4 +1,4 @@
-"""Functions for right-hand sides that are to run in lanes, eight trajectories at once.
+"""Functions for right-hand sides that are to run in lanes, sixteen trajectories at once.
 
 A right-hand side compiles for lanes when it does not branch on values: no ``if``, ``and``, ``or`` or ``not`` on what
 depends on ``t``, ``y`` or ``params``, and no arrays made from them. Arithmetic, comparisons, integer powers and the

@@ -1,0 +1,91 @@
+"""Calls through addresses, which keep the drivers independent of the functions that they integrate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+_INT64 = ir.IntType(64)
+_POINTER = ir.DoubleType().as_pointer()
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def addresses(typing_context: Any, record: Any) -> Any:
+    """Return a named tuple with pointers for its contiguous arrays, which the caller keeps alive.
+
+    Arrays passed on would be counted at every call, which costs more than a step.
+    """
+    members = [types.CPointer(kind.dtype) if isinstance(kind, types.Array) else kind for kind in record.types]
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        parts = []
+        for kind, value in zip(record.types, cgutils.unpack_tuple(builder, values[0]), strict=True):
+            is_array = isinstance(kind, types.Array)
+            parts.append(context.make_array(kind)(context, builder, value).data if is_array else value)
+        return context.make_tuple(builder, signature.return_type, parts)
+
+    return types.NamedTuple(members, record.instance_class)(record), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def call_rhs(
+    typing_context: Any,
+    address: Any,
+    time: Any,
+    state: Any,
+    at: Any,
+    params: Any,
+    slope: Any,
+    to: Any,
+    size: Any,
+    n_params: Any,
+    lanes: Any,
+    scratch: Any,
+) -> Any:
+    """Call the right-hand side at an address for the lanes in a bit set: state[at:] gives slope[to:]."""
+    integer = types.int64
+    signature = types.none(integer, time, state, integer, params, slope, integer, integer, integer, integer, scratch)
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        arguments = [
+            values[1],
+            builder.gep(values[2], [values[3]]),
+            values[4],
+            builder.gep(values[5], [values[6]]),
+            *values[7:],
+        ]
+        kind = ir.FunctionType(ir.VoidType(), [_POINTER] * 4 + [_INT64] * 3 + [_POINTER])
+        builder.call(builder.inttoptr(values[0], kind.as_pointer()), arguments)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def call_scalar(
+    typing_context: Any, address: Any, time: Any, state: Any, params: Any, out: Any, size: Any, n_params: Any
+) -> Any:
+    """Call an event function or a Jacobian at an address: time, state and params give ``out``."""
+    integer = types.int64
+    signature = types.none(integer, types.float64, state, params, out, integer, integer)
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [ir.DoubleType(), *[_POINTER] * 3, _INT64, _INT64])
+        builder.call(builder.inttoptr(values[0], kind.as_pointer()), values[1:])
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def fetch_add(typing_context: Any, counter: Any, amount: Any) -> Any:
+    """Add to the first int64 of memory at once for all threads, and return what it held before."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.atomic_rmw("add", values[0], values[1], "monotonic")
+
+    return types.int64(counter, types.int64), codegen

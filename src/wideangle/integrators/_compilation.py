@@ -1,0 +1,174 @@
+"""Compilation of a user's functions behind addresses that the compiled drivers call.
+
+A right-hand side is compiled for lanes if it can be, and else called lane by lane. What it compiles to is kept on disk
+if the function itself was declared with ``cache=True``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import carray, njit, types
+from numba.core.caching import FunctionCache, NullCache
+from numba.core.ccallback import CFunc
+from numba.core.errors import NumbaError
+from numba.core.registry import CPUDispatcher
+
+from wideangle.integrators import _math as _math  # its functions of lanes
+from wideangle.integrators._lanes import LANES, read_lanes, store, write_lanes
+
+_POINTER = types.CPointer(types.float64)
+_RHS = (_POINTER, _POINTER, _POINTER, _POINTER, types.int64, types.int64, types.int64, _POINTER)
+_SCALAR = (types.float64, _POINTER, _POINTER, _POINTER, types.int64, types.int64)
+
+
+class Compiled(NamedTuple):
+    """A compiled function: its address, and the object that keeps the code alive."""
+
+    address: int
+    in_lanes: bool
+    owner: CFunc
+
+
+@cache
+def package_digest() -> int:
+    """Return a number that changes with the source of the integrators, for the keys of what is cached on disk.
+
+    Numba by itself looks at the one file that a cached function stands in, and at its time, not its content.
+    """
+    content = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    return int.from_bytes(hashlib.sha256(content).digest()[:7], "little")
+
+
+def _call_in_lanes(function: Any) -> Callable[..., None]:
+    def call(t: Any, y: Any, params: Any, out: Any, size: Any, n_params: Any, lanes: Any, scratch: Any) -> None:
+        # What the function does not write must not pass for a slope.
+        for i in range(size):
+            store(out, i * LANES, np.nan)
+        try:
+            function(read_lanes(t, 1)[0], read_lanes(y, size), read_lanes(params, n_params), write_lanes(out, size))
+        except Exception:
+            for i in range(size):
+                store(out, i * LANES, np.nan)
+
+    return call
+
+
+def _call_lane_by_lane(function: Any) -> Callable[..., None]:
+    def call(t: Any, y: Any, params: Any, out: Any, size: Any, n_params: Any, lanes: Any, scratch: Any) -> None:
+        memory = carray(scratch, 2 * size + n_params)
+        own_y, own_out, own_params = memory[:size], memory[size : 2 * size], memory[2 * size :]
+        for lane in range(LANES):
+            if not lanes >> lane & 1:
+                continue
+            for i in range(size):
+                own_y[i] = y[i * LANES + lane]
+                own_out[i] = np.nan
+            for i in range(n_params):
+                own_params[i] = params[i * LANES + lane]
+            try:
+                function(t[lane], own_y, own_params, own_out)
+            except Exception:
+                for i in range(size):
+                    own_out[i] = np.nan
+            for i in range(size):
+                out[i * LANES + lane] = own_out[i]
+
+    return call
+
+
+class _DiskCache(FunctionCache):  # type: ignore[misc]
+    """A cache for a wrapper, whose key is what the wrapped function is."""
+
+    def __init__(self, wrapper: Any, key: str) -> None:
+        super().__init__(wrapper)
+        self._wrapped = key
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        return (sig, codegen.magic_tuple(), self._wrapped)
+
+
+def _disk_key(function: CPUDispatcher) -> str | None:
+    """Return what identifies a function declared with ``cache=True``, or None where nothing is to be kept."""
+    if isinstance(function._cache, NullCache):
+        return None
+    plain = function.py_func
+    cells = [cell.cell_contents for cell in plain.__closure__ or ()]
+    source = inspect.getsourcefile(plain)
+    if source is None or not all(isinstance(cell, (int, float, str)) for cell in cells):
+        return None
+    parts = (
+        package_digest(),
+        Path(source).read_bytes(),
+        plain.__module__,
+        plain.__qualname__,
+        plain.__code__.co_firstlineno,
+        plain.__code__.co_code,
+        cells,
+        sorted(function.targetoptions.items(), key=str),
+    )
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _compile(wrapper: Callable[..., None], arguments: tuple[Any, ...], key: str | None) -> CFunc:
+    library = CFunc(wrapper, (arguments, types.void), {}, {})
+    if key is not None:
+        library._cache = _DiskCache(wrapper, key)
+    library.compile()
+    return library
+
+
+def _dispatcher(function: Any) -> CPUDispatcher:
+    # NumPy's error model: a division by zero gives an infinity, which the step control sees.
+    return function if isinstance(function, CPUDispatcher) else njit(function, error_model="numpy")
+
+
+def check_function(name: str, function: Any, arguments: tuple[str, ...]) -> None:
+    """Refuse what is not a function of so many arguments."""
+    call = f"{', '.join(arguments)}"
+    remedy = f"give a function f({call}), decorated with numba.njit or such that it can be"
+    if not callable(function) or isinstance(function, type):
+        raise TypeError(f"{name} must be a function, got {function!r} ({type(function).__name__}); {remedy}")
+    plain = getattr(function, "py_func", function)
+    if not inspect.isfunction(plain):
+        raise TypeError(f"{name} must be a Python function, got {function!r} ({type(function).__name__}); {remedy}")
+    try:
+        inspect.signature(plain).bind(*arguments)
+    except TypeError:
+        given = inspect.signature(plain)
+        raise TypeError(f"{name} must take the arguments ({call}), got {plain.__qualname__}{given}; {remedy}") from None
+
+
+def _refuse(name: str, function: Any, error: NumbaError) -> TypeError:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return TypeError(
+        f"{name} could not be compiled by Numba, got {function!r}: {' '.join(lines[:6])[:600]}; use floats, NumPy "
+        "arrays and functions that Numba knows, and write the result into out"
+    )
+
+
+@lru_cache(maxsize=128)
+def _compile_rhs(function: Any) -> Compiled:
+    dispatcher = _dispatcher(function)
+    key = _disk_key(dispatcher)
+    try:
+        library = _compile(_call_in_lanes(dispatcher), _RHS, key)
+        return Compiled(library.address, True, library)
+    except NumbaError:
+        library = _compile(_call_lane_by_lane(dispatcher), _RHS, key)
+        return Compiled(library.address, False, library)
+
+
+def compile_rhs(name: str, function: Any) -> Compiled:
+    """Compile a right-hand side f(t, y, params, out), for lanes if possible."""
+    check_function(name, function, ("t", "y", "params", "out"))
+    try:
+        return _compile_rhs(function)
+    except NumbaError as error:
+        raise _refuse(name, function, error) from None

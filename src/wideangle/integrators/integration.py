@@ -1,0 +1,172 @@
+"""Integration of batches of initial-value problems."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from wideangle._checks import (
+    check_array,
+    check_choice,
+    check_flag,
+    check_integer,
+    check_memory,
+    check_real,
+    check_threads,
+)
+from wideangle._cpu import available_threads
+from wideangle._provenance import provenance
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+SOURCE = "adaptive Runge-Kutta and Rosenbrock methods; Hairer, Norsett, Wanner, Solving Ordinary Differential Equations"
+METHODS = ("auto", "tsit5", "dop853", "rodas5p")
+# With looser tolerances the fifth-order pair needs fewer evaluations.
+_LOOSE = 1e-5
+
+
+def integrate(
+    rhs: Callable[..., Any],
+    y0: ArrayLike,
+    times: ArrayLike,
+    *,
+    params: ArrayLike | None = None,
+    method: str = "auto",
+    rtol: float = 1e-8,
+    atol: ArrayLike = 1e-12,
+    max_steps: int = 100_000,
+    n_threads: int | None = None,
+    progress: bool = False,
+) -> xr.Dataset:
+    """Integrate dy/dt = f(t, y, params).
+
+    Examples
+    --------
+    >>> import numba, numpy as np, wideangle as wa
+    >>> @numba.njit
+    ... def decay(t, y, params, out):
+    ...     out[0] = -params[0] * y[0]
+    >>> solution = wa.integrators.integrate(decay, [1.0], [0.0, 1.0], params=[[1.0], [2.0]])
+    >>> bool(np.allclose(solution.y.sel(time=1.0, component=0), np.exp([-1.0, -2.0])))
+    True
+    """
+    start, parameters, single = _check_batch(y0, params)
+    output_times = _check_times(times)
+    method = check_choice("method", method, METHODS)
+    rtol = _check_rtol(rtol)
+    tolerance = _check_atol(atol, start.shape[1])
+    max_steps = check_integer("max_steps", max_steps, low=1, high=2**53, remedy="give a number of steps, such as 10**6")
+    n_threads = check_threads(n_threads) or available_threads()
+    progress = check_flag("progress", progress)
+    number = max(len(start), len(parameters))
+    check_memory(
+        8 * number * output_times.size * start.shape[1],
+        f"{number} trajectories at {output_times.size} times need",
+        remedy="ask for fewer times, or integrate parts of the batch one after another",
+    )
+    from wideangle.integrators._compilation import compile_rhs
+    from wideangle.integrators._running import run_batch
+
+    compiled = compile_rhs("rhs", rhs)
+    raw = run_batch(compiled, start, parameters, output_times, method, rtol, tolerance, max_steps, n_threads, progress)
+    dataset = _dataset(raw, output_times, single)
+    dataset.attrs = provenance(
+        "wideangle.integrators.integrate",
+        source=SOURCE,
+        rhs=getattr(rhs, "__qualname__", repr(rhs)),
+        rhs_in_lanes=compiled.in_lanes,
+        method=method,
+        rtol=rtol,
+        atol=tolerance.tolist(),
+        max_steps=max_steps,
+    )
+    return dataset
+
+
+def _dataset(raw: Any, times: NDArray[np.float64], single: bool) -> xr.Dataset:
+    import xarray as xr
+
+    from wideangle.integrators import _status
+
+    status = {"flag_values": list(range(len(_status.MEANINGS))), "flag_meanings": " ".join(_status.MEANINGS)}
+    method = {"flag_values": list(range(len(_status.METHODS))), "flag_meanings": " ".join(_status.METHODS)}
+    dataset = xr.Dataset(
+        {
+            "y": (("trajectory", "time", "component"), raw.y),
+            "status": ("trajectory", raw.status, status),
+            "method": ("trajectory", raw.method, method),
+            "n_steps": ("trajectory", raw.steps),
+            "n_rejected": ("trajectory", raw.rejected),
+            "n_evaluations": ("trajectory", raw.evaluations),
+            "final_time": ("trajectory", raw.final_time),
+        },
+        {
+            "trajectory": np.arange(raw.y.shape[0]),
+            "time": times,
+            "component": np.arange(raw.y.shape[2]),
+        },
+    )
+    return dataset.isel(trajectory=0, drop=True) if single else dataset
+
+
+def _finite_floats(name: str, value: Any, ndim: tuple[int, ...], remedy: str) -> NDArray[np.float64]:
+    array = check_array(name, value, ndim=ndim, remedy=remedy)
+    result = np.array(array, dtype=np.float64, order="C")
+    wrong = np.argwhere(~np.isfinite(result))
+    if wrong.size:
+        place = ", ".join(map(str, wrong[0]))
+        raise ValueError(f"{name} must be finite, got {name}[{place}] = {result[tuple(wrong[0])]}; {remedy}")
+    return result
+
+
+def _check_batch(y0: Any, params: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
+    """Return initial values and parameters as matrices of one or as many rows, and whether neither was a batch."""
+    start = _finite_floats("y0", y0, (1, 2), "give (component,) or (trajectory, component)")
+    remedy = "give (parameter,) or (trajectory, parameter)"
+    parameters = np.empty((1, 0)) if params is None else _finite_floats("params", params, (1, 2), remedy)
+    single = start.ndim == 1 and (params is None or parameters.ndim == 1)
+    start, parameters = np.atleast_2d(start), np.atleast_2d(parameters)
+    if 1 not in (len(start), len(parameters), len(start) / len(parameters)):
+        raise ValueError(
+            f"y0 and params must agree in the number of trajectories, got shapes {start.shape} and {parameters.shape}; "
+            "give one of them without the axis of trajectories to use it for all"
+        )
+    return start, parameters, single
+
+
+def _check_times(times: Any) -> NDArray[np.float64]:
+    remedy = "give strictly increasing times, the first of them that of y0"
+    result = _finite_floats("times", times, (1,), remedy)
+    if result.size < 2:
+        raise ValueError(f"times must have at least two values, got {result.tolist()}; {remedy}")
+    steps = np.diff(result)
+    if not np.all(steps > 0.0):
+        k = int(np.argmin(steps > 0.0))
+        raise ValueError(
+            f"times must increase, got times[{k}] = {result[k]}, times[{k + 1}] = {result[k + 1]}; {remedy}"
+        )
+    return result
+
+
+def _check_rtol(value: Any) -> float:
+    remedy = "give a relative tolerance between 1e-14 and 0.1"
+    result = check_real("rtol", value, remedy=remedy)
+    if not 1e-14 <= result <= 0.1:
+        raise ValueError(f"rtol must lie in [1e-14, 0.1], got {value!r}; {remedy}")
+    return result
+
+
+def _check_atol(value: Any, size: int) -> NDArray[np.float64]:
+    remedy = "give one positive number, or one for each component"
+    result = _finite_floats("atol", value, (0, 1), remedy)
+    if result.ndim == 1 and result.size != size:
+        raise ValueError(
+            f"atol must be a number or have one for each of {size} components, got {result.size}; {remedy}"
+        )
+    if not np.all(result > 0.0):
+        raise ValueError(f"atol must be positive, got {value!r}; {remedy}")
+    return np.ascontiguousarray(np.broadcast_to(result, (size,)))

@@ -17,11 +17,21 @@ from wideangle._version import __version__
 from wideangle.network import MLP, NetworkWeights
 
 if TYPE_CHECKING:
-    from wideangle import data, propagation, reference, reports, statistics
+    from wideangle import data, dynamics, propagation, reference, reports, statistics
 
-_SUBMODULES = ("data", "propagation", "reference", "reports", "statistics")
+_SUBMODULES = ("data", "dynamics", "propagation", "reference", "reports", "statistics")
 
-__all__ = ["MLP", "NetworkWeights", "__version__", "data", "propagation", "reference", "reports", "statistics"]
+__all__ = [
+    "MLP",
+    "NetworkWeights",
+    "__version__",
+    "data",
+    "dynamics",
+    "propagation",
+    "reference",
+    "reports",
+    "statistics",
+]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -46,7 +46,12 @@ class Growth:
     @property
     def power(self) -> float:
         """Exponent 2 - 2/D of the margin in the speed."""
-        return 2.0 - 2.0 / self.depth
+        return 1.0 - self.rest
+
+    @property
+    def rest(self) -> float:
+        """Exponent 2/D - 1 of the free time; rounded once, since it multiplies logarithms of up to 700."""
+        return 2.0 / self.depth - 1.0
 
     def speed(self, margin: Array) -> Array:
         """Return h, which is positive."""
@@ -57,7 +62,7 @@ class Growth:
     def free_time(self, lo: Array, hi: Array) -> Array:
         """Return the integral of 1/h: the time from lo to hi under a force of 1."""
         if self.depth != 2:
-            return power_integral(lo, hi, 1.0 - self.power) / self.depth
+            return power_integral(lo, hi, self.rest) / self.depth
         below, above = lo < 0.0, hi > 0.0
         result = np.zeros(lo.shape)
         for side, a, b in ((above, np.maximum(lo, 0.0), hi), (below, np.maximum(-hi, 0.0), -lo)):
@@ -69,10 +74,9 @@ class Growth:
         if self.depth == 1:
             return margin + free_time
         if self.depth > 2:
-            power = 1.0 - self.power
-            used = np.minimum(-power * self.depth * free_time * margin**-power, 1.0)
             with np.errstate(divide="ignore", over="ignore"):
-                return margin * np.exp(np.log1p(-used) / power)
+                used = np.minimum((self.depth - 2.0) * free_time * margin**-self.rest, 1.0)
+                return margin * np.exp(np.log1p(-used) / self.rest)
         return _hyperbolic_advance(margin, free_time, self.imbalance)
 
     def exponential_time(self, lo: Array, hi: Array, shift: Array) -> Array:
@@ -101,8 +105,10 @@ class Growth:
 
     def _tail(self, lo: Array, hi: Array) -> Array:
         """Return the integral of e^(m - hi)/h where |m| >= 1, so that h is smooth on the scale of 1."""
-        start = np.maximum(lo, hi - _REACH)
-        return _quadrature(lambda m, part: np.exp(m - hi[part, None]) / self._at(part, m), start, hi)
+        # Counted down from hi, so that the exponent is not rounded to the last digit of a large margin.
+        length = np.minimum(hi - lo, _REACH)
+        zero = np.zeros(lo.shape)
+        return _quadrature(lambda v, part: np.exp(-v) / self._at(part, hi[part, None] - v), zero, length)
 
     def _exponential_rest(self, lo: Array, hi: Array, sign: float) -> Array:
         """Return the integral of (e^(sign m) - 1)/h over 0 <= lo <= m <= hi <= 1."""
@@ -111,7 +117,7 @@ class Growth:
         term = np.ones(np.count_nonzero(balanced))
         for k in range(1, _EXPONENTIAL_TERMS):
             term = term * sign / k
-            result[balanced] += term * power_integral(lo[balanced], hi[balanced], k + 1.0 - self.power) / self.depth
+            result[balanced] += term * power_integral(lo[balanced], hi[balanced], k + self.rest) / self.depth
         part = ~balanced
         if np.any(part):
             result[part] = self[part]._imbalanced_rest(lo[part], hi[part], sign)
@@ -162,8 +168,8 @@ class Growth:
         low, high = np.minimum(hi, 0.5), np.maximum(lo, 2.0)
         below, above = lo < 0.5, hi > 2.0
         for k in range(_GEOMETRIC_TERMS):
-            result[below] += power_integral(lo[below], low[below], k + 1.0 - self.power)
-            result[above] += power_integral(high[above], hi[above], -k - self.power)
+            result[below] += power_integral(lo[below], low[below], k + self.rest)
+            result[above] += power_integral(high[above], hi[above], self.rest - 1.0 - k)
         near = (hi > 0.5) & (lo < 2.0)
         a, b = np.maximum(lo, 0.5)[near], np.minimum(hi, 2.0)[near]
         left = b < 1.0

@@ -17,7 +17,7 @@ _MAX_STEPS = 100
 
 def hinge_margin(growth: Growth, margin0: Array, time: Array) -> Array:
     """Return the margin under a force of 1 up to 1, where it freezes."""
-    result = margin0.copy()
+    result: Array = margin0.copy()
     moving = margin0 < 1.0
     part, start = growth[moving], margin0[moving]
     needed = part.free_time(start, np.ones(start.shape))
@@ -64,10 +64,10 @@ def exponential_tail_margin(growth: Growth, margin0: Array, time: Array, log_tim
             h, rise = part[i].speed(lo[i]), m - lo[i]
             scaled = h * elapsed(lo[i], m, part[i], m)  # times e^rise it is k time
             with np.errstate(divide="ignore"):
-                value = np.where(rise < 30.0, np.log1p(np.exp(np.minimum(rise, 30.0)) * scaled), rise + np.log(scaled))
+                value = np.where(rise < 40.0, np.log1p(np.exp(np.minimum(rise, 40.0)) * scaled), rise + np.log(scaled))
             return value, np.exp(rise - value) * h / part[i].speed(m) * (1.0 + logistic * np.exp(-m))
 
-        target = np.where(log_target < 30.0, np.log1p(np.exp(np.minimum(log_target, 30.0))), log_target)
+        target = np.where(log_target < 40.0, np.log1p(np.exp(np.minimum(log_target, 40.0))), log_target)
         # h grows like m^2 at most, so twice the straight line and 20 lie above the root.
         return newton(line, target, lo, np.minimum(hi, lo + 2.0 * target + 20.0), lo + target)
 
@@ -95,18 +95,30 @@ def _squared_margin_of_two(c: Array, margin0: Array, time: Array) -> Array:
     """(m0 R^2 + E)/(R^2 + E), E = P (cosh Rt - 1) + R S sinh Rt, R^2 = C^2 + 4, S = h(m0), P = C^2 + 4 m0 (derived:
     m is a Moebius function of sinh of the time, see Growth.linear_time)."""
     r, s, p = np.hypot(c, 2.0), np.hypot(c, 2.0 * margin0), c**2 + 4.0 * margin0
-    with np.errstate(over="ignore"):
-        decay, risen = np.exp(-r * time), -np.expm1(-r * time)
-    big = r * s + np.abs(p)
-    small = (2.0 * c * np.abs(1.0 - margin0)) / big * (2.0 * c * np.abs(1.0 - margin0))
-    up, down = np.where(p >= 0.0, big, small), np.where(p >= 0.0, small, big)
-    risen_e = 0.5 * risen * (up + down * decay)  # E e^{-Rt}
-    return (margin0 * r**2 * decay + risen_e) / (r**2 * decay + risen_e)
+    decay, risen = np.exp(-r * time), -np.expm1(-r * time)
+    # E = (e^(Rt) - 1)(up + down e^(-Rt))/2 with up, down = R S + P, R S - P, of which one is large and one small.
+    large = r * s + np.abs(p)
+    behind = p < 0.0
+    with np.errstate(over="ignore", divide="ignore"):
+        # large small = (2c(1 - m0))^2; for P < 0 all is divided by up e^(Rt) + 1, since up may underflow.
+        log_small = 2.0 * np.log(2.0 * c * np.abs(1.0 - margin0)) - np.log(large)
+        exponent = log_small + r * time
+        up = np.where(behind, 1.0 / (1.0 + np.exp(-exponent)), large)
+        start = np.where(behind, 1.0 / (1.0 + np.exp(exponent)), decay)
+        down = np.where(behind, large, np.exp(log_small))
+    e = 0.5 * risen * (up + down * start)
+    # For P < 0 the numerator is nearly 0 until m crosses zero: m0 R^2 + down/2 as a product.
+    q = np.where(behind, c**2 - 4.0 * margin0 - 2.0 * margin0 * c**2, 1.0)
+    left = 2.0 * c**2 * (1.0 - margin0) * (1.0 + margin0 * (3.0 + c**2)) / (r * s + q)
+    product = (left - 0.5 * down * decay) * start + 0.5 * risen * up
+    top = np.where(behind & (decay < 0.5), product, margin0 * r**2 * start + e)
+    result: Array = top / (r**2 * start + e)
+    return result
 
 
 def _squared_margin_of_many(growth: Growth, margin0: Array, time: Array) -> Array:
-    result, left = margin0.copy(), time.copy()
-    depth, power = growth.depth, growth.power
+    result: Array = margin0.copy()
+    left, depth, power = time.copy(), growth.depth, growth.power
 
     def stage(end: float, chosen: Mask, solve: Callable[[Growth, Array, Array], Array]) -> Mask:
         """Solve for chosen modes that do not reach ``end``; return which do, with their time reduced."""
@@ -136,7 +148,8 @@ def _squared_margin_of_many(growth: Growth, margin0: Array, time: Array) -> Arra
 
         lo = start**-power
         y = newton(line, target, lo, np.full(lo.shape, 2.0**-power), lo + depth * power * target)
-        return y ** (-1.0 / power)
+        result: Array = y ** (-1.0 / power)
+        return result
 
     def late(part: Growth, start: Array, target: Array) -> Array:
         """Solve in the distance covered, of which 1 - e^(-D time) is nearly a linear function."""

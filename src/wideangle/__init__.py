@@ -17,15 +17,16 @@ from wideangle._version import __version__
 from wideangle.network import MLP, NetworkWeights
 
 if TYPE_CHECKING:
-    from wideangle import data, integrators, propagation, reference, reports, statistics
+    from wideangle import data, dynamics, integrators, propagation, reference, reports, statistics
 
-_SUBMODULES = ("data", "integrators", "propagation", "reference", "reports", "statistics")
+_SUBMODULES = ("data", "dynamics", "integrators", "propagation", "reference", "reports", "statistics")
 
 __all__ = [
     "MLP",
     "NetworkWeights",
     "__version__",
     "data",
+    "dynamics",
     "integrators",
     "propagation",
     "reference",

@@ -1,0 +1,10 @@
+"""How networks learn under gradient flow: single modes, competing features, single neurons.
+
+Source: Tachet des Combes, Pezeshki, Shabanian, Courville and Bengio, arXiv 1809.06848.
+"""
+
+from __future__ import annotations
+
+from wideangle.dynamics.learning_time import predict_learning_time, predict_margin
+
+__all__ = ["predict_learning_time", "predict_margin"]

@@ -6,5 +6,6 @@ Source: Tachet des Combes, Pezeshki, Shabanian, Courville and Bengio, arXiv 1809
 from __future__ import annotations
 
 from wideangle.dynamics.learning_time import predict_learning_time, predict_margin
+from wideangle.dynamics.modes import simulate_modes
 
-__all__ = ["predict_learning_time", "predict_margin"]
+__all__ = ["predict_learning_time", "predict_margin", "simulate_modes"]

@@ -6,5 +6,6 @@ Source: Tachet des Combes, Pezeshki, Shabanian, Courville and Bengio, arXiv 1809
 from __future__ import annotations
 
 from wideangle.dynamics.learning_time import predict_learning_time, predict_margin
+from wideangle.dynamics.starvation import predict_starvation
 
-__all__ = ["predict_learning_time", "predict_margin"]
+__all__ = ["predict_learning_time", "predict_margin", "predict_starvation"]

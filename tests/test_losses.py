@@ -57,7 +57,7 @@ def test_name_and_loss_parse_to_the_same(name: str) -> None:
 @pytest.mark.parametrize("name", LOSSES)
 def test_any_kind_of_array_gives_float64(name: str) -> None:
     loss = parse_loss(name)
-    for margins in (3, np.arange(4), np.arange(4, dtype=">f4")[::-2], np.float16([[0.5]])):
+    for margins in (3, np.arange(4), np.arange(4, dtype=">f4")[::-2], np.array([[0.5]], "f2")):
         value, force = loss.value(margins), loss.force(margins)
         assert value.dtype == force.dtype == np.float64
         assert value.shape == force.shape == np.shape(margins)

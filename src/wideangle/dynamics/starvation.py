@@ -271,7 +271,7 @@ def _hinge(problem: _Problem, threshold: float) -> dict[str, Array]:
     return {
         "margins": margins,
         "lower_bound": margins.copy(),
-        "threshold_time": np.where(needed <= saturation, needed, np.inf) * (threshold > m2),
+        "threshold_time": np.where(needed <= saturation, needed, np.inf),
         "saturation_time": saturation,
         "frozen_margin": at2,
         "final_time": final,

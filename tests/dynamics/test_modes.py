@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
@@ -14,18 +16,18 @@ FEATURES = np.array([[1.0, 0.0, 0.3], [0.7, 1.2, 0.0], [0.5, 0.4, 2.0]])
 SHARES = np.array([0.5, 0.3, 0.2])
 START = np.array([1e-3, 0.02, 0.3])
 
-FORCES = {
+FORCES: dict[str, Any] = {
     "cross-entropy": lambda m: 0.5 * (1.0 - np.tanh(0.5 * m)),
     "exponential": lambda m: np.exp(-m),
     "squared": lambda m: 1.0 - m,
 }
 
 
-def speeds(m, depth, gap):
+def speeds(m: Any, depth: Any, gap: Any) -> Any:
     return np.sqrt(gap**2 + 4.0 * m**2) if depth == 2 else depth * np.maximum(m, 0.0) ** (2.0 - 2.0 / depth)
 
 
-def with_scipy(field, start, times, **options):
+def with_scipy(field: Any, start: Any, times: Any, **options: Any) -> Any:
     """Margins (mode, time), from the equations in the margins themselves."""
     solution = solve_ivp(
         field, (0.0, times[-1]), start, t_eval=times, method="DOP853", rtol=2.5e-14, atol=1e-22, **options
@@ -36,7 +38,7 @@ def with_scipy(field, start, times, **options):
 
 @pytest.mark.parametrize("loss", SMOOTH)
 @pytest.mark.parametrize(("depth", "gap"), [(1, 0.0), (2, 0.0), (2, 0.5), (3, 0.0), (6, 0.0)])
-def test_agrees_with_scipy(loss, depth, gap):
+def test_agrees_with_scipy(loss: Any, depth: Any, gap: Any) -> None:
     times = np.array([0.0, 0.3, 2.0, 7.0, 30.0])
     found = wa.dynamics.simulate_modes(
         FEATURES, SHARES, START, times, loss=loss, depth=depth, imbalance=gap, rtol=1e-11, atol=1e-14
@@ -48,8 +50,18 @@ def test_agrees_with_scipy(loss, depth, gap):
     np.testing.assert_allclose(found.margins, expected, rtol=2e-9)
 
 
+def reached(tau: int) -> Any:
+    """Terminal event: the margin of a type is 1."""
+
+    def event(t: float, m: Any) -> Any:
+        return FEATURES[tau] @ m - 1.0
+
+    vars(event)["terminal"] = True
+    return event
+
+
 @pytest.mark.parametrize(("depth", "gap"), [(1, [0, 0, 0]), (2, [0, 0, 0]), (2, [0.5, 0.0, 2.0]), (3, [0, 0, 0])])
-def test_hinge_agrees_with_scipy_between_events(depth, gap):
+def test_hinge_agrees_with_scipy_between_events(depth: Any, gap: Any) -> None:
     """SciPy starts again where a type reaches 1, which it finds by itself."""
     gap = np.asarray(gap, float)
     times = np.linspace(0.0, 12.0, 60)
@@ -57,9 +69,7 @@ def test_hinge_agrees_with_scipy_between_events(depth, gap):
     pushing, now, clock, pieces = np.ones(3, bool), START.copy(), 0.0, []
     while pushing.any():
         force = FEATURES.T @ (SHARES * pushing)
-        events = [lambda t, m, tau=tau: FEATURES[tau] @ m - 1.0 for tau in np.flatnonzero(pushing)]
-        for event in events:
-            event.terminal = True
+        events = [reached(tau) for tau in np.flatnonzero(pushing)]
         piece = solve_ivp(
             lambda t, m, force=force: speeds(m, depth, gap) * force,
             (clock, 1e4),
@@ -81,7 +91,7 @@ def test_hinge_agrees_with_scipy_between_events(depth, gap):
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("depth", [1, 2, 4])
-def test_one_mode_is_the_closed_form(loss, depth):
+def test_one_mode_is_the_closed_form(loss: Any, depth: Any) -> None:
     """F m is the margin of a mode at rate F for two factors; other depths have F = 1."""
     strength = 1.7 if depth == 2 else 1.0
     times = np.array([0.5, 3.0, 20.0, 1e4])
@@ -94,7 +104,7 @@ def test_one_mode_is_the_closed_form(loss, depth):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_imbalanced_mode_passes_through_zero(loss):
+def test_imbalanced_mode_passes_through_zero(loss: Any) -> None:
     times = [0.05, 1.0, 50.0]
     found = wa.dynamics.simulate_modes([[1.0]], [1.0], [-0.3], times, loss=loss, imbalance=0.8)
     expected = wa.dynamics.predict_margin(times, -0.3, loss=loss, imbalance=0.8)
@@ -102,7 +112,7 @@ def test_imbalanced_mode_passes_through_zero(loss):
     assert found.margins[0, 0] < 0.0 < found.margins[0, -1]
 
 
-def test_starved_at_very_late_times():
+def test_starved_at_very_late_times() -> None:
     """The law of starvation at t = 1e12, while the rarer feature is small."""
     fractions = np.array([0.1, 0.5, 0.9])
     margins = wa.dynamics.simulate_modes(
@@ -112,14 +122,14 @@ def test_starved_at_very_late_times():
     np.testing.assert_allclose(exponent, fractions, atol=1e-9)
 
 
-def test_stiff_relaxation_to_the_squared_minimum():
+def test_stiff_relaxation_to_the_squared_minimum() -> None:
     found = wa.dynamics.simulate_modes(FEATURES, SHARES, START, [1e12], loss="squared")
     assert int(found.status) == 0
     np.testing.assert_allclose(FEATURES @ found.margins.values[:, 0], 1.0, atol=1e-9)
     assert int(found.n_steps) < 5000
 
 
-def test_batches_of_everything():
+def test_batches_of_everything() -> None:
     """A trajectory of a batch is the same as alone, whatever else is in the batch."""
     rng = np.random.default_rng(1)
     start, gap = rng.uniform(0.01, 0.1, (5, 3)), rng.uniform(0.0, 0.3, (5, 3))
@@ -137,7 +147,7 @@ def test_batches_of_everything():
     assert shared.margins.dims == ("trajectory", "mode", "time")
 
 
-def test_zero_and_negative_balanced_margins():
+def test_zero_and_negative_balanced_margins() -> None:
     found = wa.dynamics.simulate_modes([[1.0, 1.0]], [1.0], [[0.0, 0.1], [-0.5, 0.1]], [3.0], rtol=1e-11)
     assert float(found.margins[0, 0, 0]) == 0.0
     expected = with_scipy(
@@ -146,7 +156,7 @@ def test_zero_and_negative_balanced_margins():
     np.testing.assert_allclose(found.margins[1, :, 0], expected[:, -1], rtol=1e-9)
 
 
-def test_curves():
+def test_curves() -> None:
     found = wa.dynamics.simulate_modes(
         [[1.0, 0.0], [0.0, 1.0]], [0.75, 0.25], [-0.2, 0.1], [0.0, 100.0], imbalance=[0.5, 0.0]
     )
@@ -160,7 +170,7 @@ def test_curves():
     assert int(still.status) == 0
 
 
-def test_failed_trajectory_leaves_the_others():
+def test_failed_trajectory_leaves_the_others() -> None:
     start = np.array([[1e-3], [5.0]])
     found = wa.dynamics.simulate_modes([[1.0]], [1.0], start, [10.0], rtol=1e-13, max_steps=12)
     assert found.status.values.tolist() == [3, 0]
@@ -170,7 +180,7 @@ def test_failed_trajectory_leaves_the_others():
     assert np.isfinite(found.margins[1]).all()
 
 
-BAD = [
+BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"features": [1.0, 0.0]}, ValueError, "features"),
     ({"features": [[np.nan, 0.0], [1.0, 1.0]]}, ValueError, "features"),
     ({"features": np.zeros((0, 2))}, ValueError, "features"),
@@ -201,8 +211,8 @@ BAD = [
 
 
 @pytest.mark.parametrize(("change", "error", "message"), BAD)
-def test_bad_input(change, error, message):
-    arguments = {
+def test_bad_input(change: Any, error: Any, message: Any) -> None:
+    arguments: dict[str, Any] = {
         "features": [[1.0, 0.0], [1.0, 1.0]],
         "probabilities": [0.5, 0.5],
         "margins0": [0.1, 0.1],
@@ -214,7 +224,9 @@ def test_bad_input(change, error, message):
 
 
 @pytest.mark.parametrize("convert", [lambda a: a.astype(">f8"), lambda a: a.astype(np.float32), np.asfortranarray])
-def test_any_kind_of_array(convert):
-    exact = [np.array([[1.0, 0.5], [0.25, 2.0]]), np.array([0.25, 0.75]), np.array([0.125, 0.5])]
-    found = wa.dynamics.simulate_modes(*map(convert, exact), [0, 1])
-    np.testing.assert_array_equal(found.margins, wa.dynamics.simulate_modes(*exact, [0.0, 1.0]).margins)
+def test_any_kind_of_array(convert: Any) -> None:
+    features, shares, start = np.array([[1.0, 0.5], [0.25, 2.0]]), np.array([0.25, 0.75]), np.array([0.125, 0.5])
+    found = wa.dynamics.simulate_modes(convert(features), convert(shares), convert(start), [0, 1])
+    np.testing.assert_array_equal(
+        found.margins, wa.dynamics.simulate_modes(features, shares, start, [0.0, 1.0]).margins
+    )

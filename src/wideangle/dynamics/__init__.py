@@ -7,5 +7,6 @@ from __future__ import annotations
 
 from wideangle.dynamics.learning_time import predict_learning_time, predict_margin
 from wideangle.dynamics.modes import simulate_modes
+from wideangle.dynamics.starvation import predict_starvation
 
-__all__ = ["predict_learning_time", "predict_margin", "simulate_modes"]
+__all__ = ["predict_learning_time", "predict_margin", "predict_starvation", "simulate_modes"]

@@ -246,5 +246,6 @@ def _quadrature(integrand: Callable[[Array, slice], Array], lo: Array, hi: Array
     for start in range(0, lo.size, block):
         part = slice(start, start + block)
         length = (hi - lo)[part, None]
-        result[part] = (integrand(lo[part, None] + length * nodes, part) * length) @ weights
+        # A sum by rows, not a product with the weights: BLAS rounds a row differently by how many there are.
+        result[part] = (integrand(lo[part, None] + length * nodes, part) * length * weights).sum(axis=1)
     return result

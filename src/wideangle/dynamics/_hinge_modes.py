@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 Grow = Callable[[Array, Array], Array]
 
 
@@ -80,21 +81,21 @@ def integrate_hinge(features: Array, probabilities: Array, margins0: Array, time
     return result
 
 
-def _reached(
-    features: Array, margins: Array, pushing: NDArray[np.bool_], moving: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
+def _reached(features: Array, margins: Array, pushing: Mask, moving: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the types that are at 1 now: those within rounding of the largest of those that push."""
     values = np.where(pushing, margins @ features.T, -np.inf)
-    return moving[:, None] & (values >= 1.0 - 1e-12)
+    reached: Mask = moving[:, None] & (values >= 1.0 - 1e-12)
+    return reached
 
 
-def _first_time(features: Array, start: Array, force: Array, pushing: NDArray[np.bool_], grow: Grow) -> Array:
+def _first_time(features: Array, start: Array, force: Array, pushing: Mask, grow: Grow) -> Array:
     """Return the time until the first of the pushing types has a margin of 1, infinite if none ever has."""
 
     def excess(wait: Array) -> Array:
         with np.errstate(over="ignore", invalid="ignore"):
             values = grow(start, wait[:, None] * force) @ features.T
-        return np.max(np.where(pushing, values, -np.inf), axis=1) - 1.0
+        worst: Array = np.max(np.where(pushing, values, -np.inf), axis=1) - 1.0
+        return worst
 
     with np.errstate(over="ignore", invalid="ignore"):
         movable = grow(start, np.where(force > 0.0, 1e300, 0.0)) != start

@@ -1,8 +1,8 @@
 """Right-hand sides of coupled modes, in the variables in which they are nearly linear while margins are small.
 
 Every function has the parameters ``w, kappa, u, depth``, then p (type), then F (type, mode) row by row and, with
-imbalance, a, b and c (mode). The force of the loss is w / (kappa + e^M) + u (1 - M): cross-entropy (1, 1, 0), exponential
-(1, 0, 0), squared (0, 1, 1).
+imbalance, a and b (mode). The force of the loss is w / (kappa + e^M) + u (1 - M): cross-entropy (1, 1, 0),
+exponential (1, 0, 0), squared (0, 1, 1).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numba import njit
 HEAD = 4
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def linear(t: Any, y: Any, params: Any, out: Any) -> None:
     """One factor: y is the margin."""
     modes = len(y)
@@ -32,7 +32,7 @@ def linear(t: Any, y: Any, params: Any, out: Any) -> None:
             out[k] += params[row + k] * force
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def balanced(t: Any, y: Any, params: Any, out: Any) -> None:
     """Two factors of equal size: y is ln |margin|, and F has the signs of the margins."""
     modes = len(y)
@@ -49,7 +49,7 @@ def balanced(t: Any, y: Any, params: Any, out: Any) -> None:
             out[k] += params[row + k] * force
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def deep(t: Any, y: Any, params: Any, out: Any) -> None:
     """A balanced chain of D > 2 factors: y is the logarithm of the margin."""
     modes = len(y)
@@ -69,11 +69,11 @@ def deep(t: Any, y: Any, params: Any, out: Any) -> None:
         out[k] *= math.exp((1.0 - 2.0 / depth) * y[k])
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def imbalanced(t: Any, y: Any, params: Any, out: Any) -> None:
-    """Two factors: the margin is a e^y + b e^-y, that is C/2 sinh y, and dy/dt has the factor c."""
+    """Two factors: the margin is a e^y + b e^-y, which is C/2 sinh y, or e^y for a balanced mode."""
     modes = len(y)
-    types = (len(params) - 4 - 3 * modes) // (modes + 1)
+    types = (len(params) - 4 - 2 * modes) // (modes + 1)
     a = 4 + types * (modes + 1)
     for k in range(modes):
         out[k] = 0.0 * y[k]
@@ -86,5 +86,3 @@ def imbalanced(t: Any, y: Any, params: Any, out: Any) -> None:
         force = 2.0 * params[4 + tau] * (params[0] / (params[1] + math.exp(margin)) + params[2] * (1.0 - margin))
         for k in range(modes):
             out[k] += params[row + k] * force
-    for k in range(modes):
-        out[k] *= params[a + 2 * modes + k]

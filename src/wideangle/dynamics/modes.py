@@ -278,7 +278,7 @@ def _integrate(
     from wideangle.integrators import integrate
 
     start, gap, depth = problem.margins0, problem.imbalance, problem.depth
-    number, modes = start.shape
+    number = len(start)
     signs = np.ones_like(start) if depth == 1 else np.where(gap > 0.0, 1.0, np.sign(start))
     strengths = problem.features[None] * signs[:, None, :]
     head = np.broadcast_to([*_FORCES[loss.name], float(depth)], (number, _mode_flow.HEAD))
@@ -295,15 +295,15 @@ def _integrate(
         rhs = _mode_flow.imbalanced
         safe = np.where(gap > 0.0, gap, 1.0)
         y0 = np.where(gap > 0.0, np.arcsinh(2.0 * start / safe), logs)
-        # The sign of a balanced mode is in F; that of its drive follows from it.
-        params += [np.where(gap > 0.0, 0.25 * gap, 1.0), np.where(gap > 0.0, -0.25 * gap, 0.0), np.ones_like(gap)]
+        params += [np.where(gap > 0.0, 0.25 * gap, 1.0), np.where(gap > 0.0, -0.25 * gap, 0.0)]
     # A step's error in a logarithm is a relative error.
-    tolerances = {"rtol": rtol, "atol": atol} if depth == 1 else {"rtol": 1e-14, "atol": rtol}
+    relative, absolute = (rtol, atol) if depth == 1 else (1e-14, rtol)
     grid = times if times[0] == 0.0 else np.concatenate([[0.0], times])
     if len(grid) == 1:
         grid = np.array([0.0, 1e-300])
-    solution = integrate(rhs, y0, grid, params=np.concatenate(params, axis=1), **tolerances, **options)
-    y = solution["y"].values[:, len(grid) - len(times) if times[0] > 0.0 else 0 :][:, : len(times)].swapaxes(1, 2)
+    solution = integrate(rhs, y0, grid, params=np.concatenate(params, axis=1), rtol=relative, atol=absolute, **options)
+    first = 0 if times[0] == 0.0 else 1
+    y = solution["y"].values[:, first : first + len(times)].swapaxes(1, 2)
     with np.errstate(over="ignore"):
         if depth == 1:
             margins = y

@@ -69,7 +69,7 @@ def test_hinge_agrees_with_scipy_between_events(depth: Any, gap: Any) -> None:
     pushing, now, clock, pieces = np.ones(3, bool), START.copy(), 0.0, []
     while pushing.any():
         force = FEATURES.T @ (SHARES * pushing)
-        events = [reached(tau) for tau in np.flatnonzero(pushing)]
+        events = [reached(int(tau)) for tau in np.flatnonzero(pushing)]
         piece = solve_ivp(
             lambda t, m, force=force: speeds(m, depth, gap) * force,
             (clock, 1e4),

@@ -67,15 +67,16 @@ def call_rhs(
 
 @intrinsic  # type: ignore[untyped-decorator]
 def call_scalar(
-    typing_context: Any, address: Any, time: Any, state: Any, params: Any, out: Any, size: Any, n_params: Any
+    typing_context: Any, address: Any, time: Any, state: Any, params: Any, out: Any, to: Any, size: Any, n_params: Any
 ) -> Any:
-    """Call an event function or a Jacobian at an address: time, state and params give ``out``."""
+    """Call an event function or a Jacobian at an address: time, state and params give ``out[to:]``."""
     integer = types.int64
-    signature = types.none(integer, types.float64, state, params, out, integer, integer)
+    signature = types.none(integer, types.float64, state, params, out, integer, integer, integer)
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         kind = ir.FunctionType(ir.VoidType(), [ir.DoubleType(), *[_POINTER] * 3, _INT64, _INT64])
-        builder.call(builder.inttoptr(values[0], kind.as_pointer()), values[1:])
+        out_to = builder.gep(values[4], [values[5]])
+        builder.call(builder.inttoptr(values[0], kind.as_pointer()), [*values[1:4], out_to, *values[6:]])
         return context.get_dummy_value()
 
     return signature, codegen

@@ -2,19 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wideangle.integrators import _status
-from wideangle.integrators._compilation import Compiled
-from wideangle.integrators._explicit import Problem, Result, Shared, make_work, run_explicit
+from wideangle.integrators._compilation import Compiled, compile_event
+from wideangle.integrators._explicit import run_explicit
 from wideangle.integrators._lanes import LANES
+from wideangle.integrators._records import Problem, Result, Shared, Watch, make_work
 from wideangle.integrators._tableaux import DOP853, TSIT5
 from wideangle.integrators._threads import run_threads
+from wideangle.integrators.events import Event
 
-_LOOSE = 1e-5
+_EXPLICIT = {"tsit5": TSIT5, "dop853": DOP853}
+
+
+def make_watch(events: Sequence[Event], number: int, size: int) -> Watch:
+    """Compile the event functions and allocate what they find."""
+    compiled = [compile_event(f"events[{k}].function", event.function, event.size) for k, event in enumerate(events)]
+    sizes = [event.size or 1 for event in events]
+
+    def spread(values: Sequence[int], dtype: type) -> NDArray[Any]:
+        return np.repeat(np.array(values, dtype=dtype), sizes)
+
+    capacity = spread([1 if event.terminal else event.max_count for event in events], np.int64)
+    n_events, places = sum(sizes), max(capacity, default=0)
+    return Watch(
+        len(events),
+        np.array([one.address for one in compiled], dtype=np.int64),
+        np.cumsum([0, *sizes])[:-1].astype(np.int64),
+        n_events,
+        spread([event.direction for event in events], np.int64),
+        spread([event.terminal for event in events], np.int64),
+        capacity,
+        int(places),
+        np.full((number, n_events, places), np.nan),
+        np.full((number, n_events, places, size), np.nan),
+        np.zeros((number, n_events), dtype=np.int64),
+    )
+
+
+def make_result(number: int, n_times: int, size: int, start: float, method: str) -> Result:
+    """Allocate what the trajectories give."""
+    return Result(
+        np.full((number, n_times, size), np.nan),
+        np.full(number, _status.PENDING, dtype=np.int8),
+        np.full(number, _status.METHODS.index(method), dtype=np.int8),
+        *(np.zeros(number, dtype=np.int64) for _ in range(3)),
+        np.full(number, start),
+        np.zeros(number),
+        np.zeros((number, size)),
+        np.zeros(number, dtype=np.int64),
+    )
 
 
 def run_batch(
@@ -26,22 +68,21 @@ def run_batch(
     rtol: float,
     atol: NDArray[np.float64],
     max_steps: int,
+    events: Sequence[Event],
     n_threads: int,
     progress: bool,
-) -> Result:
+) -> tuple[Result, Watch]:
     """Integrate all trajectories."""
-    number, size = max(len(y0), len(params)), y0.shape[1]
-    if method == "auto":
-        name = "tsit5" if rtol >= _LOOSE else "dop853"
-    else:
-        name = method
-    tableau = {"tsit5": TSIT5, "dop853": DOP853}[name].spread(size * LANES)
+    number, size, n_params = max(len(y0), len(params)), y0.shape[1], params.shape[1]
     # Trajectories are begun together, but not so many that a thread goes without.
     hand = max(1, min(LANES, number // (4 * n_threads)))
     n_threads = min(n_threads, -(-number // hand))
     problem = Problem(
         rhs.address,
+        0,
         number,
+        size,
+        n_params,
         y0,
         len(y0) > 1,
         params,
@@ -55,20 +96,14 @@ def run_batch(
         False,
         hand,
     )
-    result = Result(
-        np.full((number, times.size, size), np.nan),
-        np.full(number, _status.PENDING, dtype=np.int8),
-        np.full(number, _status.METHODS.index(name), dtype=np.int8),
-        *(np.zeros(number, dtype=np.int64) for _ in range(3)),
-        np.full(number, times[0]),
-        np.zeros(number),
-        np.zeros((number, size)),
-    )
+    result = make_result(number, times.size, size, times[0], method)
+    watch = make_watch(events, number, size)
     shared = Shared(np.zeros(1, dtype=np.int64), np.zeros(n_threads, dtype=np.int64), np.zeros(1, dtype=np.int64))
+    tableau = _EXPLICIT[method].spread(size * LANES)
 
     def task(thread: int) -> Any:
-        work = make_work(thread, size, params.shape[1], tableau.stages, tableau.dense_rows)
-        return run_explicit(problem, tableau, work, result, shared)
+        work = make_work(thread, size, n_params, tableau.stages, tableau.dense_rows, watch.size)
+        return run_explicit(problem, tableau, watch, work, result, shared)
 
     run_threads(task, n_threads, shared.stop, lambda: None)
-    return result
+    return result, watch

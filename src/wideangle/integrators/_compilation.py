@@ -212,3 +212,32 @@ def compile_event(name: str, function: Any, n_out: int | None) -> Compiled:
         return _compile_event(function, n_out)
     except NumbaError as error:
         raise _refuse(name, function, error) from None
+
+
+def _call_jacobian(function: Any) -> Callable[..., None]:
+    def call(t: Any, y: Any, params: Any, out: Any, size: Any, n_params: Any) -> None:
+        view = carray(out, (size, size))
+        view[:, :] = np.nan
+        try:
+            function(t, carray(y, size), carray(params, n_params), view)
+        except Exception:
+            view[:, :] = np.nan
+
+    return call
+
+
+@lru_cache(maxsize=128)
+def _compile_jacobian(function: Any) -> Compiled:
+    dispatcher = _dispatcher(function)
+    key = _disk_key(dispatcher)
+    library = _compile(_call_jacobian(dispatcher), _SCALAR, None if key is None else f"{key}-jacobian")
+    return Compiled(library.address, False, library)
+
+
+def compile_jacobian(name: str, function: Any) -> Compiled:
+    """Compile a Jacobian f(t, y, params, out), out[i, j] being the derivative of slope i by component j."""
+    check_function(name, function, ("t", "y", "params", "out"))
+    try:
+        return _compile_jacobian(function)
+    except NumbaError as error:
+        raise _refuse(name, function, error) from None

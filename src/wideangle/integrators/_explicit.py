@@ -27,7 +27,7 @@ from wideangle.integrators._lanes import (
     where_lanes,
 )
 from wideangle.integrators._math import _lanes_exp, _lanes_log
-from wideangle.integrators._outputs import gather, keep_signs, look_for_events, pass_outputs
+from wideangle.integrators._outputs import finish, gather, keep_signs, look_for_events, pass_outputs
 from wideangle.integrators._records import (
     ACCEPTED,
     EVALUATIONS,
@@ -45,25 +45,6 @@ from wideangle.integrators._zeros import evaluate_events
 
 # A trajectory is not handed over for fewer steps than this.
 _STEPS_LEFT = 50.0
-
-
-@njit  # type: ignore[untyped-decorator]
-def _finish(work: Any, result: Any, shared: Any, lane: Any, code: Any) -> None:
-    """Record how the trajectory of a lane ended, and free the lane."""
-    owner = work.owner[lane]
-    result.status[owner] = code
-    result.steps[owner] = int(work.lane[ACCEPTED + lane])
-    result.rejected[owner] = int(work.lane[REJECTED + lane])
-    result.evaluations[owner] = int(work.lane[EVALUATIONS + lane])
-    result.final_time[owner] = work.lane[TIME + lane]
-    if code == status.STIFF:
-        result.next_step[owner] = work.lane[STEP + lane]
-        result.next_output[owner] = work.output[lane]
-        for i in range(work.size):
-            result.next_y[owner * work.size + i] = work.y[i * LANES + lane]
-    else:
-        shared.done[work.thread] += 1
-    work.owner[lane] = -1
 
 
 @njit  # type: ignore[untyped-decorator]
@@ -180,7 +161,7 @@ def _refill(problem: Any, tableau: Any, watch: Any, work: Any, result: Any, shar
             t, at = problem.times[0], lane * watch.size
             sound = evaluate_events(watch, t, work.state, work.own_params, work.before, at, n, work.n_params)
             if not (sound and math.isfinite(work.hand_step[place])):
-                _finish(work, result, shared, lane, status.NON_FINITE)
+                finish(work, result, shared, lane, status.NON_FINITE)
         if work.owner[lane] >= 0:
             in_use |= 1 << lane
     return in_use
@@ -195,19 +176,19 @@ def _end_lanes(problem: Any, work: Any, result: Any, shared: Any, lanes: Any, en
             continue
         t, h = work.lane[TIME + lane], work.lane[STEP + lane]
         if ended >> lane & 1:
-            _finish(work, result, shared, lane, status.EVENT)
+            finish(work, result, shared, lane, status.EVENT)
         elif failing >> lane & 1:
-            _finish(work, result, shared, lane, status.NON_FINITE)
+            finish(work, result, shared, lane, status.NON_FINITE)
         elif work.output[lane] == problem.n_times:
-            _finish(work, result, shared, lane, status.FINISHED)
+            finish(work, result, shared, lane, status.FINISHED)
         elif not h > SMALLEST * abs(t):
             # The last error of a lane, which the time of stages has no more need of.
             code = status.STEP_TOO_SMALL if math.isfinite(work.time[lane]) else status.NON_FINITE
-            _finish(work, result, shared, lane, code)
+            finish(work, result, shared, lane, code)
         elif work.lane[ACCEPTED + lane] + work.lane[REJECTED + lane] >= problem.max_steps:
-            _finish(work, result, shared, lane, status.TOO_MANY_STEPS)
+            finish(work, result, shared, lane, status.TOO_MANY_STEPS)
         elif stiff >> lane & 1 and problem.end - t > _STEPS_LEFT * h:
-            _finish(work, result, shared, lane, status.STIFF)
+            finish(work, result, shared, lane, status.STIFF)
 
 
 @njit  # type: ignore[untyped-decorator]

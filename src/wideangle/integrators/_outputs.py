@@ -7,8 +7,9 @@ from typing import Any
 
 from numba import njit
 
+from wideangle.integrators import _status as status
 from wideangle.integrators._lanes import LANES, load, store
-from wideangle.integrators._records import EVALUATIONS, NEXT_TIME, OUTPUT, TIME, TRIED
+from wideangle.integrators._records import ACCEPTED, EVALUATIONS, NEXT_TIME, OUTPUT, REJECTED, STEP, TIME, TRIED
 from wideangle.integrators._steps import run_stages, weighted
 from wideangle.integrators._zeros import crosses, earliest, evaluate_events, next_fraction, record_event
 
@@ -38,7 +39,7 @@ def _interpolate(tableau: Any, work: Any, lane: Any, x: Any, i: Any) -> Any:
 
 
 @njit  # type: ignore[untyped-decorator]
-def _write_outputs(problem: Any, tableau: Any, work: Any, result: Any, lane: Any, until: Any) -> None:
+def write_outputs(problem: Any, tableau: Any, work: Any, result: Any, lane: Any, until: Any) -> None:
     """Write the output times of a lane up to a time within its step."""
     n, times, owner = work.size, problem.times, work.owner[lane]
     t, h, end = work.lane[TIME + lane], work.lane[TRIED + lane], work.lane[NEXT_TIME + lane]
@@ -172,7 +173,26 @@ def pass_outputs(problem: Any, tableau: Any, watch: Any, work: Any, result: Any,
                 ended |= 1 << lane
                 until = work.lane[TIME + lane] + x * work.lane[TRIED + lane]
         if lanes >> lane & 1:
-            _write_outputs(problem, tableau, work, result, lane, until)
+            write_outputs(problem, tableau, work, result, lane, until)
         if ended >> lane & 1:
             work.lane[NEXT_TIME + lane] = until
     return ended
+
+
+@njit  # type: ignore[untyped-decorator]
+def finish(work: Any, result: Any, shared: Any, lane: Any, code: Any) -> None:
+    """Record how the trajectory of a lane ended, and free the lane."""
+    owner = work.owner[lane]
+    result.status[owner] = code
+    result.steps[owner] = int(work.lane[ACCEPTED + lane])
+    result.rejected[owner] = int(work.lane[REJECTED + lane])
+    result.evaluations[owner] = int(work.lane[EVALUATIONS + lane])
+    result.final_time[owner] = work.lane[TIME + lane]
+    if code == status.STIFF:
+        result.next_step[owner] = work.lane[STEP + lane]
+        result.next_output[owner] = work.output[lane]
+        for i in range(work.size):
+            result.next_y[owner * work.size + i] = work.y[i * LANES + lane]
+    else:
+        shared.done[work.thread] += 1
+    work.owner[lane] = -1

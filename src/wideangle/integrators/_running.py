@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,13 @@ from wideangle.integrators._compilation import Compiled, compile_event
 from wideangle.integrators._explicit import run_explicit
 from wideangle.integrators._lanes import LANES
 from wideangle.integrators._records import Problem, Result, Shared, Watch, make_work
+from wideangle.integrators._rosenbrock import make_rosenbrock, run_rosenbrock
 from wideangle.integrators._tableaux import DOP853, TSIT5
-from wideangle.integrators._threads import run_threads
+from wideangle.integrators._threads import progress_callback, run_threads
 from wideangle.integrators.events import Event
 
+# With looser tolerances the fifth-order pair needs fewer evaluations.
+_LOOSE = 1e-5
 _EXPLICIT = {"tsit5": TSIT5, "dop853": DOP853}
 
 
@@ -59,51 +62,69 @@ def make_result(number: int, n_times: int, size: int, start: float, method: str)
     )
 
 
-def run_batch(
-    rhs: Compiled,
-    y0: NDArray[np.float64],
-    params: NDArray[np.float64],
-    times: NDArray[np.float64],
-    method: str,
-    rtol: float,
-    atol: NDArray[np.float64],
-    max_steps: int,
-    events: Sequence[Event],
-    n_threads: int,
-    progress: bool,
-) -> tuple[Result, Watch]:
+class Batch(NamedTuple):
+    """A checked call of ``integrate``."""
+
+    rhs: Compiled
+    jacobian: Compiled | None
+    y0: NDArray[np.float64]
+    params: NDArray[np.float64]
+    times: NDArray[np.float64]
+    method: str
+    rtol: float
+    atol: NDArray[np.float64]
+    max_steps: int
+    events: Sequence[Event]
+    n_threads: int
+    progress: bool
+
+
+def run_batch(batch: Batch) -> tuple[Result, Watch]:
     """Integrate all trajectories."""
-    number, size, n_params = max(len(y0), len(params)), y0.shape[1], params.shape[1]
+    number, (size, n_params) = max(len(batch.y0), len(batch.params)), (batch.y0.shape[1], batch.params.shape[1])
+    stiff_too = batch.method == "auto"
+    first = batch.method
+    if stiff_too:
+        first = "tsit5" if batch.rtol >= _LOOSE else "dop853"
     # Trajectories are begun together, but not so many that a thread goes without.
-    hand = max(1, min(LANES, number // (4 * n_threads)))
-    n_threads = min(n_threads, -(-number // hand))
+    hand = max(1, min(LANES, number // (4 * batch.n_threads)))
     problem = Problem(
-        rhs.address,
-        0,
+        batch.rhs.address,
+        batch.jacobian.address if batch.jacobian else 0,
         number,
         size,
         n_params,
-        y0,
-        len(y0) > 1,
-        params,
-        len(params) > 1,
-        times,
-        times.size,
-        times[-1],
-        rtol,
-        atol,
-        max_steps,
-        False,
+        batch.y0,
+        len(batch.y0) > 1,
+        batch.params,
+        len(batch.params) > 1,
+        batch.times,
+        batch.times.size,
+        batch.times[-1],
+        batch.rtol,
+        batch.atol,
+        batch.max_steps,
+        stiff_too,
         hand,
     )
-    result = make_result(number, times.size, size, times[0], method)
-    watch = make_watch(events, number, size)
-    shared = Shared(np.zeros(1, dtype=np.int64), np.zeros(n_threads, dtype=np.int64), np.zeros(1, dtype=np.int64))
-    tableau = _EXPLICIT[method].spread(size * LANES)
+    result = make_result(number, batch.times.size, size, batch.times[0], first)
+    watch = make_watch(batch.events, number, size)
+    with progress_callback(number, batch.progress, unit="trajectory") as advance:
+        if first in _EXPLICIT:
+            n_threads = min(batch.n_threads, -(-number // hand))
+            tableau = _EXPLICIT[first].spread(size * LANES)
 
-    def task(thread: int) -> Any:
-        work = make_work(thread, size, n_params, tableau.stages, tableau.dense_rows, watch.size)
-        return run_explicit(problem, tableau, watch, work, result, shared)
+            def explicit(thread: int, shared: Shared) -> Any:
+                work = make_work(thread, size, n_params, tableau.stages, tableau.dense_rows, watch.size)
+                return run_explicit(problem, tableau, watch, work, result, shared)
 
-    run_threads(task, n_threads, shared.stop, lambda: None)
+            run_threads(explicit, n_threads, 0, advance)
+        todo = np.flatnonzero((result.status == _status.PENDING) | (result.status == _status.STIFF))
+        if todo.size:
+
+            def stiff(thread: int, shared: Shared) -> Any:
+                work = make_work(thread, size, n_params, 1, 4, watch.size)
+                return run_rosenbrock(problem, watch, work, make_rosenbrock(size, todo), result, shared)
+
+            run_threads(stiff, min(batch.n_threads, todo.size), number - todo.size, advance)
     return result, watch

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 SOURCE = "adaptive Runge-Kutta and Rosenbrock methods; Hairer, Norsett, Wanner, Solving Ordinary Differential Equations"
 METHODS = ("auto", "tsit5", "dop853", "rodas5p")
-# With looser tolerances the fifth-order pair needs fewer evaluations.
-_LOOSE = 1e-5
 
 
 def integrate(
@@ -40,6 +38,7 @@ def integrate(
     rtol: float = 1e-8,
     atol: ArrayLike = 1e-12,
     events: Event | Sequence[Event] | None = None,
+    jacobian: Callable[..., Any] | None = None,
     max_steps: int = 100_000,
     n_threads: int | None = None,
     progress: bool = False,
@@ -71,14 +70,14 @@ def integrate(
         f"{number} trajectories at {output_times.size} times need",
         remedy="ask for fewer times, or integrate parts of the batch one after another",
     )
-    from wideangle.integrators._compilation import compile_rhs
-    from wideangle.integrators._running import run_batch
+    from wideangle.integrators._compilation import compile_jacobian, compile_rhs
+    from wideangle.integrators._running import Batch, run_batch
 
     compiled = compile_rhs("rhs", rhs)
-    if method == "auto":
-        method = "tsit5" if rtol >= _LOOSE else "dop853"
-    raw, found = run_batch(
+    derivative = None if jacobian is None else compile_jacobian("jacobian", jacobian)
+    batch = Batch(
         compiled,
+        derivative,
         start,
         parameters,
         output_times,
@@ -90,6 +89,7 @@ def integrate(
         n_threads,
         progress,
     )
+    raw, found = run_batch(batch)
     dataset = _dataset(raw, found, output_times)
     if single:
         dataset = dataset.isel(trajectory=0, drop=True)

@@ -13,7 +13,7 @@ _INT64 = ir.IntType(64)
 _POINTER = ir.DoubleType().as_pointer()
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def addresses(typing_context: Any, record: Any) -> Any:
     """Return a named tuple with pointers for its contiguous arrays, which the caller keeps alive.
 
@@ -31,7 +31,7 @@ def addresses(typing_context: Any, record: Any) -> Any:
     return types.NamedTuple(members, record.instance_class)(record), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def call_rhs(
     typing_context: Any,
     address: Any,
@@ -65,7 +65,7 @@ def call_rhs(
     return signature, codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def call_scalar(
     typing_context: Any, address: Any, time: Any, state: Any, params: Any, out: Any, to: Any, size: Any, n_params: Any
 ) -> Any:
@@ -82,7 +82,7 @@ def call_scalar(
     return signature, codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def fetch_add(typing_context: Any, counter: Any, amount: Any) -> Any:
     """Add to the first int64 of memory at once for all threads, and return what it held before."""
 

@@ -83,7 +83,7 @@ def _call_lane_by_lane(function: Any) -> Callable[..., None]:
     return call
 
 
-class _DiskCache(FunctionCache):  # type: ignore[misc]
+class _DiskCache(FunctionCache):
     """A cache for a wrapper, whose key is what the wrapped function is."""
 
     def __init__(self, wrapper: Any, key: str) -> None:

@@ -47,7 +47,7 @@ from wideangle.integrators._zeros import evaluate_events
 _STEPS_LEFT = 50.0
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _begin_hand(problem: Any, tableau: Any, work: Any, result: Any, shared: Any) -> Any:
     """Take the next trajectories and compute their first slopes and steps; return False where none is left."""
     n, n_all = work.size, problem.number
@@ -71,7 +71,7 @@ def _begin_hand(problem: Any, tableau: Any, work: Any, result: Any, shared: Any)
     return True
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _first_step(problem: Any, tableau: Any, work: Any, lanes: Any) -> Any:
     """Guess the first step of all trajectories of the hand from two slopes; NaN where the first is not finite."""
     n, t0 = work.size, problem.times[0]
@@ -133,7 +133,7 @@ def _first_step(problem: Any, tableau: Any, work: Any, lanes: Any) -> Any:
     return where_lanes(d1 < math.inf, h, math.nan)
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _refill(problem: Any, tableau: Any, watch: Any, work: Any, result: Any, shared: Any) -> Any:
     """Give every free lane the next trajectory, and return the lanes in use as a bit set."""
     n, in_use = work.size, 0
@@ -167,7 +167,7 @@ def _refill(problem: Any, tableau: Any, watch: Any, work: Any, result: Any, shar
     return in_use
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _end_lanes(problem: Any, work: Any, result: Any, shared: Any, lanes: Any, ends: Any) -> None:
     """End the trajectories that have arrived, failed or turned out stiff; ``ends`` says in which lanes."""
     ended, failing, stiff = ends
@@ -191,7 +191,7 @@ def _end_lanes(problem: Any, work: Any, result: Any, shared: Any, lanes: Any, en
             finish(work, result, shared, lane, status.STIFF)
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _run(problem: Any, tableau: Any, watch: Any, work: Any, result: Any, shared: Any) -> None:
     in_use = _refill(problem, tableau, watch, work, result, shared)
     while in_use and shared.stop[0] == 0:

@@ -16,7 +16,7 @@ from wideangle.integrators._zeros import crosses, earliest, evaluate_events, nex
 _MOST_ITERATIONS = 200
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _run_dense(problem: Any, tableau: Any, work: Any, lanes: Any) -> None:
     """Prepare the dense output of the step: its further stages and its factors."""
     n = work.size
@@ -28,7 +28,7 @@ def _run_dense(problem: Any, tableau: Any, work: Any, lanes: Any) -> None:
             store(work.dense, (row * n + i) * LANES, h * factor)
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _interpolate(tableau: Any, work: Any, lane: Any, x: Any, i: Any) -> Any:
     """Return a component of a lane at a fraction of the step."""
     n = work.size
@@ -38,7 +38,7 @@ def _interpolate(tableau: Any, work: Any, lane: Any, x: Any, i: Any) -> Any:
     return work.y[i * LANES + lane] + value
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def write_outputs(problem: Any, tableau: Any, work: Any, result: Any, lane: Any, until: Any) -> None:
     """Write the output times of a lane up to a time within its step."""
     n, times, owner = work.size, problem.times, work.owner[lane]
@@ -56,7 +56,7 @@ def write_outputs(problem: Any, tableau: Any, work: Any, result: Any, lane: Any,
     work.lane[OUTPUT + lane] = times[output] if output < problem.n_times else math.inf
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def gather(work: Any, block: Any, at: Any, lane: Any) -> None:
     """Copy the state of a lane from a block, and its parameters, to where functions of one trajectory read them."""
     for i in range(work.size):
@@ -65,7 +65,7 @@ def gather(work: Any, block: Any, at: Any, lane: Any) -> None:
         work.own_params[i] = work.params[i * LANES + lane]
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def look_for_events(watch: Any, work: Any, lanes: Any) -> Any:
     """Evaluate the events at the ends of the steps; return the lanes where one changes sign and those that fail."""
     crossing = failing = 0
@@ -84,7 +84,7 @@ def look_for_events(watch: Any, work: Any, lanes: Any) -> Any:
     return crossing, failing
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def keep_signs(watch: Any, work: Any, lanes: Any) -> None:
     """Make the ends of the steps of these lanes the begins of the next."""
     for at in range(LANES * watch.size):
@@ -92,7 +92,7 @@ def keep_signs(watch: Any, work: Any, lanes: Any) -> None:
             work.before[at] = work.after[at]
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _evaluate_within(tableau: Any, watch: Any, work: Any, lane: Any, x: Any) -> None:
     """Evaluate the events at a fraction of the step."""
     for i in range(work.size):
@@ -101,7 +101,7 @@ def _evaluate_within(tableau: Any, watch: Any, work: Any, lane: Any, x: Any) -> 
     evaluate_events(watch, t, work.state, work.own_params, work.trial, 0, work.size, work.n_params)
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _locate(tableau: Any, watch: Any, work: Any, lane: Any, e: Any) -> Any:
     """Return the fraction of the step at which event e has just changed its sign."""
     x1, f1 = 1.0, work.after[lane * watch.size + e]
@@ -130,7 +130,7 @@ def _locate(tableau: Any, watch: Any, work: Any, lane: Any, e: Any) -> Any:
     return end
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def run_through_events(tableau: Any, watch: Any, work: Any, lane: Any) -> Any:
     """Record the events of a step in their order, up to a terminal one; return its fraction, or infinity."""
     at = lane * watch.size
@@ -154,7 +154,7 @@ def run_through_events(tableau: Any, watch: Any, work: Any, lane: Any) -> Any:
             ended = x
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def pass_outputs(problem: Any, tableau: Any, watch: Any, work: Any, result: Any, lanes: Any, crossing: Any) -> Any:
     """Write the outputs that the steps of these lanes pass and run through their events; return the lanes that end."""
     inside, ended = crossing, 0
@@ -179,7 +179,7 @@ def pass_outputs(problem: Any, tableau: Any, watch: Any, work: Any, result: Any,
     return ended
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def finish(work: Any, result: Any, shared: Any, lane: Any, code: Any) -> None:
     """Record how the trajectory of a lane ended, and free the lane."""
     owner = work.owner[lane]

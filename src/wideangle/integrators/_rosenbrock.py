@@ -65,7 +65,8 @@ class Rosenbrock(NamedTuple):
 # fmt: off
 _ALPHA = (0.0, 0.6358126895828704, 0.4095798393397535, 0.9769306725060716, 0.4288403609558664, 1.0, 1.0, 1.0)
 _GAMMAS = (
-    0.21193756319429014, -0.42387512638858027, -0.3384627126235924, 1.8046452872882734, 2.325825639765069, 0.0, 0.0, 0.0,
+    0.21193756319429014, -0.42387512638858027, -0.3384627126235924, 1.8046452872882734, 2.325825639765069,
+    0.0, 0.0, 0.0,
 )
 _A6 = (-7.502846399306121, 2.561846144803919, -11.627539656261098, -0.18268767659942256, 0.030198172008377946)
 _A = (
@@ -135,14 +136,14 @@ def make_rosenbrock(size: int, todo: Any) -> Rosenbrock:
     )
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _slopes(problem: Any, work: Any, lanes: Any) -> None:
     """Evaluate the right-hand side at the first block of points."""
     rhs, n, m = problem.rhs, work.size, work.n_params
     call_rhs(rhs, work.time, work.points, 0, work.params, work.k, 0, n, m, lanes, work.scratch)
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _difference(above: Any, below: Any, middle: Any, step: Any) -> Any:
     """Return the central difference, or one to the side where the other leaves the domain of the function."""
     if not math.isfinite(below):
@@ -152,7 +153,7 @@ def _difference(above: Any, below: Any, middle: Any, step: Any) -> Any:
     return (above - below) / (2.0 * step)
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _differentiate_time(problem: Any, work: Any, method: Any) -> None:
     """Set df/dt by differences that look ahead, in lanes 1 and 2."""
     n, t, h = work.size, work.lane[TIME], work.lane[STEP]
@@ -170,7 +171,7 @@ def _differentiate_time(problem: Any, work: Any, method: Any) -> None:
     work.lane[EVALUATIONS] += 3.0
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _differentiate(problem: Any, work: Any, method: Any) -> None:
     """Set the Jacobian by differences, a column in two lanes."""
     n, t, h = work.size, work.lane[TIME], work.lane[STEP]
@@ -198,7 +199,7 @@ def _differentiate(problem: Any, work: Any, method: Any) -> None:
     work.lane[EVALUATIONS] += 2.0 * n
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _linearize(problem: Any, work: Any, method: Any) -> None:
     """Set slope, df/dt and the Jacobian at the begin of a step."""
     _differentiate_time(problem, work, method)
@@ -210,7 +211,7 @@ def _linearize(problem: Any, work: Any, method: Any) -> None:
     call_scalar(problem.jacobian, t, work.state, work.own_params, method.jacobian, 0, n, work.n_params)
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _try_step(problem: Any, work: Any, method: Any) -> Any:
     """Compute all stages and the end of the step; return its error in units of the tolerance."""
     n, t, h, u = work.size, work.lane[TIME], work.lane[TRIED], method.u
@@ -248,7 +249,7 @@ def _try_step(problem: Any, work: Any, method: Any) -> Any:
     return math.sqrt(total / n)
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _prepare_dense(work: Any, method: Any) -> None:
     """Set the factors of the dense output y0 + x (F0 + (1 - x) (F1 + x (F2 + (1 - x) F3)))."""
     n = work.size
@@ -265,7 +266,7 @@ def _prepare_dense(work: Any, method: Any) -> None:
         work.dense[(3 * n + i) * LANES] = -k3
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _begin(problem: Any, watch: Any, work: Any, result: Any, owner: Any) -> Any:
     """Put a trajectory into lane 0, at its begin or where an explicit method left it; return whether it can go on."""
     n, m = work.size, work.n_params
@@ -302,7 +303,7 @@ def _begin(problem: Any, watch: Any, work: Any, result: Any, owner: Any) -> Any:
     return sound and math.isfinite(d1)
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _accept(problem: Any, watch: Any, work: Any, method: Any, result: Any) -> Any:
     """Pass outputs and events and move to the end of the step; return a status, or PENDING to go on."""
     n = work.size
@@ -331,7 +332,7 @@ def _accept(problem: Any, watch: Any, work: Any, method: Any, result: Any) -> An
     return status.FINISHED if work.output[0] == problem.n_times else status.PENDING
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _integrate_one(problem: Any, watch: Any, work: Any, method: Any, result: Any, shared: Any, owner: Any) -> Any:
     """Integrate one trajectory, and return how it ended."""
     if not _begin(problem, watch, work, result, owner):
@@ -363,7 +364,7 @@ def _integrate_one(problem: Any, watch: Any, work: Any, method: Any, result: Any
     return status.PENDING
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _run(problem: Any, watch: Any, work: Any, method: Any, result: Any, shared: Any, number: Any) -> None:
     while shared.stop[0] == 0:
         place = fetch_add(shared.next, 1)

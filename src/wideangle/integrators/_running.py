@@ -51,14 +51,16 @@ def make_watch(events: Sequence[Event], number: int, size: int) -> Watch:
 def make_result(number: int, n_times: int, size: int, start: float, method: str) -> Result:
     """Allocate what the trajectories give."""
     return Result(
-        np.full((number, n_times, size), np.nan),
-        np.full(number, _status.PENDING, dtype=np.int8),
-        np.full(number, _status.METHODS.index(method), dtype=np.int8),
-        *(np.zeros(number, dtype=np.int64) for _ in range(3)),
-        np.full(number, start),
-        np.zeros(number),
-        np.zeros((number, size)),
-        np.zeros(number, dtype=np.int64),
+        y=np.full((number, n_times, size), np.nan),
+        status=np.full(number, _status.PENDING, dtype=np.int8),
+        method=np.full(number, _status.METHODS.index(method), dtype=np.int8),
+        steps=np.zeros(number, dtype=np.int64),
+        rejected=np.zeros(number, dtype=np.int64),
+        evaluations=np.zeros(number, dtype=np.int64),
+        final_time=np.full(number, start),
+        next_step=np.zeros(number),
+        next_y=np.zeros((number, size)),
+        next_output=np.zeros(number, dtype=np.int64),
     )
 
 

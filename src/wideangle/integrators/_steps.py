@@ -33,7 +33,7 @@ _SAFETY = 0.9
 _STIFF_STEPS, _CALM_STEPS = 15, 6
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def weighted(start: Any, place: Any, weight: Any, row: Any, k: Any, component: Any) -> Any:
     """Return the sum of slopes that a row of a sparse matrix gives for a component."""
     first = start[row]
@@ -43,7 +43,7 @@ def weighted(start: Any, place: Any, weight: Any, row: Any, k: Any, component: A
     return total
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def run_stages(problem: Any, tableau: Any, work: Any, first: Any, stop: Any, lanes: Any) -> None:
     """Evaluate stages of the step tried."""
     t, h = load(work.lane, TIME), load(work.lane, TRIED)
@@ -68,7 +68,7 @@ def run_stages(problem: Any, tableau: Any, work: Any, first: Any, stop: Any, lan
         )
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def step_error(problem: Any, tableau: Any, work: Any) -> Any:
     """Return the error of the step in units of the tolerance, NaN where anything is not finite."""
     n = work.size
@@ -93,7 +93,7 @@ def step_error(problem: Any, tableau: Any, work: Any) -> Any:
     return lanes_fma(h, ratio, harm)
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def looks_stiff(tableau: Any, work: Any, accepted: Any) -> Any:
     """Count the steps that stability limits, and return the lanes that have had enough of them."""
     n = work.size
@@ -114,7 +114,7 @@ def looks_stiff(tableau: Any, work: Any, accepted: Any) -> Any:
     return (float(_STIFF_STEPS) <= stiff) & accepted
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def propose(problem: Any, work: Any) -> None:
     """Set the step to try and where it ends; the last one ends on the last output time."""
     t, h, end = load(work.lane, TIME), load(work.lane, STEP), problem.end
@@ -123,7 +123,7 @@ def propose(problem: Any, work: Any) -> None:
     store(work.lane, NEXT_TIME, where_lanes(is_last, end, t + h))
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def control(tableau: Any, work: Any, error: Any) -> None:
     """Set the next step from the error of the one tried, and count."""
     accepted = error <= 1.0
@@ -145,7 +145,7 @@ def control(tableau: Any, work: Any, error: Any) -> None:
     store(work.lane, EVALUATIONS, load(work.lane, EVALUATIONS) + tableau.last)
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def advance(tableau: Any, work: Any, accepted: Any) -> None:
     """Move the accepted lanes to the ends of their steps."""
     n = work.size

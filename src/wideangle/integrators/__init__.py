@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+from wideangle.integrators.events import Event
 from wideangle.integrators.integration import integrate
 
-__all__ = ["integrate"]
+__all__ = ["Event", "integrate"]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -13,7 +13,7 @@ _INT64 = ir.IntType(64)
 _POINTER = ir.DoubleType().as_pointer()
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def addresses(typing_context: Any, record: Any) -> Any:
     """Return a named tuple with pointers for its contiguous arrays, which the caller keeps alive.
 
@@ -31,7 +31,7 @@ def addresses(typing_context: Any, record: Any) -> Any:
     return types.NamedTuple(members, record.instance_class)(record), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def call_rhs(
     typing_context: Any,
     address: Any,
@@ -65,23 +65,24 @@ def call_rhs(
     return signature, codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def call_scalar(
-    typing_context: Any, address: Any, time: Any, state: Any, params: Any, out: Any, size: Any, n_params: Any
+    typing_context: Any, address: Any, time: Any, state: Any, params: Any, out: Any, to: Any, size: Any, n_params: Any
 ) -> Any:
-    """Call an event function or a Jacobian at an address: time, state and params give ``out``."""
+    """Call an event function or a Jacobian at an address: time, state and params give ``out[to:]``."""
     integer = types.int64
-    signature = types.none(integer, types.float64, state, params, out, integer, integer)
+    signature = types.none(integer, types.float64, state, params, out, integer, integer, integer)
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         kind = ir.FunctionType(ir.VoidType(), [ir.DoubleType(), *[_POINTER] * 3, _INT64, _INT64])
-        builder.call(builder.inttoptr(values[0], kind.as_pointer()), values[1:])
+        out_to = builder.gep(values[4], [values[5]])
+        builder.call(builder.inttoptr(values[0], kind.as_pointer()), [*values[1:4], out_to, *values[6:]])
         return context.get_dummy_value()
 
     return signature, codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def fetch_add(typing_context: Any, counter: Any, amount: Any) -> Any:
     """Add to the first int64 of memory at once for all threads, and return what it held before."""
 

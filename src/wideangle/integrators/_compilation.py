@@ -83,7 +83,7 @@ def _call_lane_by_lane(function: Any) -> Callable[..., None]:
     return call
 
 
-class _DiskCache(FunctionCache):  # type: ignore[misc]
+class _DiskCache(FunctionCache):
     """A cache for a wrapper, whose key is what the wrapped function is."""
 
     def __init__(self, wrapper: Any, key: str) -> None:
@@ -170,5 +170,74 @@ def compile_rhs(name: str, function: Any) -> Compiled:
     check_function(name, function, ("t", "y", "params", "out"))
     try:
         return _compile_rhs(function)
+    except NumbaError as error:
+        raise _refuse(name, function, error) from None
+
+
+def _call_one_number(function: Any) -> Callable[..., None]:
+    def call(t: Any, y: Any, params: Any, out: Any, size: Any, n_params: Any) -> None:
+        try:
+            out[0] = function(t, carray(y, size), carray(params, n_params))
+        except Exception:
+            out[0] = np.nan
+
+    return call
+
+
+def _call_into(function: Any, n_out: int) -> Callable[..., None]:
+    def call(t: Any, y: Any, params: Any, out: Any, size: Any, n_params: Any) -> None:
+        view = carray(out, n_out)
+        view[:] = np.nan
+        try:
+            function(t, carray(y, size), carray(params, n_params), view)
+        except Exception:
+            view[:] = np.nan
+
+    return call
+
+
+@lru_cache(maxsize=128)
+def _compile_event(function: Any, n_out: int | None) -> Compiled:
+    dispatcher = _dispatcher(function)
+    key = _disk_key(dispatcher)
+    wrapper = _call_one_number(dispatcher) if n_out is None else _call_into(dispatcher, n_out)
+    library = _compile(wrapper, _SCALAR, None if key is None else f"{key}-{n_out}")
+    return Compiled(library.address, False, library)
+
+
+def compile_event(name: str, function: Any, n_out: int | None) -> Compiled:
+    """Compile an event function: g(t, y, params), or g(t, y, params, out) of ``n_out`` numbers."""
+    check_function(name, function, ("t", "y", "params") if n_out is None else ("t", "y", "params", "out"))
+    try:
+        return _compile_event(function, n_out)
+    except NumbaError as error:
+        raise _refuse(name, function, error) from None
+
+
+def _call_jacobian(function: Any) -> Callable[..., None]:
+    def call(t: Any, y: Any, params: Any, out: Any, size: Any, n_params: Any) -> None:
+        view = carray(out, (size, size))
+        view[:, :] = np.nan
+        try:
+            function(t, carray(y, size), carray(params, n_params), view)
+        except Exception:
+            view[:, :] = np.nan
+
+    return call
+
+
+@lru_cache(maxsize=128)
+def _compile_jacobian(function: Any) -> Compiled:
+    dispatcher = _dispatcher(function)
+    key = _disk_key(dispatcher)
+    library = _compile(_call_jacobian(dispatcher), _SCALAR, None if key is None else f"{key}-jacobian")
+    return Compiled(library.address, False, library)
+
+
+def compile_jacobian(name: str, function: Any) -> Compiled:
+    """Compile a Jacobian f(t, y, params, out), out[i, j] being the derivative of slope i by component j."""
+    check_function(name, function, ("t", "y", "params", "out"))
+    try:
+        return _compile_jacobian(function)
     except NumbaError as error:
         raise _refuse(name, function, error) from None

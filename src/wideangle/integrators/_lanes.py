@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.core.typeconv import Conversion
 from numba.extending import (
@@ -40,7 +40,7 @@ _BITS = ir.IntType(LANES)
 _BOOLEANS = ir.VectorType(ir.IntType(1), LANES)
 
 
-class Lanes(types.Type):  # type: ignore[misc]
+class Lanes(types.Type):
     """Sixteen float64."""
 
     def __init__(self) -> None:
@@ -53,14 +53,14 @@ class Lanes(types.Type):  # type: ignore[misc]
         return Conversion.promote if isinstance(other, (types.Float, types.Integer)) else None
 
 
-class Mask(types.Type):  # type: ignore[misc]
+class Mask(types.Type):
     """Sixteen truth values; it has none itself, so that a branch on values does not compile for lanes."""
 
     def __init__(self) -> None:
         super().__init__(name="Mask")
 
 
-class LaneArray(types.Type):  # type: ignore[misc]
+class LaneArray(types.Type):
     """Memory [component][lane] as an array of components, which can be written if it is for results."""
 
     def __init__(self, writable: bool) -> None:
@@ -72,19 +72,19 @@ lanes_type, mask_type = Lanes(), Mask()
 
 
 @register_model(Lanes)
-class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
+class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, numba_type: types.Type) -> None:
         super().__init__(manager, numba_type, _VECTOR)
 
 
 @register_model(Mask)
-class _MaskModel(models.PrimitiveModel):  # type: ignore[misc]
+class _MaskModel(models.PrimitiveModel):
     def __init__(self, manager: Any, numba_type: types.Type) -> None:
         super().__init__(manager, numba_type, _BITS)
 
 
 @register_model(LaneArray)
-class _LaneArrayModel(models.StructModel):  # type: ignore[misc]
+class _LaneArrayModel(models.StructModel):
     def __init__(self, manager: Any, numba_type: types.Type) -> None:
         members = [("data", types.CPointer(types.float64)), ("length", types.intp)]
         super().__init__(manager, numba_type, members)
@@ -132,20 +132,20 @@ def _vector_operation(n_arguments: int, result: types.Type, build: Callable[...,
 
     if n_arguments == 1:
 
-        @intrinsic  # type: ignore[misc]
+        @intrinsic
         def unary(typing_context: Any, a: types.Type) -> Any:
-            return generate((a,)) if _any_lanes(a) else None
+            return generate((a,)) if _is_value(a) else None
 
         return unary
     if n_arguments == 2:
 
-        @intrinsic  # type: ignore[misc]
+        @intrinsic
         def binary(typing_context: Any, a: types.Type, b: types.Type) -> Any:
             return generate((a, b)) if _any_lanes(a, b) else None
 
         return binary
 
-    @intrinsic  # type: ignore[misc]
+    @intrinsic
     def ternary(typing_context: Any, a: types.Type, b: types.Type, c: types.Type) -> Any:
         return generate((a, b, c)) if _any_lanes(a, b, c) else None
 
@@ -175,6 +175,7 @@ _add = _vector_operation(2, lanes_type, lambda builder, a, b: builder.fadd(a, b)
 _subtract = _vector_operation(2, lanes_type, lambda builder, a, b: builder.fsub(a, b))
 _multiply = _vector_operation(2, lanes_type, lambda builder, a, b: builder.fmul(a, b))
 _divide = _vector_operation(2, lanes_type, lambda builder, a, b: builder.fdiv(a, b))
+spread = _vector_operation(1, lanes_type, lambda builder, a: a)
 _negative = _vector_operation(1, lanes_type, lambda builder, a: builder.fneg(a))
 lanes_sqrt = _vector_operation(1, lanes_type, _named("sqrt"))
 lanes_abs = _vector_operation(1, lanes_type, _named("fabs"))
@@ -223,24 +224,7 @@ def _abs(a: types.Type) -> Any:
     return (lambda a: lanes_abs(a)) if isinstance(a, Lanes) else None
 
 
-@_overload(operator.pow)
-def _pow(a: types.Type, b: types.Type) -> Any:
-    if not (isinstance(a, Lanes) and isinstance(b, types.Integer)):
-        return None
-
-    def power(a: Any, b: Any) -> Any:
-        result, square, left = a * 0.0 + 1.0, a, abs(b)
-        while left > 0:
-            if left & 1:
-                result = result * square
-            square = square * square
-            left >>= 1
-        return result if b >= 0 else 1.0 / result
-
-    return power
-
-
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def where_lanes(typing_context: Any, mask: types.Type, a: types.Type, b: types.Type) -> Any:
     """Take lanes of ``a`` where the mask is set, of ``b`` elsewhere."""
     if not (isinstance(mask, Mask) and _is_value(a) and _is_value(b)):
@@ -255,7 +239,7 @@ def where_lanes(typing_context: Any, mask: types.Type, a: types.Type, b: types.T
 
 
 def _mask_operation(symbol: Any, build: Callable[..., Any]) -> None:
-    @intrinsic  # type: ignore[misc]
+    @intrinsic
     def operation(typing_context: Any, a: types.Type, b: types.Type) -> Any:
         if not (isinstance(a, Mask) and isinstance(b, Mask)):
             return None
@@ -270,7 +254,73 @@ _mask_operation(operator.and_, lambda builder, a, b: builder.and_(a, b))
 _mask_operation(operator.or_, lambda builder, a, b: builder.or_(a, b))
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
+def _get_lane(typing_context: Any, value: types.Type, lane: types.Type) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.extract_element(*values)
+
+    return types.float64(value, types.intp), codegen
+
+
+@intrinsic
+def _set_lane(typing_context: Any, value: types.Type, lane: types.Type, number: types.Type) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.insert_element(values[0], values[2], values[1])
+
+    return lanes_type(value, types.intp, types.float64), codegen
+
+
+def map_lanes(function: Any) -> Any:
+    """Return a function that calls a function of one number lane by lane."""
+
+    @njit
+    def mapped(x: Any) -> Any:
+        result = x
+        for lane in range(LANES):
+            result = _set_lane(result, lane, function(_get_lane(x, lane)))
+        return result
+
+    return mapped
+
+
+@njit
+def _powers(a: Any, b: Any) -> Any:
+    result = a
+    for lane in range(LANES):
+        result = _set_lane(result, lane, _get_lane(a, lane) ** _get_lane(b, lane))
+    return result
+
+
+@_overload(max)
+def _max(a: types.Type, b: types.Type) -> Any:
+    return (lambda a, b: where_lanes(b > a, b, a)) if _any_lanes(a, b) else None
+
+
+@_overload(min)
+def _min(a: types.Type, b: types.Type) -> Any:
+    return (lambda a, b: where_lanes(b < a, b, a)) if _any_lanes(a, b) else None
+
+
+@_overload(operator.pow)
+def _pow(a: types.Type, b: types.Type) -> Any:
+    if _any_lanes(a, b) and not isinstance(b, types.Integer):
+        return lambda a, b: _powers(spread(a), spread(b))
+    if not isinstance(a, Lanes) or not isinstance(b, types.Integer):
+        return None
+
+    def power(a: Any, b: Any) -> Any:
+        result, square, left = a * 0.0 + 1.0, a, abs(b)
+        while left > 0:
+            if left & 1:
+                result = result * square
+            square = square * square
+            left >>= 1
+        return result if b >= 0 else 1.0 / result
+
+    return power
+
+
+@intrinsic
 def mask_bits(typing_context: Any, mask: types.Type) -> Any:
     """Return the mask as an integer, lane 0 in the lowest bit."""
     if not isinstance(mask, Mask):
@@ -278,7 +328,7 @@ def mask_bits(typing_context: Any, mask: types.Type) -> Any:
     return types.int64(mask), lambda context, builder, signature, values: builder.zext(values[0], _INT64)
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def bits_mask(typing_context: Any, bits: types.Type) -> Any:
     """Return the mask whose lanes are the low bits of an integer."""
     if not isinstance(bits, types.Integer):
@@ -286,7 +336,7 @@ def bits_mask(typing_context: Any, bits: types.Type) -> Any:
     return mask_type(types.int64), lambda context, builder, signature, values: builder.trunc(values[0], _BITS)
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def add_to_exponent(typing_context: Any, shifted: types.Type) -> Any:
     """Return 2**k for the integers k that 1.5 * 2**52 + 1023 + k holds in its low bits, -1022 <= k <= 1023."""
     if not isinstance(shifted, Lanes):
@@ -299,7 +349,7 @@ def add_to_exponent(typing_context: Any, shifted: types.Type) -> Any:
     return lanes_type(shifted), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def split_exponent(typing_context: Any, value: types.Type) -> Any:
     """Return m and k of a positive normal number m * 2**k with sqrt(1/2) <= m < sqrt(2), k as float64."""
     if not isinstance(value, Lanes):
@@ -327,7 +377,7 @@ def _vector_pointer(builder: Any, data: Any, index: Any) -> Any:
     return builder.bitcast(builder.gep(data, [index]), _VECTOR.as_pointer())
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def load(typing_context: Any, data: types.Type, index: types.Type) -> Any:
     """Load the lanes that begin at an index of float64 memory."""
 
@@ -337,7 +387,7 @@ def load(typing_context: Any, data: types.Type, index: types.Type) -> Any:
     return lanes_type(data, types.intp), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def store(typing_context: Any, data: types.Type, index: types.Type, value: types.Type) -> Any:
     """Store lanes at an index of float64 memory."""
 
@@ -350,7 +400,7 @@ def store(typing_context: Any, data: types.Type, index: types.Type, value: types
 
 
 def _viewer(kind: types.Type) -> Any:
-    @intrinsic  # type: ignore[misc]
+    @intrinsic
     def view(typing_context: Any, data: types.Type, length: types.Type) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             result = cgutils.create_struct_proxy(signature.return_type)(context, builder)
@@ -393,11 +443,11 @@ def _len(array: types.Type) -> Any:
     return (lambda array: array._length) if isinstance(array, LaneArray) else None
 
 
-@overload_attribute(LaneArray, "size")
+@overload_attribute(LaneArray, "size", strict=False)
 def _size(array: types.Type) -> Any:
     return lambda array: array._length
 
 
-@overload_attribute(LaneArray, "shape")
+@overload_attribute(LaneArray, "shape", strict=False)
 def _shape(array: types.Type) -> Any:
     return lambda array: (array._length,)

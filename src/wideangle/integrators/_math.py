@@ -21,6 +21,7 @@ from wideangle.integrators._lanes import (
     lanes_abs,
     lanes_fma,
     lanes_sqrt,
+    map_lanes,
     split_exponent,
     where_lanes,
 )
@@ -32,9 +33,9 @@ _LN2_HIGH = 0.6931471803691238  # 32 bits: its product with an exponent is exact
 _LN2_LOW = 1.9082149292705877e-10
 
 
-@njit(inline="never")  # type: ignore[untyped-decorator]
+@njit
 def _expm1_reduced(x: Any) -> Any:
-    """Return p and k with e^x = (1 + p) 2^k, |ln(1 + p)| <= ln(2)/2, k as float64; the error of 1 + p is 0.51 ulp."""
+    """Return p and k with e^x = (1 + p) 2^k and |ln(1 + p)| <= ln(2)/2, k as float64."""
     k = lanes_fma(x, _LOG2_E, _ROUND) - _ROUND
     high = lanes_fma(k, -_LN2_HIGH, x)
     r = lanes_fma(k, -_LN2_LOW, high)
@@ -53,7 +54,7 @@ def _expm1_reduced(x: Any) -> Any:
     return r + lanes_fma(q, r2, rest), k
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _lanes_exp(x: Any) -> Any:
     # Comparisons with NaN are false, and so NaN stays.
     x = where_lanes(x < -746.0, -746.0, where_lanes(x > 710.0, 710.0, x))
@@ -65,7 +66,7 @@ def _lanes_exp(x: Any) -> Any:
     return lanes_fma(p, first, first) * second
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _lanes_expm1(x: Any) -> Any:
     bounded = where_lanes(x < -40.0, -40.0, where_lanes(x > 710.0, 710.0, x))
     p, k = _expm1_reduced(bounded)
@@ -76,7 +77,7 @@ def _lanes_expm1(x: Any) -> Any:
     return where_lanes(x == 0.0, x, result)
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _lanes_log(x: Any) -> Any:
     subnormal = x < 2.2250738585072014e-308
     m, k = split_exponent(where_lanes(subnormal, x * 2.0**54, x))
@@ -101,15 +102,15 @@ def _lanes_log(x: Any) -> Any:
     return where_lanes(finite, result, x)
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _lanes_log1p(x: Any) -> Any:
     u = 1.0 + x
     # What the sum lost, to first order; where u is infinite nothing was lost.
     lost = (x - (u - 1.0)) / u
-    return _lanes_log(u) + where_lanes(lanes_abs(lost) < 1.0, lost, 0.0)
+    return where_lanes(x == 0.0, x, _lanes_log(u) + where_lanes(lanes_abs(lost) < 1.0, lost, 0.0))
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _lanes_tanh(x: Any) -> Any:
     t = _lanes_expm1(2.0 * where_lanes(x < -20.0, -20.0, where_lanes(x > 20.0, 20.0, x)))
     return t / (t + 2.0)
@@ -133,3 +134,19 @@ for _scalars, _vector in (
     ((math.fabs, np.abs), lanes_abs),
 ):
     _vector_function(_scalars, _vector)
+
+for _name, _other in (
+    ("sin", "sin"),
+    ("cos", "cos"),
+    ("tan", "tan"),
+    ("asin", "arcsin"),
+    ("acos", "arccos"),
+    ("atan", "arctan"),
+    ("sinh", "sinh"),
+    ("cosh", "cosh"),
+    ("log2", "log2"),
+    ("log10", "log10"),
+):
+    _vector_function((getattr(math, _name), getattr(np, _other)), map_lanes(getattr(math, _name)))
+for _function in (math.erf, math.erfc):
+    _vector_function((_function,), map_lanes(_function))

@@ -7,3 +7,4 @@ FINISHED, EVENT, STEP_TOO_SMALL, TOO_MANY_STEPS, NON_FINITE = range(5)
 STIFF, PENDING = 100, 101
 MEANINGS = ("finished", "event", "step_too_small", "too_many_steps", "non_finite")
 METHODS = ("tsit5", "dop853", "rodas5p")
+RODAS5P = 2

@@ -3,44 +3,59 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from wideangle.integrators._records import Shared
 
 # Ctrl-C and the progress bar are served this often.
 _SECONDS = 0.05
 
 
+@contextmanager
+def progress_callback(total: int, shown: bool, *, unit: str) -> Iterator[Callable[[int], object] | None]:
+    """Give a function to call with the work done so far, which moves a tqdm bar, or None if none is to be shown."""
+    if not shown:
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit=unit, unit_scale=True) as bar:
+        yield lambda done: bar.update(done - bar.n)
+
+
 def run_threads(
-    task: Callable[[int], object],
-    n_threads: int,
-    stop: NDArray[np.int64],
-    report: Callable[[], object],
+    task: Callable[[int, Shared], Any], n_threads: int, done_before: int, advance: Callable[[int], object] | None
 ) -> None:
-    """Run ``task(0)`` to ``task(n_threads - 1)`` side by side; on an interrupt, ``stop`` ends them all."""
+    """Run ``task(thread, shared)`` in threads side by side until they end; on an interrupt, stop them all."""
+    shared = Shared(*(np.zeros(length, dtype=np.int64) for length in (1, n_threads, 1)))
     failures: list[BaseException] = []
 
     def guarded(thread: int) -> None:
         try:
-            task(thread)
+            task(thread, shared)
         except BaseException as error:
             failures.append(error)
-            stop[0] = 1
+            shared.stop[0] = 1
 
     threads = [threading.Thread(target=guarded, args=(thread,), daemon=True) for thread in range(n_threads)]
+    started = []
     try:
         for thread in threads:
             thread.start()
+            started.append(thread)
         for thread in threads:
             while thread.is_alive():
                 thread.join(_SECONDS)
-                report()
+                if advance is not None:
+                    advance(done_before + int(shared.done.sum()))
     except BaseException:
-        stop[0] = 1
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join()
+        shared.stop[0] = 1
+        for thread in started:
+            thread.join()
         raise
     if failures:
         raise failures[0]

@@ -42,7 +42,7 @@ def _where(condition: Any, a: Any, b: Any) -> Any:
     return None
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def logistic(x: Any) -> Any:
     """Return 1 / (1 + e^-x), with a relative error of 3 units in the last place down to x = -709.
 
@@ -55,7 +55,7 @@ def logistic(x: Any) -> Any:
     return 1.0 / (1.0 + math.exp(-x))
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def softplus(x: Any) -> Any:
     """Return ln(1 + e^x) without overflow and without cancellation.
 

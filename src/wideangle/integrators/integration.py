@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,14 +19,13 @@ from wideangle._checks import (
 )
 from wideangle._cpu import available_threads
 from wideangle._provenance import provenance
+from wideangle.integrators.events import Event
 
 if TYPE_CHECKING:
     import xarray as xr
 
 SOURCE = "adaptive Runge-Kutta and Rosenbrock methods; Hairer, Norsett, Wanner, Solving Ordinary Differential Equations"
 METHODS = ("auto", "tsit5", "dop853", "rodas5p")
-# With looser tolerances the fifth-order pair needs fewer evaluations.
-_LOOSE = 1e-5
 
 
 def integrate(
@@ -38,6 +37,8 @@ def integrate(
     method: str = "auto",
     rtol: float = 1e-8,
     atol: ArrayLike = 1e-12,
+    events: Event | Sequence[Event] | None = None,
+    jacobian: Callable[..., Any] | None = None,
     max_steps: int = 100_000,
     n_threads: int | None = None,
     progress: bool = False,
@@ -62,18 +63,36 @@ def integrate(
     max_steps = check_integer("max_steps", max_steps, low=1, high=2**53, remedy="give a number of steps, such as 10**6")
     n_threads = check_threads(n_threads) or available_threads()
     progress = check_flag("progress", progress)
+    watched = _check_events(events)
     number = max(len(start), len(parameters))
     check_memory(
         8 * number * output_times.size * start.shape[1],
         f"{number} trajectories at {output_times.size} times need",
         remedy="ask for fewer times, or integrate parts of the batch one after another",
     )
-    from wideangle.integrators._compilation import compile_rhs
-    from wideangle.integrators._running import run_batch
+    from wideangle.integrators._compilation import compile_jacobian, compile_rhs
+    from wideangle.integrators._running import Batch, run_batch
 
     compiled = compile_rhs("rhs", rhs)
-    raw = run_batch(compiled, start, parameters, output_times, method, rtol, tolerance, max_steps, n_threads, progress)
-    dataset = _dataset(raw, output_times, single)
+    derivative = None if jacobian is None else compile_jacobian("jacobian", jacobian)
+    batch = Batch(
+        compiled,
+        derivative,
+        start,
+        parameters,
+        output_times,
+        method,
+        rtol,
+        tolerance,
+        max_steps,
+        watched,
+        n_threads,
+        progress,
+    )
+    raw, found = run_batch(batch)
+    dataset = _dataset(raw, found, output_times)
+    if single:
+        dataset = dataset.isel(trajectory=0, drop=True)
     dataset.attrs = provenance(
         "wideangle.integrators.integrate",
         source=SOURCE,
@@ -87,7 +106,7 @@ def integrate(
     return dataset
 
 
-def _dataset(raw: Any, times: NDArray[np.float64], single: bool) -> xr.Dataset:
+def _dataset(raw: Any, found: Any, times: NDArray[np.float64]) -> xr.Dataset:
     import xarray as xr
 
     from wideangle.integrators import _status
@@ -110,7 +129,18 @@ def _dataset(raw: Any, times: NDArray[np.float64], single: bool) -> xr.Dataset:
             "component": np.arange(raw.y.shape[2]),
         },
     )
-    return dataset.isel(trajectory=0, drop=True) if single else dataset
+    if found.size:
+        dataset["event_time"] = (("trajectory", "event", "occurrence"), found.time)
+        dataset["event_y"] = (("trajectory", "event", "occurrence", "component"), found.state)
+        dataset["n_events"] = (("trajectory", "event"), found.count)
+    return dataset
+
+
+def _check_events(events: Any) -> list[Event]:
+    given = [] if events is None else [events] if isinstance(events, Event) else events
+    if not isinstance(given, (list, tuple)) or not all(isinstance(event, Event) for event in given):
+        raise TypeError(f"events must be an Event or a list of them, got {events!r}; give Event(g, terminal=...)")
+    return list(given)
 
 
 def _finite_floats(name: str, value: Any, ndim: tuple[int, ...], remedy: str) -> NDArray[np.float64]:

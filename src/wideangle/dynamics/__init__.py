@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from wideangle.dynamics.learning_time import predict_learning_time, predict_margin
 from wideangle.dynamics.modes import simulate_modes
+from wideangle.dynamics.phases import phase_diagram
 from wideangle.dynamics.starvation import predict_starvation
 
-__all__ = ["predict_learning_time", "predict_margin", "predict_starvation", "simulate_modes"]
+__all__ = ["phase_diagram", "predict_learning_time", "predict_margin", "predict_starvation", "simulate_modes"]

@@ -174,7 +174,9 @@ def _in_closed_form(neurons: Neurons, goal: float, horizon: float) -> tuple[NDAr
     phase = neurons.phase
     on_the_line = (neurons.readout == -neurons.projection) & (neurons.projection > 0.0)
     phase = np.where(on_the_line, np.int8(_UNDECIDED), phase)
-    return phase, np.where(converged <= horizon, converged, np.nan), np.where(turned <= horizon, turned, np.nan)
+    # A squared loss brings margins above 1 down: their times to larger ones are past.
+    ahead = (converged >= 0.0) & (converged <= horizon)
+    return phase, np.where(ahead, converged, np.nan), np.where(turned <= horizon, turned, np.nan)
 
 
 def _by_integration(

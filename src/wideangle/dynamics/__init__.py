@@ -9,5 +9,13 @@ from wideangle.dynamics.learning_time import predict_learning_time, predict_marg
 from wideangle.dynamics.modes import simulate_modes
 from wideangle.dynamics.phases import phase_diagram
 from wideangle.dynamics.starvation import predict_starvation
+from wideangle.dynamics.training import compare_training
 
-__all__ = ["phase_diagram", "predict_learning_time", "predict_margin", "predict_starvation", "simulate_modes"]
+__all__ = [
+    "compare_training",
+    "phase_diagram",
+    "predict_learning_time",
+    "predict_margin",
+    "predict_starvation",
+    "simulate_modes",
+]

@@ -122,9 +122,10 @@ def simulate_modes(
     >>> dict(batch.margins.sizes)
     {'trajectory': 2, 'mode': 1, 'time': 2}
     """
-    problem = _check_problem(features, probabilities, margins0, imbalance, depth)
+    problem = check_modes(features, probabilities, margins0, imbalance, depth)
+    problem = problem._replace(imbalance=np.abs(problem.imbalance))
     loss = parse_loss(loss)
-    output_times = _check_times(times)
+    output_times = check_times(times)
     rtol = _check_rtol(rtol)
     atol = check_real("atol", atol, remedy="give a positive number, such as 1e-12")
     if atol <= 0.0:
@@ -172,7 +173,7 @@ def simulate_modes(
     return dataset
 
 
-class _Problem(NamedTuple):
+class Problem(NamedTuple):
     features: Array  # (type, mode)
     probabilities: Array  # (trajectory, type)
     margins0: Array  # (trajectory, mode)
@@ -181,13 +182,14 @@ class _Problem(NamedTuple):
     single: bool
 
 
-def _check_problem(features: Any, probabilities: Any, margins0: Any, imbalance: Any, depth: Any) -> _Problem:
+def check_modes(features: Any, probabilities: Any, margins0: Any, imbalance: Any, depth: Any) -> Problem:
+    """Return what describes coupled modes, in the shapes of a batch; the imbalance keeps its sign."""
     strengths = _floats("features", features, (2,), "give strengths (type, mode), such as [[1, 0], [1, 1]]")
     types, modes = strengths.shape
     shares = _floats("probabilities", probabilities, (1, 2), f"give (type) or (trajectory, type) for {types} type(s)")
     start = _floats("margins0", margins0, (1, 2), f"give (mode) or (trajectory, mode) for {modes} mode(s)")
     depth = check_depth(depth)
-    gap = np.abs(_floats("imbalance", imbalance, (0, 1, 2), f"give a number, (mode) or (trajectory, mode) for {modes}"))
+    gap = _floats("imbalance", imbalance, (0, 1, 2), f"give a number, (mode) or (trajectory, mode) for {modes} mode(s)")
     for name, array, size, of in (
         ("probabilities", shares, types, "features has {} type(s)"),
         ("margins0", start, modes, "features has {} mode(s)"),
@@ -207,8 +209,8 @@ def _check_problem(features: Any, probabilities: Any, margins0: Any, imbalance: 
         raise ValueError(
             f"margins0 must not be negative for depth {depth}, got {start.min()}; give products of factors"
         )
-    if depth != 2 and np.any(gap > 0.0):
-        raise ValueError(f"imbalance must be 0 for depth {depth}, got {gap.max()}; set depth=2 or imbalance=0")
+    if depth != 2 and np.any(gap != 0.0):
+        raise ValueError(f"imbalance must be 0 for depth {depth}, got {gap[gap != 0.0][0]}; set depth=2 or imbalance=0")
     batches = {
         name: len(array)
         for name, array in (("probabilities", shares), ("margins0", start), ("imbalance", gap))
@@ -218,7 +220,7 @@ def _check_problem(features: Any, probabilities: Any, margins0: Any, imbalance: 
     if any(length not in (1, number) for length in batches.values()):
         lengths = ", ".join(f"{name} {length}" for name, length in batches.items())
         raise ValueError(f"the numbers of trajectories do not fit together: {lengths}; give the same number or one")
-    return _Problem(
+    return Problem(
         strengths,
         np.broadcast_to(shares, (number, types)),
         np.broadcast_to(start, (number, modes)),
@@ -233,7 +235,8 @@ def _floats(name: str, value: Any, ndim: tuple[int, ...], remedy: str) -> Array:
     return check_numbers(name, value, remedy=remedy, largest=1e100)
 
 
-def _check_times(times: Any) -> Array:
+def check_times(times: Any) -> Array:
+    """Return strictly increasing times from 0 on."""
     remedy = "give strictly increasing times from 0 on"
     check_array("times", times, ndim=(1,), remedy=remedy)
     result = check_numbers("times", times, remedy=remedy)
@@ -256,7 +259,7 @@ def _check_rtol(value: Any) -> float:
     return result
 
 
-def _solve_hinge(problem: _Problem, times: Array) -> Array:
+def _solve_hinge(problem: Problem, times: Array) -> Array:
     from wideangle.dynamics import _hinge_modes
 
     if problem.depth == 1:
@@ -271,7 +274,7 @@ def _solve_hinge(problem: _Problem, times: Array) -> Array:
 
 
 def _integrate(
-    problem: _Problem, loss: Loss, times: Array, *, rtol: float, atol: float, **options: Any
+    problem: Problem, loss: Loss, times: Array, *, rtol: float, atol: float, **options: Any
 ) -> tuple[Array, NDArray[Any], NDArray[Any], dict[str, Any]]:
     """Return margins, status and steps, and what the status means."""
     from wideangle.dynamics import _mode_flow
@@ -315,7 +318,7 @@ def _integrate(
 
 
 def _dataset(
-    problem: _Problem,
+    problem: Problem,
     loss: Loss,
     times: Array,
     margins: Array,

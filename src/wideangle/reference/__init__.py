@@ -6,7 +6,8 @@ PyTorch is imported at the first use, not with this module, and comes with ``pip
 from __future__ import annotations
 
 from wideangle.reference.conversion import from_torch, to_torch
+from wideangle.reference.gradient_descent import train_full_batch
 from wideangle.reference.networks import build_mlp
 from wideangle.reference.training import TrainingResult, train_classifier
 
-__all__ = ["TrainingResult", "build_mlp", "from_torch", "to_torch", "train_classifier"]
+__all__ = ["TrainingResult", "build_mlp", "from_torch", "to_torch", "train_classifier", "train_full_batch"]

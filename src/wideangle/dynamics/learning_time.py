@@ -170,12 +170,12 @@ def margins_at(loss: str, growth: Growth, margin0: Array, time: Array, rate: Arr
     """Return margins at positive times, arrays of one dimension."""
     with np.errstate(over="ignore"):
         free = rate * time
-    if loss == "hinge":
-        return _inversion.hinge_margin(growth, margin0, free)
-    if loss == "squared":
-        return _inversion.squared_margin(growth, margin0, free)
-    log_time = np.log(rate) + np.log(time)
-    return _inversion.exponential_tail_margin(growth, margin0, free, log_time, logistic=loss == "cross-entropy")
+        if loss == "hinge":
+            return _inversion.hinge_margin(growth, margin0, free)
+        if loss == "squared":
+            return _inversion.squared_margin(growth, margin0, free)
+        log_time = np.log(rate) + np.log(time)
+        return _inversion.exponential_tail_margin(growth, margin0, free, log_time, logistic=loss == "cross-entropy")
 
 
 def reachable(loss: str, margin: Array, margin0: Array) -> Mask:

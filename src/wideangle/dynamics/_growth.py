@@ -139,7 +139,7 @@ class Growth:
         # The integrand falls like e^-y at y below the upper end.
         length = np.minimum(2.0 * rough.free_time(lo[~smooth], top), _REACH)
         large = top + 0.5 * rough.speed(top)
-        small = 0.25 * rough.imbalance**2 / large
+        small = 0.25 * rough.imbalance * (rough.imbalance / large)
 
         def integrand(y: Array, part: slice) -> Array:
             margin = 0.5 * (large[part, None] * np.exp(-y) - small[part, None] * np.exp(y))
@@ -223,7 +223,7 @@ def _asinh_rise(lo: Array, hi: Array, c: Array) -> Array:
 
 def _asinh_ratio(p: Array, w: Array, h: Array) -> Array:
     """Return asinh(p/w) for p >= 0, where h^2 = p^2 + w^2; w may be far below p."""
-    return np.where(p < w, np.log1p((p + p**2 / (h + w)) / w), np.log(p + h) - np.log(w))
+    return np.where(p < w, np.log1p((p + p * (p / (h + w))) / w), np.log(p + h) - np.log(w))
 
 
 def _hyperbolic_advance(margin: Array, free_time: Array, c: Array) -> Array:

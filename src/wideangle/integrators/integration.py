@@ -173,7 +173,7 @@ def integrate(
         rhs_in_lanes=compiled.in_lanes,
         method=method,
         rtol=rtol,
-        atol=tolerance.tolist(),
+        atol=float(tolerance[0]) if np.ndim(atol) == 0 else tolerance.tolist(),
         max_steps=max_steps,
     )
     return dataset

@@ -13,7 +13,10 @@ import pytest
 import wideangle
 
 MODULES = ["wideangle", *(found.name for found in pkgutil.walk_packages(wideangle.__path__, "wideangle."))]
-PUBLIC = ["wideangle", *(f"wideangle.{name}" for name in ("data", "propagation", "reference", "reports", "statistics"))]
+PUBLIC = [
+    "wideangle",
+    *(f"wideangle.{name}" for name in ("data", "integrators", "propagation", "reference", "reports", "statistics")),
+]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -107,7 +107,7 @@ def numba_dp5(y0: Array, params: Array, rtol: float) -> Array:
 
 
 @cache
-def _diffrax_solver(rtol: float) -> Callable[[Array, Array], Any]:
+def _diffrax_solver(rtol: float) -> Any:
     import diffrax
     import jax
     import jax.numpy as jnp

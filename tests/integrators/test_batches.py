@@ -74,8 +74,7 @@ def test_same_bits_whatever_the_neighbours(rhs, method: str) -> None:  # type: i
 
 
 def test_stiff_and_failing_neighbours_leave_no_trace() -> None:
-    strength = np.array([0.5, 1e4, np.nan, 3.0, 1e6, 2.0, 1e-3, 0.0])
-    strength[2] = 1e300
+    strength = np.array([0.5, 1e4, 1e300, 3.0, 1e6, 2.0, 1e-3, 0.0])
     many = np.resize(strength, 50)[:, None]
     run = integrate(van_der_pol, [2.0, 0.0], [0.0, 3.0, 7.0], params=many, max_steps=20_000)
     again = integrate(van_der_pol, [2.0, 0.0], [0.0, 3.0, 7.0], params=many[::-1], max_steps=20_000, n_threads=2)
@@ -90,9 +89,8 @@ def test_stiff_and_failing_neighbours_leave_no_trace() -> None:
 @pytest.mark.parametrize("n_threads", [1, 2, 5])
 def test_every_trajectory_is_integrated_once(number: int, n_threads: int) -> None:
     rates = np.linspace(0.1, 2.0, number)[:, None]
-
     run = integrate(decay, [1.0], [0.0, 1.0, 2.0], params=rates, n_threads=n_threads)
-    np.testing.assert_allclose(run.y[:, :, 0], np.exp(-rates * np.array([0.0, 1.0, 2.0])), rtol=1e-8)
+    np.testing.assert_allclose(run.y[:, :, 0], np.exp(-rates * np.array([0.0, 1.0, 2.0])), rtol=1e-7)
     assert (run.status == 0).all()
     assert (run.final_time == 2.0).all()
 

@@ -176,8 +176,8 @@ def test_events_of_the_wrong_kind() -> None:
         integrate(circle, [0.0, 1.0], [0.0, 1.0], events=height, **options)
     with pytest.raises(TypeError, match=r"events\[0\].function must take the arguments \(t, y, params, out\)"):
         integrate(circle, [0.0, 1.0], [0.0, 1.0], events=Event(height, size=2), **options)
+    text = Event(lambda t, y, params: "no number")
     with pytest.raises(TypeError, match=r"events\[1\].function could not be compiled by Numba"):
-        text = Event(lambda t, y, params: "no number")
         integrate(circle, [0.0, 1.0], [0.0, 1.0], events=[Event(height), text], **options)
 
 

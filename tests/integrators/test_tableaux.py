@@ -76,7 +76,8 @@ def defects(a: Floats, single: Floats, b: Floats, order: int, x: float = 1.0) ->
     for tree in trees(order):
         weight = elementary_weight(tree, a, single)
         # Relative to the size of the terms, which cancel.
-        found.append(abs(b @ weight - x**order / gamma(tree)) / (np.abs(b) @ np.abs(weight) + x**order / gamma(tree)))
+        size = np.abs(b) @ np.abs(weight) + x**order / gamma(tree)
+        found.append(float(abs(b @ weight - x**order / gamma(tree)) / size))
     return found
 
 
@@ -166,7 +167,7 @@ def test_stability_bounds(name: str) -> None:
     a, last = stage_matrix(tableau), tableau.last
 
     def growth(z: float) -> float:
-        return abs(1.0 + z * a[last, :last] @ np.linalg.solve(np.eye(last) - z * a[:last, :last], np.ones(last)))
+        return float(abs(1.0 + z * a[last, :last] @ np.linalg.solve(np.eye(last) - z * a[:last, :last], np.ones(last))))
 
     assert growth(-0.95 * tableau.stability) < 1.0 < growth(-1.06 * tableau.stability)
 

@@ -101,7 +101,7 @@ def _disk_key(function: CPUDispatcher) -> str | None:
     plain = function.py_func
     cells = [cell.cell_contents for cell in plain.__closure__ or ()]
     source = inspect.getsourcefile(plain)
-    if source is None or not all(isinstance(cell, (int, float, str)) for cell in cells):
+    if source is None or not Path(source).is_file() or not all(isinstance(cell, (int, float, str)) for cell in cells):
         return None
     parts = (
         package_digest(),

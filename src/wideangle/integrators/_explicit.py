@@ -181,8 +181,8 @@ def _end_lanes(problem: Any, work: Any, result: Any, shared: Any, lanes: Any, en
             finish(work, result, shared, lane, status.NON_FINITE)
         elif work.output[lane] == problem.n_times:
             finish(work, result, shared, lane, status.FINISHED)
-        elif not h > SMALLEST * abs(t):
-            # The last error of a lane, which the time of stages has no more need of.
+        elif not (h > SMALLEST * abs(t) or work.time[lane] <= 1.0):
+            # The last errors stand where the time of stages has no more need to.
             code = status.STEP_TOO_SMALL if math.isfinite(work.time[lane]) else status.NON_FINITE
             finish(work, result, shared, lane, code)
         elif work.lane[ACCEPTED + lane] + work.lane[REJECTED + lane] >= problem.max_steps:
@@ -214,7 +214,7 @@ def _run(problem: Any, tableau: Any, watch: Any, work: Any, result: Any, shared:
         keep_signs(watch, work, moving)
         t, h = load(work.lane, TIME), load(work.lane, STEP)
         n_steps = load(work.lane, ACCEPTED) + load(work.lane, REJECTED)
-        going = mask_bits((SMALLEST * lanes_abs(t) < h) & (n_steps < float(problem.max_steps)))
+        going = mask_bits(((SMALLEST * lanes_abs(t) < h) | (error <= 1.0)) & (n_steps < float(problem.max_steps)))
         lanes = (outputs | stiff | ended | failing | ~going) & in_use
         if lanes:
             store(work.time, 0, error)

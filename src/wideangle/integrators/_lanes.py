@@ -309,7 +309,7 @@ def _pow(a: types.Type, b: types.Type) -> Any:
         return None
 
     def power(a: Any, b: Any) -> Any:
-        result, square, left = a * 0.0 + 1.0, a, abs(b)
+        result, square, left = spread(1.0), a, abs(b)
         while left > 0:
             if left & 1:
                 result = result * square

@@ -340,6 +340,7 @@ def _integrate_one(problem: Any, watch: Any, work: Any, method: Any, result: Any
     linear, retry = False, False
     while shared.stop[0] == 0:
         t = work.lane[TIME]
+        work.lane[STEP] = max(work.lane[STEP], SMALLEST * abs(t))
         is_last = t + 1.01 * work.lane[STEP] >= problem.end
         work.lane[TRIED] = problem.end - t if is_last else work.lane[STEP]
         work.lane[NEXT_TIME] = problem.end if is_last else t + work.lane[STEP]
@@ -357,7 +358,7 @@ def _integrate_one(problem: Any, watch: Any, work: Any, method: Any, result: Any
             code, linear = _accept(problem, watch, work, method, result), False
             if code != status.PENDING:
                 return code
-        if not work.lane[STEP] > SMALLEST * abs(work.lane[TIME]):
+        if retry and not work.lane[STEP] > SMALLEST * abs(t):
             return status.STEP_TOO_SMALL if math.isfinite(error) else status.NON_FINITE
         if work.lane[ACCEPTED] + work.lane[REJECTED] >= problem.max_steps:
             return status.TOO_MANY_STEPS

@@ -19,7 +19,7 @@ from wideangle.integrators._threads import progress_callback, run_threads
 from wideangle.integrators.events import Event
 
 # With looser tolerances the fifth-order pair needs fewer evaluations.
-_LOOSE = 1e-5
+_LOOSE = 1e-4
 _EXPLICIT = {"tsit5": TSIT5, "dop853": DOP853}
 
 

@@ -22,6 +22,7 @@ from wideangle.integrators._records import (
     NEXT_TIME,
     REJECTED,
     RETRY,
+    SMALLEST,
     STEP,
     STIFF,
     TIME,
@@ -118,6 +119,7 @@ def looks_stiff(tableau: Any, work: Any, accepted: Any) -> Any:
 def propose(problem: Any, work: Any) -> None:
     """Set the step to try and where it ends; the last one ends on the last output time."""
     t, h, end = load(work.lane, TIME), load(work.lane, STEP), problem.end
+    h = max(h, SMALLEST * lanes_abs(t))
     is_last = end <= lanes_fma(1.01, h, t)
     store(work.lane, TRIED, where_lanes(is_last, end - t, h))
     store(work.lane, NEXT_TIME, where_lanes(is_last, end, t + h))

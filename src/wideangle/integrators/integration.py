@@ -68,7 +68,7 @@ def integrate(
     method
         ``"dop853"``: Dormand-Prince pair of order 8 with interpolant of order 7. ``"tsit5"``: Tsitouras 5(4) with
         interpolant of order 4, for loose tolerances. ``"rodas5p"``: Rosenbrock method of order 5 for stiff problems.
-        ``"auto"`` (default): tsit5 for ``rtol >= 1e-5``, else dop853; a trajectory whose steps turn out to be limited
+        ``"auto"`` (default): tsit5 for ``rtol >= 1e-4``, else dop853; a trajectory whose steps turn out to be limited
         by stability goes on with rodas5p from where it stands.
     rtol, atol
         The estimated error of a step, divided by ``atol + rtol * |y|`` and squared, averages to at most 1 over the
@@ -173,7 +173,7 @@ def integrate(
         rhs_in_lanes=compiled.in_lanes,
         method=method,
         rtol=rtol,
-        atol=tolerance.tolist(),
+        atol=float(tolerance[0]) if np.ndim(atol) == 0 else tolerance.tolist(),
         max_steps=max_steps,
     )
     return dataset

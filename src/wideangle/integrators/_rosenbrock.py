@@ -112,6 +112,10 @@ _H = (
 # fmt: on
 
 
+# Of a component that is zero, for differences.
+_LARGEST_SCALE = 1e-3
+
+
 def _square(rows: tuple[tuple[float, ...], ...]) -> np.ndarray[Any, np.dtype[np.float64]]:
     return np.array([[*row, *[0.0] * (_STAGES - len(row))] for row in rows])
 
@@ -185,7 +189,9 @@ def _differentiate(problem: Any, work: Any, method: Any) -> None:
         for column in range(columns):
             j = first + column
             y = work.y[j * LANES]
-            scale = max(abs(y), h * abs(method.slope[j]), problem.atol[j] / problem.rtol)
+            # Where absolute errors alone count, their ratio to relative ones says nothing of the size of y.
+            least = min(problem.atol[j] / problem.rtol, _LARGEST_SCALE)
+            scale = max(abs(y), h * abs(method.slope[j]), least)
             step = (y + _THIRD * scale) - y
             method.right[j] = step
             work.points[j * LANES + 2 * column] = y + step

@@ -29,9 +29,6 @@ struct alignas(64) FloatLanes {
     float at[gram_lanes];
 };
 
-WIDEANGLE_INLINE f64 get(const GramLanes& from, int half) { return load<f64>(from.at + 8 * half); }
-WIDEANGLE_INLINE void put(GramLanes& to, int half, f64 x) { store(to.at + 8 * half, x); }
-
 // Calls body with the constants 0, 1, ... below count: loops that must be gone before arrays can live in registers.
 template <int count, class Body>
 WIDEANGLE_INLINE void unrolled(Body&& body) {
@@ -58,27 +55,74 @@ WIDEANGLE_INLINE void put_widened(GramLanes& to, int slice, FloatSlice x) {
     put_slice(to, 2 * slice + 1, __builtin_convertvector(__builtin_shufflevector(x, x, 4, 5, 6, 7), DoubleSlice));
 #else
     static_cast<void>(slice);
-    put(to, 0, widen(x, 0));
-    put(to, 1, widen(x, 1));
+    store(to.at, widen(x, 0));
+    store(to.at + 8, widen(x, 1));
 #endif
+}
+
+// ---- Slices of doubles: what simd.hpp has for f64, at the width of the registers
+
+using LongSlice = std::int64_t __attribute__((vector_size(sizeof(DoubleSlice))));
+constexpr int double_slices = slices<DoubleSlice>;
+constexpr int slice_lanes = gram_lanes / double_slices;
+
+WIDEANGLE_INLINE DoubleSlice get(const GramLanes& from, int slice) { return get_slice<DoubleSlice>(from, slice); }
+WIDEANGLE_INLINE void put(GramLanes& to, int slice, DoubleSlice x) { put_slice(to, slice, x); }
+WIDEANGLE_INLINE LongSlice get_widened(const GramFlags& from, int slice) {
+    using Words = std::uint32_t __attribute__((vector_size(sizeof(std::uint32_t) * slice_lanes)));
+    return __builtin_convertvector(load<Words>(from.at + slice_lanes * slice), LongSlice);
+}
+// Rounded to float32.
+WIDEANGLE_INLINE void put_narrowed(FloatLanes& to, int slice, DoubleSlice x) {
+    using Floats = float __attribute__((vector_size(sizeof(float) * slice_lanes)));
+    store(to.at + slice_lanes * slice, __builtin_convertvector(x, Floats));
+}
+WIDEANGLE_INLINE DoubleSlice all_lanes(double x) { return x - DoubleSlice{}; }
+
+WIDEANGLE_INLINE DoubleSlice choose(LongSlice mask, DoubleSlice a, DoubleSlice b) {
+    return bits_as<DoubleSlice>((bits_as<LongSlice>(a) & mask) | (bits_as<LongSlice>(b) & ~mask));
+}
+WIDEANGLE_INLINE DoubleSlice keep_where(LongSlice mask, DoubleSlice a) {
+    return bits_as<DoubleSlice>(bits_as<LongSlice>(a) & mask);
+}
+WIDEANGLE_INLINE DoubleSlice larger(DoubleSlice a, DoubleSlice b) { return choose(a < b, b, a); }
+WIDEANGLE_INLINE LongSlice is_positive(DoubleSlice x) { return x > DoubleSlice{}; }
+
+WIDEANGLE_INLINE DoubleSlice root_of(DoubleSlice x) {
+#if defined(__AVX__) && !defined(__AVX512F__)
+    return _mm256_sqrt_pd(x);
+#else
+    DoubleSlice result;
+    for (int i = 0; i < slice_lanes; ++i) result[i] = __builtin_sqrt(x[i]);
+    return result;
+#endif
+}
+
+// Calls body(slice) for all of them, one after the other in the code where that keeps them in registers.
+template <class Body>
+WIDEANGLE_INLINE void for_slices(Body&& body) {
+    if constexpr (double_slices <= 4)
+        unrolled<double_slices>([&](auto slice) __attribute__((always_inline)) { body(slice()); });
+    else
+        for (int slice = 0; slice < double_slices; ++slice) body(slice);
 }
 
 // ---- Powers of two
 
 // 2^x for integers x; 0 below -1022, 2^1023 above it.
-WIDEANGLE_INLINE f64 power_of_two(f64 x) {
-    const f64 bounded = select(is_less(1023.0, x), broadcast64(1023.0), x);
-    const f64 shifted = bounded + (0x1.8p52 + 1023.0);
-    return keep(is_less_equal(-1022.0, x), bits_as<f64>(bits_as<u64>(shifted) << 52));
+WIDEANGLE_INLINE DoubleSlice power_of_two(DoubleSlice x) {
+    const DoubleSlice most = all_lanes(1023.0);
+    const DoubleSlice shifted = choose(most < x, most, x) + (0x1.8p52 + 1023.0);
+    return keep_where(x >= all_lanes(-1022.0), bits_as<DoubleSlice>(bits_as<LongSlice>(shifted) << 52));
 }
 
 // The exponent of positive normal numbers.
-WIDEANGLE_INLINE f64 exponent_of(f64 x) {
-    return bits_as<f64>((bits_as<u64>(x) >> 52) | 0x4330000000000000ULL) - (0x1p52 + 1023.0);
+WIDEANGLE_INLINE DoubleSlice exponent_of(DoubleSlice x) {
+    return bits_as<DoubleSlice>((bits_as<LongSlice>(x) >> 52) | 0x4330000000000000LL) - (0x1p52 + 1023.0);
 }
 
-WIDEANGLE_INLINE f64 floor_half(f64 x) {
-    const f64 rounded = (0.5 * x - 0.25) + 0x1.8p52;
+WIDEANGLE_INLINE DoubleSlice floor_half(DoubleSlice x) {
+    const DoubleSlice rounded = (0.5 * x - 0.25) + 0x1.8p52;
     return rounded - 0x1.8p52;
 }
 

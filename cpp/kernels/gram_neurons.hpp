@@ -75,10 +75,20 @@ class Normals {
 template <class Phi>
 constexpr bool is_immediate = std::is_same_v<Phi, Relu> || std::is_same_v<Phi, Abs> || std::is_same_v<Phi, Linear>;
 
+WIDEANGLE_INLINE FloatSlice relu_of(FloatSlice h) {
+#if defined(__AVX512F__)
+    return bits_as<FloatSlice>(_mm512_maskz_max_ps(0xffff, bits_as<__m512>(h), _mm512_setzero_ps()));
+#elif defined(__FMA__)
+    return bits_as<FloatSlice>(_mm256_max_ps(bits_as<__m256>(h), _mm256_setzero_ps()));
+#else
+    return bits_as<FloatSlice>(bits_as<i32>(h) & ~(bits_as<i32>(h) >> 31));
+#endif
+}
+
 template <class Phi>
 WIDEANGLE_INLINE FloatSlice immediate(FloatSlice h) {
     using Bits = std::int32_t __attribute__((vector_size(sizeof(FloatSlice))));
-    if constexpr (std::is_same_v<Phi, Relu>) return bits_as<FloatSlice>(bits_as<Bits>(h) & ~(bits_as<Bits>(h) >> 31));
+    if constexpr (std::is_same_v<Phi, Relu>) return relu_of(h);
     if constexpr (std::is_same_v<Phi, Abs>) return bits_as<FloatSlice>(bits_as<Bits>(h) & 0x7fffffff);
     return h;
 }
@@ -113,10 +123,10 @@ WIDEANGLE_INLINE void transform_rows(const FloatLanes* factor, std::size_t first
             unrolled<rows>([&](auto k) __attribute__((always_inline)) {
                 add(first + k(), k, std::bool_constant<top && k() == 0>{});
             });
-            unrolled<rows>([&](auto r) __attribute__((always_inline)) {
-                unrolled<across>([&](auto c) __attribute__((always_inline)) {
-                    put_widened(values[(first + r()) * gram_neurons + neuron + c()], slice,
-                                immediate<Phi>(sum[r()][c()]));
+            unrolled<across>([&](auto c) __attribute__((always_inline)) {
+                GramLanes* const to = values + first * gram_neurons + neuron + c();
+                unrolled<rows>([&](auto r) __attribute__((always_inline)) {
+                    put_widened(to[r() * gram_neurons], slice, immediate<Phi>(sum[r()][c()]));
                 });
             });
         }
@@ -133,32 +143,30 @@ WIDEANGLE_INLINE DoubleSlice add_exact_product(DoubleSlice a, DoubleSlice b, Dou
 #endif
 }
 
-// Adds the products of rows `row` on and `column` on over the first `count` neurons; of a tile on the diagonal the part
-// below it.
-template <int rows, bool diagonal>
+// Adds the products of the inputs `row` on with the `columns` before them that start at `column` and, if diagonal, with
+// each other, over the first `count` neurons.
+template <int rows, int columns, bool diagonal>
 WIDEANGLE_INLINE void add_products(const GramLanes* values, std::size_t row, std::size_t column, int count,
                                    GramLanes* sums) {
-    constexpr int columns = diagonal ? rows : tile;
+    constexpr int width = columns + (diagonal ? rows : 0);
     GramLanes* sum_row[rows];
     unrolled<rows>([&](auto r) { sum_row[r()] = sums + triangle_index(row + r(), column); });
     for (int slice = 0; slice < slices<DoubleSlice>; ++slice) {
-        DoubleSlice sum[rows][columns];
+        DoubleSlice sum[rows][width];
         const auto each = [&](auto&& body) __attribute__((always_inline)) {
             unrolled<rows>([&](auto r) __attribute__((always_inline)) {
-                unrolled<(diagonal ? r() + 1 : columns)>([&](auto c) __attribute__((always_inline)) { body(r, c); });
+                unrolled<(diagonal ? columns + r() + 1 : columns)>([&](auto c) __attribute__((always_inline)) { body(r, c); });
             });
         };
         each([&](auto r, auto c) __attribute__((always_inline)) { sum[r()][c()] = get_slice<DoubleSlice>(sum_row[r()][c()], slice); });
         for (int neuron = 0; neuron < count; ++neuron) {
-            DoubleSlice left[rows], right[columns];
-            unrolled<rows>([&](auto r) __attribute__((always_inline)) {
-                left[r()] = get_slice<DoubleSlice>(values[(row + r()) * gram_neurons + neuron], slice);
-            });
-            unrolled<columns>([&](auto c) __attribute__((always_inline)) {
-                if constexpr (diagonal)
-                    right[c()] = left[c()];
-                else
+            DoubleSlice left[rows], right[width];
+            unrolled<rows>([&](auto r) __attribute__((always_inline)) { left[r()] = get_slice<DoubleSlice>(values[(row + r()) * gram_neurons + neuron], slice); });
+            unrolled<width>([&](auto c) __attribute__((always_inline)) {
+                if constexpr (c() < columns)
                     right[c()] = get_slice<DoubleSlice>(values[(column + c()) * gram_neurons + neuron], slice);
+                else
+                    right[c()] = left[c() - columns];
             });
             each([&](auto r, auto c) __attribute__((always_inline)) {
                 sum[r()][c()] = add_exact_product(left[r()], right[c()], sum[r()][c()]);
@@ -166,6 +174,18 @@ WIDEANGLE_INLINE void add_products(const GramLanes* values, std::size_t row, std
         }
         each([&](auto r, auto c) __attribute__((always_inline)) { put_slice(sum_row[r()][c()], slice, sum[r()][c()]); });
     }
+}
+
+// Few rows together with the triangle at their end: alone it has too few sums to hide how long each takes.
+template <int rows>
+WIDEANGLE_INLINE void add_products_of_rows(const GramLanes* values, std::size_t row, int count, GramLanes* sums) {
+    const std::size_t joined = rows < tile && row > 0 ? tile : 0;
+    for (std::size_t column = 0; column + joined < row; column += tile)
+        add_products<rows, tile, false>(values, row, column, count, sums);
+    if (rows < tile && joined > 0)
+        add_products<rows, tile, true>(values, row, row - tile, count, sums);
+    else
+        add_products<rows, 0, true>(values, row, row, count, sums);
 }
 
 // Calls body(constant) with the constant min(tile, inputs - first).
@@ -190,17 +210,17 @@ template <class Phi>
 WIDEANGLE_INLINE void activate_lanes(Phi phi, const RowScale* scale, GramLanes* values, std::size_t inputs) {
     for (std::size_t row = 0; row < inputs; ++row)
         for (int neuron = 0; neuron < gram_neurons; ++neuron, ++values) {
-            f64x2 value = {{get(*values, 0), get(*values, 1)}};
+            f64x2 value = {{load<f64>(values->at), load<f64>(values->at + 8)}};
             if constexpr (std::is_same_v<Phi, LeakyRelu>) {
                 value = {{phi.value(value.half[0]), phi.value(value.half[1])}};
             } else {
-                value = {{phi.value(value.half[0] * get(scale[row].before, 0)),
-                          phi.value(value.half[1] * get(scale[row].before, 1))}};
-                value = {{value.half[0] * get(scale[row].after, 0), value.half[1] * get(scale[row].after, 1)}};
+                for (int h = 0; h < 2; ++h)
+                    value.half[h] = phi.value(value.half[h] * load<f64>(scale[row].before.at + 8 * h)) *
+                                    load<f64>(scale[row].after.at + 8 * h);
             }
             const f32 rounded = narrow(value);
-            put(*values, 0, widen(rounded, 0));
-            put(*values, 1, widen(rounded, 1));
+            store(values->at, widen(rounded, 0));
+            store(values->at + 8, widen(rounded, 1));
         }
 }
 
@@ -244,9 +264,7 @@ void add_neurons(const GramLayer& at, std::size_t inputs, const StepArrays& in, 
         for (std::size_t row = 0; row < inputs; row += tile) {
             if (stop.load(std::memory_order_relaxed)) return;
             with_rows(inputs, row, [&](auto rows) {
-                for (std::size_t column = 0; column < row; column += tile)
-                    add_products<rows(), false>(in.values, row, column, count, in.sums);
-                add_products<rows(), true>(in.values, row, row, count, in.sums);
+                add_products_of_rows<rows()>(in.values, row, count, in.sums);
             });
         }
     }

@@ -24,93 +24,100 @@ namespace {
 constexpr double ln2 = 0.69314718055994530942;
 
 void measure(GramState& state, const GramLayer& next, GramLanes* scratch, const std::atomic<bool>& stop) {
-    const Pivots pivots = factorise(state, {{broadcast64(1.0), broadcast64(1.0)}}, f64x2{}, scratch, stop);
-    for (int half = 0; half < 2; ++half) {
-        const f64 exponent = get(state.exponent, half);
-        put(state.effective_rank, half, participation(state, half));
-        put(state.log_determinant, half,
-            pivots.log_determinant[half] + exponent * (static_cast<double>(state.inputs) * ln2));
-        for (int lane = 0; lane < 8; ++lane)
-            state.rank.at[8 * half + lane] = static_cast<std::uint32_t>(pivots.rank[half][lane]);
-    }
-    if (next.bias_variance > 0) {
-        const CovarianceScale low = covariance_scale(get(state.exponent, 0), next);
-        const CovarianceScale high = covariance_scale(get(state.exponent, 1), next);
-        factorise(state, {{low.weight, high.weight}}, {{low.bias, high.bias}}, scratch, stop);
-    }
+    DoubleSlice weight[double_slices], bias[double_slices];
+    for_slices([&](int slice) {
+        weight[slice] = all_lanes(1.0);
+        bias[slice] = DoubleSlice{};
+    });
+    const Pivots pivots = factorise(state, weight, bias, scratch, stop);
+    const double times_exponent = static_cast<double>(state.inputs) * ln2;
+    for_slices([&](int slice) {
+        const DoubleSlice exponent = get(state.exponent, slice);
+        put(state.effective_rank, slice, participation(state, slice));
+        put(state.log_determinant, slice, pivots.log_determinant[slice] + exponent * times_exponent);
+        for (int lane = 0; lane < slice_lanes; ++lane)
+            state.rank.at[slice_lanes * slice + lane] = static_cast<std::uint32_t>(pivots.rank[slice][lane]);
+        const CovarianceScale scale = covariance_scale(exponent, next);
+        weight[slice] = scale.weight;
+        bias[slice] = scale.bias;
+    });
+    if (next.bias_variance > 0) factorise(state, weight, bias, scratch, stop);
 }
 
 // The rows of L in float32 and their scales.
-WIDEANGLE_INLINE void scale_rows(const GramState& state, const GramLayer& at, const StepArrays& to) {
+inline void scale_rows(const GramState& state, const GramLayer& at, const StepArrays& to) {
     const bool bounded =
         at.activation == Activation::erf || at.activation == Activation::tanh || at.activation == Activation::sin;
-    const f64 unit = broadcast64(1.0), most = broadcast64(500.0);  // 2^500 is as good as infinity
-    f64x2 root, half_exponent;
-    for (int half = 0; half < 2; ++half) {
-        const CovarianceScale scale = covariance_scale(get(state.exponent, half), at);
-        half_exponent.half[half] = scale.half_exponent;
-        root.half[half] = at.bias_variance > 0 ? unit : square_root(scale.weight);
-    }
-    for (std::size_t k = 0; k < state.inputs; ++k) {
-        const GramLanes* const row = state.factor + triangle_size(k);
-        f64x2 by;
-        for (int half = 0; half < 2; ++half) {
-            f64 norm{};
+    const DoubleSlice unit = all_lanes(1.0), most = all_lanes(500.0);  // 2^500 is as good as infinity
+    for (int slice = 0; slice < double_slices; ++slice) {
+        const CovarianceScale scale = covariance_scale(get(state.exponent, slice), at);
+        const DoubleSlice root = at.bias_variance > 0 ? unit : root_of(scale.weight);
+        for (std::size_t k = 0; k < state.inputs; ++k) {
+            const GramLanes* const row = state.factor + triangle_size(k);
+            DoubleSlice norm{};
             for (std::size_t j = 0; j <= k; ++j) {
-                const f64 entry = get(row[j], half) * root.half[half];
+                const DoubleSlice entry = get(row[j], slice) * root;
                 norm += entry * entry;
             }
-            const i64 positive = is_less(0.0, norm);
-            const f64 shift = floor_half(exponent_of(select(positive, norm, unit)));
-            by.half[half] = power_of_two(-shift) * root.half[half];
-            const f64 exponent = select(positive, half_exponent.half[half] + shift, broadcast64(gram_zero_exponent));
-            f64 argument = select(is_less(most, exponent), most, exponent);
-            argument = select(is_less(argument, -most), -most, argument);
-            const i64 stays = bounded ? is_less(0.0, argument) : i64{};
-            put(to.scale[k].before, half, power_of_two(argument));
-            put(to.scale[k].after, half, select(stays, unit, power_of_two(-argument)));
-            put(to.scale[k].out, half, keep(~stays, exponent));
+            const LongSlice positive = is_positive(norm);
+            const DoubleSlice shift = floor_half(exponent_of(choose(positive, norm, unit)));
+            const DoubleSlice by = power_of_two(-shift) * root;
+            const DoubleSlice exponent = choose(positive, scale.half_exponent + shift, all_lanes(gram_zero_exponent));
+            const DoubleSlice argument = larger(choose(most < exponent, most, exponent), -most);
+            const LongSlice stays = bounded ? is_positive(argument) : LongSlice{};
+            put(to.scale[k].before, slice, power_of_two(argument));
+            put(to.scale[k].after, slice, choose(stays, unit, power_of_two(-argument)));
+            put(to.scale[k].out, slice, keep_where(~stays, exponent));
+            for (std::size_t j = 0; j <= k; ++j)
+                put_narrowed(to.factor[triangle_index(k, j)], slice, get(row[j], slice) * by);
         }
-        for (std::size_t j = 0; j <= k; ++j)
-            store(to.factor[triangle_index(k, j)].at,
-                  narrow({{get(row[j], 0) * by.half[0], get(row[j], 1) * by.half[1]}}));
     }
+}
+
+// Makes the scales of all rows the largest of them, which it returns, so that the largest entry of the sums is that of
+// the diagonal.
+inline GramLanes join_scales(std::size_t inputs, const StepArrays& arrays, double weight) {
+    GramLanes out = arrays.scale[0].out;
+    for_slices([&](int slice) {
+        for (std::size_t k = 1; k < inputs; ++k)
+            put(out, slice, larger(get(out, slice), get(arrays.scale[k].out, slice)));
+        for (std::size_t k = 0; k < inputs; ++k)
+            put(arrays.scale[k].out, slice, power_of_two(get(arrays.scale[k].out, slice) - get(out, slice)));
+        for (std::size_t k = 0; k < inputs; ++k) {
+            const DoubleSlice row = get(arrays.scale[k].out, slice) * weight;
+            for (std::size_t l = 0; l <= k; ++l) {
+                GramLanes& entry = arrays.sums[triangle_index(k, l)];
+                put(entry, slice, get(entry, slice) * row * get(arrays.scale[l].out, slice));
+            }
+        }
+    });
+    return out;
 }
 
 // From sums over neurons, in the order of the pivots, to the matrix, scaled so that its largest diagonal entry lies in
 // [1, 2).
-WIDEANGLE_INLINE void set_gram(GramState& state, const StepArrays& from, double weight) {
+inline void set_gram(GramState& state, const StepArrays& from, double weight) {
     const std::size_t inputs = state.inputs;
-    for (int half = 0; half < 2; ++half) {
-        f64 out = get(from.scale[0].out, half);
-        for (std::size_t k = 1; k < inputs; ++k) {
-            const f64 other = get(from.scale[k].out, half);
-            out = select(is_less(out, other), other, out);
-        }
-        f64 largest_norm{};
-        for (std::size_t k = 0; k < inputs; ++k) {
-            const f64 row = power_of_two(get(from.scale[k].out, half) - out) * weight;
-            for (std::size_t l = 0; l <= k; ++l) {
-                GramLanes& entry = from.sums[triangle_index(k, l)];
-                put(entry, half, get(entry, half) * row * power_of_two(get(from.scale[l].out, half) - out));
-            }
-            const f64 norm = get(from.sums[triangle_index(k, k)], half);
-            largest_norm = select(is_less(largest_norm, norm), norm, largest_norm);
-        }
-        const i64 positive = is_less(0.0, largest_norm);
-        const f64 shift = exponent_of(select(positive, largest_norm, broadcast64(1.0)));
-        const f64 scale = power_of_two(-shift);
+    const GramLanes out = join_scales(inputs, from, weight);
+    for (int slice = 0; slice < double_slices; ++slice) {
+        DoubleSlice largest_norm{};
+        for (std::size_t k = 0; k < inputs; ++k)
+            largest_norm = larger(largest_norm, get(from.sums[triangle_index(k, k)], slice));
+        const LongSlice positive = is_positive(largest_norm);
+        const DoubleSlice shift = exponent_of(choose(positive, largest_norm, all_lanes(1.0)));
+        const DoubleSlice scale = power_of_two(-shift);
         for (std::size_t i = 0; i < inputs; ++i) {
-            const i64 row = bits_as<i64>(widen_bits(load<u32>(state.place[i].at), half));
+            const LongSlice row = get_widened(state.place[i], slice);
             for (std::size_t j = 0; j <= i; ++j) {
-                const i64 column = bits_as<i64>(widen_bits(load<u32>(state.place[j].at), half));
-                const i64 swaps = row < column;
-                const i64 high = (swaps & column) | (~swaps & row), low = (swaps & row) | (~swaps & column);
-                put(state.gram[triangle_index(i, j)], half,
-                    gather(from.sums, (high * (high + 1) >> 1) + low, half) * scale);
+                const LongSlice column = get_widened(state.place[j], slice);
+                const LongSlice swaps = row < column;
+                const LongSlice high = (swaps & column) | (~swaps & row), low = (swaps & row) | (~swaps & column);
+                const LongSlice index = (high * (high + 1) >> 1) + low;
+                put(state.gram[triangle_index(i, j)], slice, gather(from.sums, index * gram_lanes, slice) * scale);
             }
         }
-        put(state.exponent, half, select(positive, 2.0 * out + shift, broadcast64(gram_zero_exponent)));
+        put(state.exponent, slice,
+            choose(positive, 2.0 * get(out, slice) + shift, all_lanes(gram_zero_exponent)));
     }
 }
 
@@ -145,39 +152,39 @@ void reduce(const GramState* states, int begin, int end, GramReduction& to) {
     const std::size_t inputs = states->inputs;
     const int first = begin / gram_lanes, last = (end + gram_lanes - 1) / gram_lanes;
     alignas(64) double values[gram_block + 8], mask[gram_block];
-    const auto for_halves = [&](auto&& body) {
+    const auto for_all = [&](auto&& body) {
         for (int state = first; state < last; ++state)
-            for (int half = 0; half < 2; ++half) body(states[state], half, state * gram_lanes + 8 * half);
+            for_slices([&](int slice) { body(states[state], slice, state * gram_lanes + slice_lanes * slice); });
     };
 
     // The power of two in two steps: its exponent may be twice what a double holds.
     alignas(64) double scale[2][gram_block];
-    for_halves([&](const GramState& state, int half, int at) {
-        const f64 exponent = get(state.exponent, half);
-        const f64 part = floor_half(exponent);
+    for_all([&](const GramState& state, int slice, int at) {
+        const DoubleSlice exponent = get(state.exponent, slice);
+        const DoubleSlice part = floor_half(exponent);
         store(scale[0] + at, power_of_two(part));
         store(scale[1] + at, power_of_two(exponent - part));
     });
     for (std::size_t entry = 0; entry < triangle_size(inputs); ++entry) {
-        for_halves([&](const GramState& state, int half, int at) {
-            store(values + at, get(state.gram[entry], half) * load<f64>(scale[0] + at) * load<f64>(scale[1] + at));
+        for_all([&](const GramState& state, int slice, int at) {
+            store(values + at, get(state.gram[entry], slice) * load<DoubleSlice>(scale[0] + at) * load<DoubleSlice>(scale[1] + at));
         });
         to.gram[entry] = central_moments(values + begin, end - begin);
     }
     for (std::size_t i = 0; i < inputs; ++i) {
-        for_halves([&](const GramState& state, int half, int at) {
-            const f64 norm = get(state.gram[triangle_index(i, i)], half);
+        for_all([&](const GramState& state, int slice, int at) {
+            const DoubleSlice norm = get(state.gram[triangle_index(i, i)], slice);
             store(mask + at, norm);
-            store(values + at, log64(select(is_less(0.0, norm), norm, broadcast64(1.0))) + get(state.exponent, half) * ln2);
+            store(values + at, log64(choose(is_positive(norm), norm, all_lanes(1.0))) + get(state.exponent, slice) * ln2);
         });
         to.log_norm2[i] = moments_where(values, mask, begin, end);
     }
-    for_halves([&](const GramState& state, int half, int at) {
-        store(values + at, get(state.log_determinant, half));
-        for (int lane = 0; lane < 8; ++lane) mask[at + lane] = state.rank.at[8 * half + lane] == inputs;
+    for_all([&](const GramState& state, int slice, int at) {
+        store(values + at, get(state.log_determinant, slice));
+        for (int lane = 0; lane < slice_lanes; ++lane) mask[at + lane] = state.rank.at[slice_lanes * slice + lane] == inputs;
     });
     to.log_determinant = moments_where(values, mask, begin, end);
-    for_halves([&](const GramState& state, int half, int at) { store(values + at, get(state.effective_rank, half)); });
+    for_all([&](const GramState& state, int slice, int at) { store(values + at, get(state.effective_rank, slice)); });
     to.effective_rank = moments_where(values, values, begin, end);
 }
 

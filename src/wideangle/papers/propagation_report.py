@@ -206,7 +206,7 @@ def means_table(measurements: Measurements) -> str:
     return html.numbers(
         ("Layer", "Monte Carlo", "se", *(LABELS[method] for method in methods)),
         rows,
-        caption="Mean ± standard deviation of X by layer, simulated, with the standard error of the mean, and predicted",
+        caption="Mean ± standard deviation of X by layer, simulated (se: standard error of the mean) and predicted",
     )
 
 

@@ -98,6 +98,21 @@ def test_tangent_kernel_is_that_of_autograd(activation: str, bias_variance: floa
         np.testing.assert_allclose(found.sel(network=k), expected, rtol=0, atol=2e-6 * expected.max())
 
 
+@pytest.mark.parametrize("layer", [1, 2, 4])
+def test_weights_and_biases_have_their_variances(layer: int) -> None:
+    net = wa.MLP((1,) * (layer - 1) + (100_000,), weight_variance=1.7, bias_variance=0.3)
+    networks = [wa.propagation.materialize(net, 1, k, seed=6) for k in range(4)]
+    weights = np.stack([network.weights[layer - 1] for network in networks]).ravel().astype(np.float64)
+    biases = np.stack([network.biases[layer - 1] for network in networks if network.biases]).ravel().astype(np.float64)
+    for numbers, variance in ((weights, 1.7), (biases, 0.3)):
+        assert numbers.size == 400_000
+        squares = numbers**2 / variance
+        assert abs(squares.mean() - 1.0) < 5 * math.sqrt(2 / numbers.size)
+        assert abs((squares**2).mean() - 3.0) < 5 * math.sqrt(96 / numbers.size)
+        assert abs(numbers.mean()) < 5 * math.sqrt(variance / numbers.size)
+    assert abs(np.corrcoef(weights, biases)[0, 1]) < 5 / math.sqrt(weights.size)
+
+
 def test_one_layer_has_the_law_of_gaussian_weights() -> None:
     # f = sqrt(s/n) sum_i w_i relu(h_i), h ~ N(0, s |x|^2/d): E f^2 = s q/2, and E f^4 = 3 (E f^2)^2 (1 + 5/n).
     net, n, q = wa.MLP((20,), weight_variance=1.5), 20, 1.5 * 2.5

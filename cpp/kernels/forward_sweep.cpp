@@ -51,8 +51,8 @@ class Run {
   public:
     Run(const ForwardSweep<T>& sweep, const ForwardStatistics& statistics) : sweep_(sweep), statistics_(statistics) {
         for (std::size_t first = 0; first < sweep.n_inputs; first += panel_inputs<T>)
-            layouts_.push_back({std::min(panel_inputs<T>, sweep.n_inputs - first), sweep.n_inputs <= most_rows,
-                                sweep.kernels->lanes, sweep.kernels->strip_inputs});
+            layouts_.emplace_back(std::min(panel_inputs<T>, sweep.n_inputs - first), sweep.kernels->vector_inputs,
+                                  sweep.kernels->most_vectors);
         for (const ForwardLayer<T>& layer : sweep.layers) widest_ = std::max({widest_, layer.inputs, layer.units});
         group_panels_ = statistics.overlaps != nullptr ? layouts_.size() : 1;
         groups_ = (layouts_.size() + group_panels_ - 1) / group_panels_;
@@ -71,6 +71,7 @@ class Run {
         std::atomic<bool> stop{false};
         if (threads_ == 1 && seconds_ < worth_watching) {
             run_items(0, items_, {*this, 0, 1, stop});
+            copy_inputs();
             return true;
         }
         if (shared_) barrier_.emplace(threads_);
@@ -87,7 +88,9 @@ class Run {
                 return 0;
             },
             [](int&&) {});
-        return work.finish(watcher);
+        if (!work.finish(watcher)) return false;
+        copy_inputs();
+        return true;
     }
 
   private:
@@ -102,11 +105,11 @@ class Run {
         Buffer<T> x, one, two;
     };
 
-    // Sums over the units of one part, by layer and input of the group.
+    // Sums over the units of one part, by layer and lane of the group.
     struct PartSums {
         explicit PartSums(const Run& run)
-            : squares((run.sweep_.layers.size() + 1) * run.group_inputs()),
-              positive((run.sweep_.layers.size() + 1) * run.group_inputs()) {}
+            : squares((run.sweep_.layers.size() + 1) * run.group_lanes()),
+              positive((run.sweep_.layers.size() + 1) * run.group_lanes()) {}
         Buffer<double> squares;
         Buffer<LaneCount<T>> positive;
     };
@@ -150,11 +153,10 @@ class Run {
         if (!shared_) threads_ = static_cast<int>(std::min<std::size_t>(static_cast<std::size_t>(threads_), items_));
     }
 
-    std::size_t group_inputs() const { return group_panels_ * layouts_[0].padded(); }
     // Every panel takes the room of a full one.
-    std::size_t panel_size(std::size_t width) const {
-        return layouts_[0].rows ? layouts_[0].size(width) : layouts_[0].padded() * width;
-    }
+    std::size_t panel_lanes() const { return layouts_[0].vectors() * layouts_[0].lanes(); }
+    std::size_t group_lanes() const { return group_panels_ * panel_lanes(); }
+    std::size_t panel_size(std::size_t width) const { return layouts_[0].size(width); }
     std::size_t group_size(std::size_t width) const { return group_panels_ * panel_size(width); }
     std::size_t packed_offset(std::size_t panel) const { return panel * panel_size(sweep_.layers[0].inputs); }
 
@@ -163,9 +165,12 @@ class Run {
         const std::size_t width = sweep_.layers[0].inputs;
         for (std::size_t input = 0; input < layout.count; ++input) {
             const T* const from = sweep_.x + (panel * panel_inputs<T> + input) * width;
-            T* const at = to + layout.offset(input, width);
-            const std::size_t stride = layout.stride(input);
-            for (std::size_t k = 0; k < width; ++k) at[k * stride] = from[k];
+            T* at = to + layout.offset(input, width);
+            for (std::size_t k = 0; k < width; k += cell_units<T>, at += layout.stride_of_input(input)) {
+                T cell[cell_units<T>] = {};
+                std::copy_n(from + k, std::min(cell_units<T>, width - k), cell);
+                std::copy_n(cell, cell_units<T>, at);
+            }
         }
     }
 
@@ -186,8 +191,8 @@ class Run {
         const std::size_t layers = sweep_.layers.size();
         const Scratch& scratch = scratch_[shared_ ? 0 : static_cast<std::size_t>(part.thread)];
         const PartSums& sums = sums_[static_cast<std::size_t>(part.thread)];
-        std::fill_n(sums.squares.get(), (layers + 1) * group_inputs(), 0.0);
-        std::fill_n(sums.positive.get(), (layers + 1) * group_inputs(), LaneCount<T>{0});
+        std::fill_n(sums.squares.get(), (layers + 1) * group_lanes(), 0.0);
+        std::fill_n(sums.positive.get(), (layers + 1) * group_lanes(), LaneCount<T>{0});
 
         T* in = packed_ ? packed_->get() + packed_offset(first_panel) : scratch.x.get();
         T* out = scratch.one.get();
@@ -197,11 +202,13 @@ class Run {
             for (std::size_t p = begin; p < end; ++p) pack(first_panel + p, in + packed_offset(p));
             part.wait();
         }
-        const auto [begin, end] = part.share(width, most_lanes<T>);
-        for (std::size_t p = 0; p < panels; ++p)
-            sweep_.kernels->measure(in + p * panel_size(width), layouts_[first_panel + p], width, begin, end,
-                                    sums_at(sums, 0, p));
-        multiply(network, 0, in, width, part);
+        if (network == 0) {  // the others get a copy
+            const auto [begin, end] = part.share(width, tile_units);
+            for (std::size_t p = 0; p < panels; ++p)
+                sweep_.kernels->measure(in + p * panel_size(width), layouts_[first_panel + p], width, begin, end,
+                                        sums_at(sums, 0, p));
+            multiply(0, 0, in, width, part);
+        }
         for (std::size_t l = 0; l < layers; ++l) {
             run_layer(network, l, first_panel, panels, in, out, more, part, sums);
             part.wait();
@@ -217,14 +224,14 @@ class Run {
     }
 
     UnitSums<T> sums_at(const PartSums& sums, std::size_t layer, std::size_t panel) const {
-        const std::size_t at = layer * group_inputs() + panel * layouts_[0].padded();
+        const std::size_t at = layer * group_lanes() + panel * panel_lanes();
         return {sums.squares.get() + at, sums.positive.get() + at};
     }
 
     void run_layer(std::size_t network, std::size_t l, std::size_t first_panel, std::size_t panels, const T* in, T* out,
                    bool more, const Part& part, const PartSums& sums) {
         const ForwardLayer<T>& layer = sweep_.layers[l];
-        const auto [first, last] = part.share(layer.units, most_lanes<T>);
+        const auto [first, last] = part.share(layer.units, tile_units);
         const T* const weights = layer.weights + network * layer.units * layer.inputs;
         const T* const bias = layer.bias != nullptr ? layer.bias + network * layer.units : nullptr;
         for (std::size_t p = 0; p < panels; ++p) {
@@ -236,7 +243,7 @@ class Run {
             if (kept != nullptr) prefetch_for_writing(kept, layout.count * layer.units * sizeof(T));
             sweep_.kernels->layer({weights, bias, layer.inputs, layer.units, first, last, layer.activation, layer.slope, layout,
                                    in + p * panel_size(layer.inputs), to, sums_at(sums, l + 1, p),
-                                   p == 0 ? weights_ahead(network, l, more) : 0, part.stop});
+                                   p == 0 ? weights_ahead(network, l, more) : 0, is_large(layer), part.stop});
             if (kept != nullptr) sweep_.kernels->unpack(to, layout, layer.units, first, last, kept);
         }
     }
@@ -247,15 +254,15 @@ class Run {
             __builtin_prefetch(reinterpret_cast<const char*>(to) + byte, 1);
     }
 
-    // Address of what to fetch while this matrix is read; nothing with one input, when the processor's own prefetching of a
-    // large matrix is the fastest.
+    static bool is_large(const ForwardLayer<T>& layer) { return layer.units * layer.inputs * sizeof(T) > small_bytes; }
+
+    // Address of what to fetch while this matrix is read.
     std::uintptr_t weights_ahead(std::size_t network, std::size_t l, bool more) const {
         const auto address = [&](std::size_t of_network, const ForwardLayer<T>& layer) {
             return reinterpret_cast<std::uintptr_t>(layer.weights + of_network * layer.units * layer.inputs);
         };
         const ForwardLayer<T>& layer = sweep_.layers[l];
-        if (layer.units * layer.inputs * sizeof(T) > small_bytes)
-            return sweep_.n_inputs == 1 ? 0 : address(network, layer) + units_ahead * layer.inputs * sizeof(T);
+        if (is_large(layer)) return address(network, layer) + units_ahead * layer.inputs * sizeof(T);
         if (l + 1 < sweep_.layers.size()) return address(network, sweep_.layers[l + 1]);
         return more && groups_ == 1 ? address(network + 1, sweep_.layers[0]) : 0;
     }
@@ -265,7 +272,7 @@ class Run {
     void multiply(std::size_t network, std::size_t layer, const T* activations, std::size_t width, const Part& part) {
         if (statistics_.overlaps == nullptr) return;
         const std::size_t n = sweep_.n_inputs;
-        const auto [begin, end] = part.share(n, 8, true);
+        const auto [begin, end] = part.share(n, gram_columns, true);
         sweep_.kernels->gram({activations, panel_size(width), layouts_.data(), layouts_.size(), width, begin, end,
                               statistics_.overlaps + row(network, layer) * n * n, n, part.stop});
     }
@@ -273,15 +280,18 @@ class Run {
     void write_statistics(std::size_t network, std::size_t first_panel, std::size_t panels, const Part& part) {
         const std::size_t first = first_panel * panel_inputs<T>;
         const std::size_t count = std::min(panels * panel_inputs<T>, sweep_.n_inputs - first);
-        for (std::size_t layer = 0; layer <= sweep_.layers.size(); ++layer) {
+        for (std::size_t layer = network == 0 ? 0 : 1; layer <= sweep_.layers.size(); ++layer) {
             const double units = static_cast<double>(layer == 0 ? sweep_.layers[0].inputs : sweep_.layers[layer - 1].units);
             const std::size_t at = row(network, layer) * sweep_.n_inputs + first;
             for (std::size_t input = 0; input < count; ++input) {
                 double squares = 0, positive = 0;
                 for (int thread = part.thread; thread < part.thread + part.parts; ++thread) {
                     const PartSums& sums = sums_[static_cast<std::size_t>(thread)];
-                    squares += sums.squares.get()[layer * group_inputs() + input];
-                    positive += static_cast<double>(sums.positive.get()[layer * group_inputs() + input]);
+                    const std::size_t lane = layer * group_lanes() + input * cell_units<T>;
+                    for (std::size_t unit = lane; unit < lane + cell_units<T>; ++unit) {
+                        squares += sums.squares.get()[unit];
+                        positive += static_cast<double>(sums.positive.get()[unit]);
+                    }
                 }
                 statistics_.norms[at + input] = squares / units;
                 statistics_.active[at + input] = positive / units;
@@ -289,23 +299,39 @@ class Run {
             // The sums have been read.
             if (statistics_.overlaps != nullptr)
                 normalise(statistics_.overlaps + at * count, count,
-                          sums_[static_cast<std::size_t>(part.thread)].squares.get() + layer * group_inputs());
+                          sums_[static_cast<std::size_t>(part.thread)].squares.get() + layer * group_lanes());
         }
     }
 
-    // From the upper triangle of the Gram matrix to cosines.
+    // Layer 0 is the same for every network.
+    void copy_inputs() const {
+        const std::size_t n = sweep_.n_inputs;
+        for (std::size_t network = 1; network < sweep_.networks; ++network) {
+            const std::size_t at = row(network, 0) * n;
+            std::copy_n(statistics_.norms, n, statistics_.norms + at);
+            std::copy_n(statistics_.active, n, statistics_.active + at);
+            if (statistics_.overlaps != nullptr) std::copy_n(statistics_.overlaps, n * n, statistics_.overlaps + at * n);
+        }
+    }
+
+    // From the lower triangle of the Gram matrix to cosines.
     static void normalise(double* gram, std::size_t n, double* inverse) {
+        constexpr double undefined = std::numeric_limits<double>::quiet_NaN();
         for (std::size_t i = 0; i < n; ++i) inverse[i] = 1.0 / std::sqrt(gram[i * n + i]);
         for (std::size_t i = 0; i < n; ++i) {
-            // Zero, infinite and undefined norms have no direction.
-            const bool defined = inverse[i] > 0.0 && inverse[i] <= std::numeric_limits<double>::max();
-            gram[i * n + i] = defined ? 1.0 : std::numeric_limits<double>::quiet_NaN();
-            for (std::size_t j = i + 1; j < n; ++j) {
+            double* const row = gram + i * n;
+            for (std::size_t j = 0; j < i; ++j) {
                 // In this order: the inverse of a tiny norm times that of another may overflow.
-                const double cosine = gram[i * n + j] * inverse[i] * inverse[j];
-                gram[i * n + j] = gram[j * n + i] = cosine > 1.0 ? 1.0 : cosine < -1.0 ? -1.0 : cosine;
+                const double cosine = row[j] * inverse[i] * inverse[j];
+                row[j] = cosine > 1.0 ? 1.0 : cosine < -1.0 ? -1.0 : cosine;
             }
+            // Zero, infinite and undefined norms have no direction.
+            row[i] = inverse[i] > 0.0 && inverse[i] <= std::numeric_limits<double>::max() ? 1.0 : undefined;
         }
+        constexpr std::size_t block = 8;
+        for (std::size_t begin = 0; begin < n; begin += block)
+            for (std::size_t i = begin; i < n; ++i)
+                for (std::size_t j = begin; j < std::min(begin + block, i); ++j) gram[j * n + i] = gram[i * n + j];
     }
 
     const ForwardSweep<T>& sweep_;

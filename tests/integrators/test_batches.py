@@ -201,6 +201,14 @@ def test_not_finite(method: str) -> None:
     run = integrate(forgetful, [0.0, 0.0], [0.0, 0.5], params=[[1.0], [9.0]], method=method)
     assert run.status.values.tolist() == [4, 0]
 
+    @numba.njit
+    def forgetful_in_lanes(t, y, params, out):  # type: ignore[no-untyped-def]
+        out[1] = 1.0
+
+    # Memory that holds slopes of an earlier call.
+    integrate(starvation, [1e-3, 1e-3], [0.0, 1.0], params=[0.5], method=method)
+    assert int(integrate(forgetful_in_lanes, [0.0, 0.0], [0.0, 0.5], method=method).status) == 4
+
 
 def test_overflow_is_not_accepted() -> None:
     @numba.njit
@@ -212,6 +220,36 @@ def test_overflow_is_not_accepted() -> None:
     assert int(run.status[1]) in (2, 4)
     assert np.isnan(run.y[1, 2, 0])
     assert 7.0 < float(run.final_time[1]) < 7.11
+
+
+@pytest.mark.parametrize("method", ["tsit5", "dop853", "rodas5p"])
+def test_overflow_without_an_error_estimate(method: str) -> None:
+    """A constant slope has no error at all, and the end of a step can still be infinite."""
+
+    @numba.njit
+    def constant(t, y, params, out):  # type: ignore[no-untyped-def]
+        out[0] = params[0]
+
+    run = integrate(constant, [0.0], [0.0, 1.0, 1e4], params=[[1e305], [1.0]], method=method)
+    assert int(run.status[0]) in (2, 4)
+    assert int(run.status[1]) == 0
+    assert 1000.0 < float(run.final_time[0]) < 1798.0
+    assert np.isnan(run.y[0, 2, 0])
+
+
+@pytest.mark.parametrize("method", ["tsit5", "dop853", "rodas5p"])
+def test_edge_of_a_domain(method: str) -> None:
+    """The slope of y' = -sqrt(y) ends at y = 0, t = 2: no step ends where the slope is not a number."""
+
+    @numba.njit
+    def draining(t, y, params, out):  # type: ignore[no-untyped-def]
+        out[0] = -math.sqrt(y[0])
+
+    times = np.append(np.linspace(0.0, 1.99, 50), 3.0)
+    run = integrate(draining, [1.0], times, method=method)
+    assert int(run.status) in (2, 4)
+    np.testing.assert_allclose(run.y[:50, 0], (1.0 - times[:50] / 2.0) ** 2, atol=1e-7)
+    assert float(run.final_time) == pytest.approx(2.0, abs=1e-3)
 
 
 def test_too_many_steps() -> None:

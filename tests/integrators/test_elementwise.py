@@ -200,6 +200,7 @@ def test_compiled_for_lanes(rhs: Callable[..., None]) -> None:
     y0, params = [[1.0, 0.5], [0.3, 2.0], [-0.5, 0.1]], [[0.7], [1.3], [-0.4]]
     run = integrate(rhs, y0, [0.0, 1.0], params=params, rtol=1e-11)
     assert run.attrs["rhs_in_lanes"] == "True"
+    assert np.isfinite(run.y).all()
     other = integrate(scalar, y0, [0.0, 1.0], params=params, rtol=1e-11)
     assert other.attrs["rhs_in_lanes"] == "False"
     np.testing.assert_allclose(run.y, other.y, rtol=1e-10)
@@ -211,6 +212,7 @@ def test_called_lane_by_lane(rhs: Callable[..., None]) -> None:
     y0, params = np.array([[1.0, 0.5], [0.3, 2.0], [-0.5, 0.1]]), np.array([[0.7], [1.3], [-0.4]])
     run = integrate(rhs, y0, [0.0, 0.25], params=params, rtol=1e-10)
     assert run.attrs["rhs_in_lanes"] == "False"
+    assert np.isfinite(run.y).all()
     for k in range(3):
         alone = integrate(rhs, y0[k], [0.0, 0.25], params=params[k], rtol=1e-10)
         np.testing.assert_array_equal(run.y[k], alone.y)

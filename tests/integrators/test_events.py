@@ -37,7 +37,10 @@ def test_zeros_of_a_sine(method: str, direction: int) -> None:
     np.testing.assert_allclose(run.event_time[0, : len(expected)], expected, rtol=1e-9)
     assert np.isnan(run.event_time[0, len(expected) :]).all()
     # On the dense output the zero is exact to rounding, whatever the error of the trajectory.
-    assert abs(run.event_y[0, : len(expected), 0]).max() < 1e-14
+    height_there = run.event_y[0, : len(expected), 0]
+    assert abs(height_there).max() < 1e-14
+    # And the sign there is already the new one.
+    assert (height_there * run.event_y[0, : len(expected), 1] >= 0.0).all()
     assert int(run.status) == 0
 
 

@@ -21,7 +21,8 @@ from numba.core.errors import NumbaError
 from numba.core.registry import CPUDispatcher
 
 from wideangle.integrators import _math as _math  # its functions of lanes
-from wideangle.integrators._lanes import LANES, read_lanes, store, write_lanes
+from wideangle.integrators._lane_arrays import read_lanes, write_lanes
+from wideangle.integrators._lanes import LANES, store
 
 _POINTER = types.CPointer(types.float64)
 _RHS = (_POINTER, _POINTER, _POINTER, _POINTER, types.int64, types.int64, types.int64, _POINTER)

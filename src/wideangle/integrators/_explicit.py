@@ -14,7 +14,7 @@ from numba import njit
 
 from wideangle.integrators import _status as status
 from wideangle.integrators._calls import addresses, call_rhs, fetch_add, kernel
-from wideangle.integrators._compilation import package_digest
+from wideangle.integrators._digest import package_digest
 from wideangle.integrators._lanes import (
     LANES,
     bits_mask,

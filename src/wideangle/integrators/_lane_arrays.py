@@ -13,6 +13,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, make_attribute_wrapper, models, overload_attribute, register_model
 
+from wideangle.integrators._digest import package_digest
 from wideangle.integrators._lanes import LANES, is_value, load, overload_lanes, store
 
 
@@ -21,7 +22,7 @@ class LaneArray(types.Type):
 
     def __init__(self, writable: bool) -> None:
         self.writable = writable
-        super().__init__(name=f"LaneArray({writable})")
+        super().__init__(name=f"LaneArray[{writable}, {package_digest()}]")
 
 
 @register_model(LaneArray)

@@ -22,6 +22,8 @@ from numba.extending import (
     register_model,
 )
 
+from wideangle.integrators._digest import package_digest
+
 # Two registers of AVX-512 or four of AVX2: the latency of a right-hand side hides behind the second half. With 8 the
 # two-mode problem of the benchmarks takes 1.7 times as long; 32 gain another quarter, and lose it on few trajectories.
 LANES = 16
@@ -36,10 +38,13 @@ _BOOLEANS = ir.VectorType(ir.IntType(1), LANES)
 
 
 class Lanes(types.Type):
-    """Sixteen float64."""
+    """Sixteen float64.
+
+    Its name changes with the package, and with it the keys of cached functions that were compiled for lanes.
+    """
 
     def __init__(self) -> None:
-        super().__init__(name="Lanes")
+        super().__init__(name=f"Lanes[{package_digest()}]")
 
     def unify(self, _typing_context: Any, other: types.Type) -> types.Type | None:
         return self if isinstance(other, (types.Float, types.Integer)) else None
@@ -52,7 +57,7 @@ class Mask(types.Type):
     """Sixteen truth values; it has none itself, so that a branch on values does not compile for lanes."""
 
     def __init__(self) -> None:
-        super().__init__(name="Mask")
+        super().__init__(name=f"Mask[{package_digest()}]")
 
 
 lanes_type, mask_type = Lanes(), Mask()

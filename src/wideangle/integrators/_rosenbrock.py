@@ -19,7 +19,7 @@ from numba import njit
 
 from wideangle.integrators import _status as status
 from wideangle.integrators._calls import addresses, call_rhs, call_scalar, fetch_add, kernel
-from wideangle.integrators._compilation import package_digest
+from wideangle.integrators._digest import package_digest
 from wideangle.integrators._lanes import LANES
 from wideangle.integrators._linear import factor, solve
 from wideangle.integrators._outputs import finish, gather, look_for_events, run_through_events, write_outputs

@@ -60,8 +60,8 @@ def starvation_table(pairs: int, missed: list[str]) -> str:
         )
     )
     return (
-        f"## Initial-value problems\n\n`integrate`: two modes under cross-entropy to t = 1000 at rtol {RTOL:g}, atol 1e-12,"
-        f" {TRAJECTORIES:,} trajectories with frequencies and starts of their own; microseconds a trajectory. Median"
+        f"## Initial-value problems\n\n`integrate`: two modes under cross-entropy to t = 1000 at rtol {RTOL:g}, atol"
+        f" 1e-12, {TRAJECTORIES:,} trajectories with frequencies and starts of their own; microseconds a trajectory. Median"
         f" relative errors at the end: {errors}.\n\n"
         + table(("peer", "peer, us", "wideangle, us", "times faster"), rows)
     )
@@ -82,8 +82,8 @@ def modes_and_phases_table(pairs: int, missed: list[str]) -> str:
             1e6 / TRAJECTORIES,
             "us",
         ),
-        ("`phase_diagram`, 1000 × 1000, cross-entropy", partial(wa.dynamics.phase_diagram, grid, grid), 1.0, "s"),
-        ("`phase_diagram`, 1000 × 1000, hinge", partial(wa.dynamics.phase_diagram, grid, grid, loss="hinge"), 1.0, "s"),
+        ("`phase_diagram`, 1000 x 1000, cross-entropy", partial(wa.dynamics.phase_diagram, grid, grid), 1.0, "s"),
+        ("`phase_diagram`, 1000 x 1000, hinge", partial(wa.dynamics.phase_diagram, grid, grid, loss="hinge"), 1.0, "s"),
     ):
         spread, _, _ = in_pairs(run, lambda: None, pairs=pairs)
         rows.append((label, f"{spread.scaled(scale)} {unit}"))

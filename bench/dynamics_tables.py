@@ -61,8 +61,8 @@ def starvation_table(pairs: int, missed: list[str]) -> str:
     )
     return (
         f"## Initial-value problems\n\n`integrate`: two modes under cross-entropy to t = 1000 at rtol {RTOL:g}, atol"
-        f" 1e-12, {TRAJECTORIES:,} trajectories with frequencies and starts of their own; microseconds a trajectory. Median"
-        f" relative errors at the end: {errors}.\n\n"
+        f" 1e-12, {TRAJECTORIES:,} trajectories with frequencies and starts of their own; microseconds a"
+        f" trajectory. Median relative errors at the end: {errors}.\n\n"
         + table(("peer", "peer, us", "wideangle, us", "times faster"), rows)
     )
 

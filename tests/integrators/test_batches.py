@@ -66,7 +66,7 @@ def test_same_bits_whatever_the_neighbours(rhs, method: str) -> None:  # type: i
     for name in whole.data_vars:
         np.testing.assert_array_equal(whole[name], backwards[name][::-1], err_msg=str(name))
     for k in (0, 1, 16, 17, 100, 249):
-        alone = integrate(rhs, y0[k], TIMES, params=params[k], method=method, events=event)
+        alone = integrate(rhs, y0[k], TIMES, params=params[k], method=method, events=event).isel(trajectory=0)
         for name in whole.data_vars:
             np.testing.assert_array_equal(whole[name][k], alone[name], err_msg=str(name))
     few = integrate(rhs, y0[:19], TIMES, params=params[:19], method=method, events=event)
@@ -143,7 +143,7 @@ def test_a_function_may_change_its_arguments() -> None:
 
 def test_broadcasting() -> None:
     rates = np.array([[1.0], [2.0]])
-    assert integrate(decay, [1.0], [0, 1], params=[1.0]).y.dims == ("time", "component")
+    assert integrate(decay, [1.0], [0, 1], params=[1.0]).y.dims == ("trajectory", "time", "component")
     for y0, params in (([1.0], rates), ([[1.0]], rates), ([[1.0], [1.0]], rates)):
         run = integrate(decay, y0, [0, 1], params=params)
         np.testing.assert_allclose(run.y[:, 1, 0], np.exp([-1.0, -2.0]), rtol=1e-8)
@@ -207,7 +207,7 @@ def test_not_finite(method: str) -> None:
 
     # Memory that holds slopes of an earlier call.
     integrate(starvation, [1e-3, 1e-3], [0.0, 1.0], params=[0.5], method=method)
-    assert int(integrate(forgetful_in_lanes, [0.0, 0.0], [0.0, 0.5], method=method).status) == 4
+    assert int(integrate(forgetful_in_lanes, [0.0, 0.0], [0.0, 0.5], method=method).status[0]) == 4
 
 
 def test_overflow_is_not_accepted() -> None:
@@ -246,7 +246,7 @@ def test_edge_of_a_domain(method: str) -> None:
         out[0] = -math.sqrt(y[0])
 
     times = np.append(np.linspace(0.0, 1.99, 50), 3.0)
-    run = integrate(draining, [1.0], times, method=method)
+    run = integrate(draining, [1.0], times, method=method).isel(trajectory=0)
     assert int(run.status) in (2, 4)
     np.testing.assert_allclose(run.y[:50, 0], (1.0 - times[:50] / 2.0) ** 2, atol=1e-7)
     assert float(run.final_time) == pytest.approx(2.0, abs=1e-3)
@@ -261,9 +261,9 @@ def test_too_many_steps() -> None:
 
 def test_counts() -> None:
     """Twelve evaluations a step, two to begin, three more where an output lies inside."""
-    run = integrate(decay, [1.0], [0.0, 1.0], params=[1.0], method="dop853")
+    run = integrate(decay, [1.0], [0.0, 1.0], params=[1.0], method="dop853").isel(trajectory=0)
     assert int(run.n_evaluations) == 2 + 12 * int(run.n_steps + run.n_rejected)
-    run = integrate(decay, [1.0], [0.0, 1e-7, 1.0], params=[1.0], method="dop853")
+    run = integrate(decay, [1.0], [0.0, 1e-7, 1.0], params=[1.0], method="dop853").isel(trajectory=0)
     assert int(run.n_evaluations) == 2 + 12 * int(run.n_steps + run.n_rejected) + 3
 
 
@@ -291,5 +291,5 @@ def test_attributes_and_netcdf(tmp_path) -> None:  # type: ignore[no-untyped-def
 def test_exponential(rate: float, start: float, times: list[float], method: str) -> None:
     """Any output times, however close together or uneven."""
     ordered = np.sort(times)
-    run = integrate(decay, [start], ordered, params=[rate], method=method, rtol=1e-9)
+    run = integrate(decay, [start], ordered, params=[rate], method=method, rtol=1e-9).isel(trajectory=0)
     np.testing.assert_allclose(run.y[:, 0], start * np.exp(-rate * (ordered - ordered[0])), rtol=1e-6)

@@ -30,7 +30,9 @@ def height(t, y, params):  # type: ignore[no-untyped-def]
 def test_zeros_of_a_sine(method: str, direction: int) -> None:
     """y0 = sin(w t): zeros at k pi / w, rising for even k; the one at the start does not count."""
     event = Event(height, direction=direction)
-    run = integrate(circle, [0.0, 1.0], [0.0, 10.0], params=[2.0, 0.0], method=method, rtol=1e-11, events=event)
+    run = integrate(circle, [0.0, 1.0], [0.0, 10.0], params=[2.0, 0.0], method=method, rtol=1e-11, events=event).isel(
+        trajectory=0
+    )
     k = np.arange(1, 7)
     expected = k[(direction == 0) | ((-1) ** k == direction)] * np.pi / 2.0
     assert int(run.n_events[0]) == len(expected)
@@ -82,7 +84,9 @@ def test_events_of_one_step_come_in_their_order() -> None:
     def middle(t, y, params):  # type: ignore[no-untyped-def]
         return y[0] - 0.55
 
-    run = integrate(fall, [1.0], [0.0, 100.0], events=[Event(several, size=9), Event(middle, terminal=True)], rtol=1e-3)
+    run = integrate(
+        fall, [1.0], [0.0, 100.0], events=[Event(several, size=9), Event(middle, terminal=True)], rtol=1e-3
+    ).isel(trajectory=0)
     assert int(run.n_steps) < 20
     assert int(run.status) == 1
     assert float(run.final_time) == pytest.approx(0.45, rel=1e-14)
@@ -101,7 +105,7 @@ def test_flat_zeros_are_found(exponent: int, method: str) -> None:
     def flat(t, y, params):  # type: ignore[no-untyped-def]
         return (y[0] - 1.0 / 3.0) ** exponent
 
-    run = integrate(clock, [0.0], [0.0, 1.0], events=Event(flat), method=method)
+    run = integrate(clock, [0.0], [0.0, 1.0], events=Event(flat), method=method).isel(trajectory=0)
     assert float(run.event_time[0, 0]) == pytest.approx(1.0 / 3.0, rel=1e-14)
 
 
@@ -114,14 +118,14 @@ def test_time_events_far_from_zero() -> None:
     def alarm(t, y, params):  # type: ignore[no-untyped-def]
         return t - 1e12 - 3.7
 
-    run = integrate(clock, [0.0], [1e12, 1e12 + 10.0], events=Event(alarm, terminal=True))
+    run = integrate(clock, [0.0], [1e12, 1e12 + 10.0], events=Event(alarm, terminal=True)).isel(trajectory=0)
     assert abs(float(run.final_time) - (1e12 + 3.7)) <= 2.0 * np.spacing(1e12)
 
 
 def test_more_zeros_than_places_are_counted_and_said() -> None:
     event = Event(height, max_count=3)
     with pytest.warns(UserWarning, match=r"event 0 had up to 6 zeros.*first 3 were kept; raise max_count"):
-        run = integrate(circle, [0.0, 1.0], [0.0, 10.0], params=[2.0, 0.0], events=event)
+        run = integrate(circle, [0.0, 1.0], [0.0, 10.0], params=[2.0, 0.0], events=event).isel(trajectory=0)
     assert run.event_time.shape == (1, 3)
     np.testing.assert_allclose(run.event_time[0], np.arange(1, 4) * np.pi / 2.0, rtol=1e-8)
     assert int(run.n_events[0]) == 6

@@ -159,10 +159,10 @@ def test_detest(name: str) -> None:
     truth = reference(rhs, start, times, np.empty(0))
     size = np.abs(truth).max()
     for method, rtol, factor in (("dop853", 1e-9, 1e3), ("tsit5", 1e-7, 1e3), ("rodas5p", 1e-7, 3e3)):
-        run = wa.integrators.integrate(rhs, start, times, method=method, rtol=rtol, atol=rtol * 1e-2)
+        run = wa.integrators.integrate(rhs, start, times, method=method, rtol=rtol, atol=rtol * 1e-2).isel(trajectory=0)
         assert int(run.status) == 0
         assert abs(run.y.values - truth).max() < factor * rtol * size, (method, abs(run.y.values - truth).max() / size)
-    automatic = wa.integrators.integrate(rhs, start, times, rtol=1e-9, atol=1e-11)
+    automatic = wa.integrators.integrate(rhs, start, times, rtol=1e-9, atol=1e-11).isel(trajectory=0)
     assert int(automatic.method) == 1, "not stiff"
 
 
@@ -214,7 +214,7 @@ def test_stiff_problems(name: str) -> None:
     for method in ("rodas5p", "auto"):
         run = wa.integrators.integrate(
             rhs, start, times, params=params, method=method, rtol=1e-9, atol=max(1e-16, atol * 10.0)
-        )
+        ).isel(trajectory=0)
         assert int(run.status) == 0
         assert int(run.method) == 2
         np.testing.assert_allclose(run.y.values, truth, rtol=1e-6, atol=1e-9 * np.abs(truth).max(axis=0).min())
@@ -224,12 +224,12 @@ def test_stiff_problems(name: str) -> None:
 def test_jacobian_of_the_user() -> None:
     _, start, times, _ = STIFF["Robertson"]
     options: dict[str, Any] = {"method": "rodas5p", "rtol": 1e-8, "atol": 1e-14}
-    given = wa.integrators.integrate(robertson, start, times, jacobian=robertson_jacobian, **options)
-    differences = wa.integrators.integrate(robertson, start, times, **options)
+    given = wa.integrators.integrate(robertson, start, times, jacobian=robertson_jacobian, **options).isel(trajectory=0)
+    differences = wa.integrators.integrate(robertson, start, times, **options).isel(trajectory=0)
     np.testing.assert_allclose(given.y, differences.y, rtol=1e-7)
     assert int(given.n_evaluations) < int(differences.n_evaluations)
     assert abs(int(given.n_steps) - int(differences.n_steps)) < 20
-    wrong = wa.integrators.integrate(robertson, start, times, jacobian=no_jacobian, **options)
+    wrong = wa.integrators.integrate(robertson, start, times, jacobian=no_jacobian, **options).isel(trajectory=0)
     assert int(wrong.n_steps) > 2 * int(given.n_steps)
 
 
@@ -239,7 +239,9 @@ def no_jacobian(t, y, params, out):  # type: ignore[no-untyped-def]
 
 def test_explicit_methods_give_up_on_stiff_problems() -> None:
     rhs, start, times, _ = STIFF["van der Pol"]
-    run = wa.integrators.integrate(rhs, start, times, params=[1000.0], method="dop853", max_steps=3000)
+    run = wa.integrators.integrate(rhs, start, times, params=[1000.0], method="dop853", max_steps=3000).isel(
+        trajectory=0
+    )
     assert int(run.status) == 3
     assert int(run.n_steps + run.n_rejected) == 3000
     assert np.isnan(run.y[-1]).all()
@@ -271,5 +273,5 @@ def test_starvation_exponent_at_late_times(method: str) -> None:
 
 def test_times_far_from_zero() -> None:
     """The smallest step is relative to the time, and a step of one still goes through at 1e12."""
-    run = wa.integrators.integrate(a3, [1.0], [1e9, 1e9 + 5.0], rtol=1e-7)
+    run = wa.integrators.integrate(a3, [1.0], [1e9, 1e9 + 5.0], rtol=1e-7).isel(trajectory=0)
     np.testing.assert_allclose(run.y[-1], np.exp(np.sin(1e9 + 5.0) - np.sin(1e9)), rtol=1e-5)

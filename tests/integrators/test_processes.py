@@ -36,7 +36,7 @@ from wideangle.integrators import integrate
 rhs = getattr(slopes, {name!r})
 stiff = integrate(rhs, [1.0], [0.0, 1.0], params=[0.7], method="rodas5p")
 run = integrate(rhs, [1.0], [0.0, 1.0], params=[0.7])
-print(Count.n, run.y.values[-1, 0].hex(), stiff.y.values[-1, 0].hex())
+print(Count.n, run.y.values[0, -1, 0].hex(), stiff.y.values[0, -1, 0].hex())
 """
 SLOPES = """
 import numba
@@ -93,7 +93,7 @@ def test_a_changed_package_is_compiled_anew(tmp_path: Path) -> None:
         "from wideangle.integrators import integrate\n"
         "def rhs(t, y, params, out):\n"
         "    out[0] = y[0]\n"
-        "print(int(integrate(rhs, [1.0], [0.0, 30.0]).n_steps))"
+        "print(int(integrate(rhs, [1.0], [0.0, 30.0]).n_steps[0]))"
     )
 
     def steps_taken() -> int:
@@ -168,7 +168,7 @@ def test_several_callers_at_once() -> None:
     found: dict[int, float] = {}
 
     def call(k: int) -> None:
-        found[k] = float(integrate(slope, [1.0], [0.0, 1.0], params=[1.0 + k]).y[1, 0])
+        found[k] = float(integrate(slope, [1.0], [0.0, 1.0], params=[1.0 + k]).y[0, 1, 0])
 
     threads = [threading.Thread(target=call, args=(k,)) for k in range(6)]
     for thread in threads:

@@ -47,7 +47,7 @@ class Event:
     ...     return y[0]
     >>> event = wa.integrators.Event(ground, terminal=True, direction=-1)
     >>> flight = wa.integrators.integrate(fall, [10.0, 0.0], [0.0, 5.0], events=event)
-    >>> round(float(flight.event_time[0, 0]), 6), int(flight.status)
+    >>> round(float(flight.event_time[0, 0, 0]), 6), int(flight.status[0])
     (1.427843, 1)
     """
 

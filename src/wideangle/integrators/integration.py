@@ -94,8 +94,8 @@ def integrate(
         (0 tsit5, 1 dop853, 2 rodas5p), ``n_steps`` accepted, ``n_rejected``, ``n_evaluations`` of the right-hand side
         (those for Jacobians included) and ``final_time``. With events also ``event_time(trajectory, event,
         occurrence)``, ``event_y`` there with ``component``, both padded with NaN, and ``n_events(trajectory, event)``.
-        Without ``trajectory`` if neither ``y0`` nor ``params`` has that axis. Trajectory k does not depend on the
-        others: of a batch of 10 it is the same bits as of a batch of a million.
+        There is an axis ``trajectory`` of length 1 where neither ``y0`` nor ``params`` has one. Trajectory k does not
+        depend on the others: of a batch of 10 it is the same bits as of a batch of a million.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def integrate(
     >>> solution.status.values.tolist(), solution.attrs["rhs_in_lanes"]
     ([0, 0], 'True')
     """
-    start, parameters, single = _check_batch(y0, params)
+    start, parameters = _check_batch(y0, params)
     output_times = _check_times(times)
     method = check_choice("method", method, METHODS)
     rtol = _check_rtol(rtol)
@@ -164,8 +164,6 @@ def integrate(
     raw, found = run_batch(batch)
     _warn_of_events(found)
     dataset = _dataset(raw, found, output_times)
-    if single:
-        dataset = dataset.isel(trajectory=0, drop=True)
     dataset.attrs = provenance(
         "wideangle.integrators.integrate",
         source=SOURCE,
@@ -236,19 +234,18 @@ def _finite_floats(name: str, value: Any, ndim: tuple[int, ...], remedy: str) ->
     return result
 
 
-def _check_batch(y0: Any, params: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
-    """Return initial values and parameters as matrices of one or as many rows, and whether neither was a batch."""
+def _check_batch(y0: Any, params: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return initial values and parameters as matrices of one or as many rows."""
     start = _finite_floats("y0", y0, (1, 2), "give (component,) or (trajectory, component)")
     remedy = "give (parameter,) or (trajectory, parameter)"
     parameters = np.empty((1, 0)) if params is None else _finite_floats("params", params, (1, 2), remedy)
-    single = start.ndim == 1 and (params is None or parameters.ndim == 1)
     start, parameters = np.atleast_2d(start), np.atleast_2d(parameters)
     if 1 not in (len(start), len(parameters), len(start) / len(parameters)):
         raise ValueError(
             f"y0 and params must agree in the number of trajectories, got shapes {start.shape} and {parameters.shape}; "
             "give one of them without the axis of trajectories to use it for all"
         )
-    return start, parameters, single
+    return start, parameters
 
 
 def _check_times(times: Any) -> NDArray[np.float64]:

@@ -361,8 +361,8 @@ def free_top(method: str) -> tuple[list[int], list[float]]:
     steps, errors = [], []
     for rtol in 10.0 ** np.arange(-3.0, -13.0, -0.5):
         run = wa.integrators.integrate(rhs, [0.0, 1.0, 1.0], [0.0, 20.0], method=method, rtol=rtol, atol=rtol)
-        steps.append(int(run.n_steps))
-        errors.append(float(np.abs(run.y[-1] - np.array(special.ellipj(20.0, 0.51)[:3])).max()))
+        steps.append(int(run.n_steps[0]))
+        errors.append(float(np.abs(run.y[0, -1] - np.array(special.ellipj(20.0, 0.51)[:3])).max()))
     return steps, errors
 
 

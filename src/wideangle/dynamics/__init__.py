@@ -7,4 +7,7 @@ from __future__ import annotations
 
 from wideangle.dynamics.learning_time import predict_learning_time, predict_margin
 
-__all__ = ["predict_learning_time", "predict_margin"]
+from wideangle.dynamics._separability import SeparabilityWarning
+from wideangle.dynamics.two_layer import simulate_two_layer
+
+__all__ = ["SeparabilityWarning", "predict_learning_time", "predict_margin", "simulate_two_layer"]

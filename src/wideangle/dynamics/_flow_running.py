@@ -10,8 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wideangle.dynamics._flow import STOPPED, descend, follow, make_work
-from wideangle.dynamics._flow_field import CROSS_ENTROPY, EVENTS, EXPONENTIAL, HINGE, REJECTED, SQUARED, STEPS, Flow
-from wideangle.dynamics._flow_field import EVALUATIONS, OUTPUT
+from wideangle.dynamics._flow_field import (
+    CROSS_ENTROPY,
+    EVALUATIONS,
+    EVENTS,
+    EXPONENTIAL,
+    HINGE,
+    OUTPUT,
+    REJECTED,
+    SQUARED,
+    STEPS,
+    Flow,
+)
+from wideangle.dynamics._network_arguments import Control
 from wideangle.integrators._tableaux import DOP853, TSIT5
 from wideangle.integrators._threads import run_threads
 
@@ -34,21 +45,46 @@ class Flows(NamedTuple):
     evaluations: NDArray[np.int64]
 
 
-def make_flow(
+def run_networks(
+    x: Array,
+    y: Array,
+    states: Array,
+    times: Array,
+    *,
+    loss: str,
+    control: Control,
+    descent: tuple[float, NDArray[np.int64]] | None,
+    n_threads: int,
+    progress: bool,
+    scale: float = 1.0,
+    speed: float = 1.0,
+    stepped: bool = False,
+) -> Flows:
+    """Follow s sum_i z_i relu(w_i . x), s the scale, with all velocities times the speed, from each of the states."""
+    stepped = stepped or descent is not None
+    neurons = states.shape[1] // (x.shape[1] + 1)
+    flow = _make_flow(x, y, neurons, times, loss, scale, speed, control, stepped)
+    if not progress:
+        return _run(flow, states, n_threads, None, descent)
+    from tqdm import tqdm
+
+    with tqdm(total=len(states) * times.size, unit="time", unit_scale=True) as bar:
+        result = _run(flow, states, n_threads, lambda done: bar.update(done - bar.n), descent)
+        bar.update(bar.total - bar.n)
+    return result
+
+
+def _make_flow(
     x: Array,
     y: Array,
     neurons: int,
     times: Array,
-    *,
     loss: str,
     scale: float,
     speed: float,
-    rtol: float,
-    atol: float,
-    max_steps: int,
+    control: Control,
     stepped: bool,
 ) -> Flow:
-    """Describe the flow of s sum_i z_i relu(w_i . x), s the scale, with all velocities times the speed."""
     samples, features = x.shape
     gram = x @ x.T
     capacity = 0 if stepped else min(neurons * min(features, samples), max(256, _SLIDES_MEMORY // features))
@@ -66,24 +102,20 @@ def make_flow(
         scale * speed / samples,
         _LOSSES[loss],
         stepped,
-        rtol,
-        atol,
-        max_steps,
+        *control,
         np.ascontiguousarray(times),
         times.size,
         capacity,
     )
 
 
-def run_flows(
+def _run(
     flow: Flow,
     states: Array,
     n_threads: int,
     advance: Callable[[int], object] | None,
-    learning_rate: float | None = None,
-    steps: NDArray[np.int64] | None = None,
+    descent: tuple[float, NDArray[np.int64]] | None,
 ) -> Flows:
-    """Run a trajectory from each of the states."""
     number = len(states)
     n_threads = min(n_threads, number)
     tableau = (TSIT5 if flow.rtol >= _LOOSE else DOP853).spread(flow.size)
@@ -104,10 +136,10 @@ def run_flows(
             work.count[:] = 0
             work.y[: flow.size] = states[index]
             out = result.states[index].reshape(-1)
-            if learning_rate is None:
+            if descent is None:
                 time, status, _ = follow(tableau, flow, work, out, stop)
             else:
-                time, status, _ = descend(flow, work, out, stop, learning_rate, steps)
+                time, status, _ = descend(flow, work, out, stop, *descent)
             if status == STOPPED:
                 return
             result.final_time[index], result.status[index] = time, status

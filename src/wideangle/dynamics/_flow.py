@@ -19,6 +19,7 @@ from wideangle.dynamics._flow_field import (
     OUTPUT,
     REJECTED,
     SLIDES,
+    START,
     STEPS,
     Flow,
     Work,
@@ -32,8 +33,8 @@ from wideangle.integrators._compilation import package_digest
 FINISHED, _, STEP_TOO_SMALL, TOO_MANY_STEPS, NON_FINITE, CHATTERING = range(6)
 STOPPED = 100
 _SMALLEST = 16.0 * 2.0**-52
-# Boundaries reached without time going on, in units of the number of boundaries.
-_STANDSTILL = 8
+# Events in a row without time going on, beyond the number of neurons and samples.
+_STANDSTILL = 100
 
 
 @njit  # type: ignore[untyped-decorator]
@@ -46,7 +47,7 @@ def _set_pattern(flow: Any, work: Any) -> None:
     for place in range(n * h):
         work.active[place] = 0.0
     work.count[SLIDES] = work.count[HELD] = 0
-    evaluate(flow, work, 0, 0)
+    evaluate(flow, work, START, START)
     for i in range(n):
         work.alive[i] = 0
         for j in range(h):
@@ -54,7 +55,7 @@ def _set_pattern(flow: Any, work: Any) -> None:
             work.side[i * h + j] = 1.0 if on else -1.0
             work.active[i * h + j] = 1.0 if on else 0.0
             work.alive[i] += 1 if on else 0
-    evaluate(flow, work, 0, 0)
+    evaluate(flow, work, START, START)
     for j in range(h):
         work.margin_side[j] = 1.0 if work.margin[j] < 1.0 else -1.0
 
@@ -71,10 +72,10 @@ def _keep_ends(flow: Any, work: Any, pre: Any, margin: Any) -> None:
 def _begin_step(flow: Any, work: Any, kind: Any, index: Any) -> Any:
     """Prepare the state, the pattern and the velocity at y[0:] for the next step."""
     if flow.stepped:
-        evaluate(flow, work, 0, 0)
+        evaluate(flow, work, START, START)
         return True
     if work.count[SLIDES] + work.count[HELD] > 0:
-        restore(flow, work, 0)
+        restore(flow, work, START)
     fine = settle(flow, work, kind, index)
     _keep_ends(flow, work, work.pre0, work.margin0)
     return fine
@@ -107,12 +108,12 @@ def _find_event(tableau: Any, flow: Any, work: Any, step: Any) -> Any:
 
 
 @njit  # type: ignore[untyped-decorator]
-def _write_outputs(tableau: Any, flow: Any, work: Any, out: Any, t: Any, step: Any, until: Any, last: Any) -> None:
-    """Write the output times up to ``until``; with ``last``, that is the end of the step."""
+def _write_outputs(tableau: Any, flow: Any, work: Any, out: Any, t: Any, step: Any, until: Any, exact: Any) -> None:
+    """Write the output times up to ``until``; ``exact`` is one that is the end of the step, or -1."""
     output, size = work.count[OUTPUT], flow.size
     while output < flow.n_times and flow.times[output] <= until:
         at = 2 * size
-        if not (last and flow.times[output] == until):
+        if flow.times[output] != exact:
             run_dense(tableau, flow, work, step)
             interpolate(tableau, flow, work, min((flow.times[output] - t) / step, 1.0), size)
             at = size
@@ -134,7 +135,7 @@ def _follow(tableau: Any, flow: Any, work: Any, out: Any, stop: Any) -> Any:
         return t, FINISHED
     if not flow.stepped:
         _set_pattern(flow, work)
-    if not _begin_step(flow, work, NONE, 0):
+    if not _begin_step(flow, work, NONE, START):
         return t, CHATTERING
     step = first_step(tableau, flow, work, end)
     if not step > 0.0:
@@ -162,24 +163,24 @@ def _follow(tableau: Any, flow: Any, work: Any, out: Any, stop: Any) -> Any:
             continue
         work.count[STEPS] += 1
         previous, retry = max(error, 1e-4), False
-        kind, index, where = NONE, 0, 1.0
+        kind, index, where = NONE, START, 1.0
         if not flow.stepped:
             kind, index, where = _find_event(tableau, flow, work, tried)
         if kind == NONE:
             t_next = end if is_last else t + tried
-            _write_outputs(tableau, flow, work, out, t, tried, t_next, True)
+            _write_outputs(tableau, flow, work, out, t, tried, t_next, t_next)
             _move_to_end(tableau, flow, work)
             standing = 0
-            if work.count[SLIDES] + work.count[HELD] > 0 and not _begin_step(flow, work, NONE, 0):
+            if work.count[SLIDES] + work.count[HELD] > 0 and not _begin_step(flow, work, NONE, START):
                 return t, CHATTERING
         else:
             t_next = t + where * tried
-            _write_outputs(tableau, flow, work, out, t, tried, t_next, False)
+            _write_outputs(tableau, flow, work, out, t, tried, t_next, -1.0)
             interpolate(tableau, flow, work, where, size)
             for q in range(size):
                 work.y[q] = work.y[size + q]
             standing = standing + 1 if t_next == t else 0
-            if standing > _STANDSTILL * (flow.neurons + 1) * flow.samples or not _begin_step(flow, work, kind, index):
+            if standing > _STANDSTILL + flow.neurons + flow.samples or not _begin_step(flow, work, kind, index):
                 return t, CHATTERING
         t = t_next
     return t, FINISHED
@@ -194,7 +195,7 @@ def _descend(flow: Any, work: Any, out: Any, stop: Any, learning_rate: Any, step
         while done < steps[output]:
             if stop[0] != 0:
                 return done * learning_rate, STOPPED
-            evaluate(flow, work, 0, 0)
+            evaluate(flow, work, START, START)
             # Changes of the pattern, which pre0 remembers.
             for place in range(flow.neurons * h):
                 if done > 0 and work.active[place] != work.pre0[place]:
@@ -266,6 +267,7 @@ def make_work(flow: Flow, stages: int, dense_rows: int) -> Work:
         integers(n),
         zeros(flow.capacity * d),
         zeros(flow.capacity),
+        integers(flow.capacity + held),
         zeros(flow.capacity),
         integers(held),
         zeros(held),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 from numba import njit
 
 from wideangle.dynamics._flow_field import (
@@ -13,6 +14,7 @@ from wideangle.dynamics._flow_field import (
     HELD,
     HINGE,
     SLIDES,
+    START,
     evaluate,
     margin_rate,
     set_duals,
@@ -20,11 +22,12 @@ from wideangle.dynamics._flow_field import (
 from wideangle.dynamics._flow_steps import interpolate, run_dense
 
 # Kinds of boundaries.
-NONE, ACTIVATION, MARGIN, READOUT, SLIDE, HOLD = range(6)
+NONE, ACTIVATION, MARGIN, READOUT, SLIDE, HOLD = map(np.int64, range(6))
 # Distances and rates below so many roundings of their terms count as none.
 _ROUNDINGS = 64.0
 _SLACK = 1e-11
 _HALVINGS = 60
+_LOOKS = 3
 
 
 @njit  # type: ignore[untyped-decorator]
@@ -78,8 +81,7 @@ def _distance(tableau: Any, flow: Any, work: Any, kind: Any, index: Any, x: Any)
                 readout = work.y[n * d + i] + _nested(tableau, work.polynomial, (2 * i + 1) * rows, x)
                 total += readout * pre
         return work.margin_side[index] * (1.0 - flow.scale * flow.label[index] * total)
-    interpolate(tableau, flow, work, x, flow.size)
-    evaluate(flow, work, flow.size, flow.size)
+    _look(tableau, flow, work, x)
     value = work.coefficient[index] if kind == SLIDE else work.held_coefficient[index]
     return min(value, 1.0 - value)
 
@@ -208,7 +210,7 @@ def earliest(tableau: Any, flow: Any, work: Any, step: Any) -> Any:
     The step runs from y[0:] to y[2 size:].
     """
     n, h, end = flow.neurons, flow.samples, 2 * flow.size
-    kind, found, where = NONE, 0, 1.0
+    kind, found, where = NONE, START, 1.0
     for i in range(n):
         if work.alive[i] == 0:
             continue
@@ -274,18 +276,40 @@ def _earliest_release(
                 x = _root(tableau, flow, work, READOUT, neuron, abs(work.y[n * d + neuron]), 0.0, where)
                 if x < where or (kind == NONE and x <= where):
                     kind, found, where = READOUT, neuron, x
-    for release, number in ((SLIDE, work.count[SLIDES]), (HOLD, work.count[HELD])):
-        for entry in range(number):
-            # Looked for at a few points, as a coefficient may come back within the step.
-            for part in range(1, 5):
-                x = 0.25 * part * where
-                run_dense(tableau, flow, work, step)
-                if _distance(tableau, flow, work, release, entry, x) >= -_SLACK:
-                    continue
-                x = _root(tableau, flow, work, release, entry, 1.0, _SLACK, x)
-                kind, found, where = release, entry, x
-                break
+    # Coefficients are looked at in a few points, as one may leave [0, 1] and come back within the step.
+    for part in range(1, _LOOKS + 1):
+        x = where * part / _LOOKS
+        run_dense(tableau, flow, work, step)
+        _look(tableau, flow, work, x)
+        left = NONE
+        for entry in range(work.count[SLIDES]):
+            work.is_out[entry] = 1 if _outside(work.coefficient[entry]) else 0
+            left = SLIDE if work.is_out[entry] else left
+        for entry in range(work.count[HELD]):
+            work.is_out[work.count[SLIDES] + entry] = _outside(work.held_coefficient[entry])
+            left = HOLD if work.is_out[work.count[SLIDES] + entry] else left
+        if left == NONE:
+            continue
+        for entry in range(work.count[SLIDES] + work.count[HELD]):
+            if work.is_out[entry]:
+                release, place = (SLIDE, entry) if entry < work.count[SLIDES] else (HOLD, entry - work.count[SLIDES])
+                if _distance(tableau, flow, work, release, place, x) < -_SLACK:
+                    x = _root(tableau, flow, work, release, place, 1.0, _SLACK, x)
+                    kind, found, where = release, place, x
+        break
     return kind, found, where
+
+
+@njit  # type: ignore[untyped-decorator]
+def _outside(coefficient: Any) -> Any:
+    return not -_SLACK <= coefficient <= 1.0 + _SLACK
+
+
+@njit  # type: ignore[untyped-decorator]
+def _look(tableau: Any, flow: Any, work: Any, x: Any) -> None:
+    """Evaluate the coefficients of what slides at a fraction of the step."""
+    interpolate(tableau, flow, work, x, flow.size)
+    evaluate(flow, work, flow.size, flow.size)
 
 
 @njit  # type: ignore[untyped-decorator]
@@ -367,8 +391,8 @@ def _apply(flow: Any, work: Any, kind: Any, index: Any) -> Any:
     elif kind == READOUT:
         # Beyond, what attracted repels: the neuron leaves its boundaries, on the side where relu' is 0.
         place = flow.neurons * flow.features + index
-        sign = 1.0 if work.y[place] <= 0.0 else -1.0
-        work.y[place] = sign * 1e-18 * _size_of_weights(flow, work, 0, index)
+        tiny = 1e-18 * _size_of_weights(flow, work, START, index)
+        work.y[place] = tiny if work.k[place] > 0.0 else -tiny
         for entry in range(work.count[SLIDES] - 1, -1, -1):
             if work.slide_neuron[entry] == index:
                 _release(flow, work, entry, -1.0)
@@ -385,7 +409,7 @@ def _find_push(flow: Any, work: Any) -> Any:
     for i in range(n):
         if work.alive[i] == 0:
             continue
-        unit = _ROUNDINGS * EPSILON * _size_of_weights(flow, work, 0, i)
+        unit = _ROUNDINGS * EPSILON * _size_of_weights(flow, work, START, i)
         push = _ROUNDINGS * EPSILON * abs(work.y[n * flow.features + i]) * total
         for j in range(h):
             index = i * h + j
@@ -395,12 +419,12 @@ def _find_push(flow: Any, work: Any) -> Any:
                 return ACTIVATION, index
     if flow.loss == HINGE:
         for j in range(h):
-            side, tolerance = work.margin_side[j], margin_tolerance(flow, work, 0, j)
+            side, tolerance = work.margin_side[j], margin_tolerance(flow, work, START, j)
             if side * (1.0 - work.margin[j]) <= tolerance and -side * work.margin_rate0[j] < -_margin_push(
                 flow, work, j
             ):
                 return MARGIN, j
-    return NONE, 0
+    return NONE, START
 
 
 @njit  # type: ignore[untyped-decorator]
@@ -428,17 +452,17 @@ def settle(flow: Any, work: Any, kind: Any, index: Any) -> Any:
     for place in range(n * h + h):
         work.touched[place] = 0
     if kind != NONE:
-        if kind in (SLIDE, HOLD):
-            evaluate(flow, work, 0, 0)
+        if kind in (SLIDE, HOLD, READOUT):
+            evaluate(flow, work, START, START)
         if not _apply(flow, work, kind, index):
             return False
     for _ in range(100 + 4 * (n + h)):
-        evaluate(flow, work, 0, 0)
-        set_rates(flow, work, 0, 0, work.rate0, work.margin_rate0)
+        evaluate(flow, work, START, START)
+        set_rates(flow, work, START, START, work.rate0, work.margin_rate0)
         changed = False
         for entry in range(work.count[SLIDES]):
             value = work.coefficient[entry]
-            if value < -_SLACK or value > 1.0 + _SLACK:
+            if _outside(value):
                 work.count[EVENTS] += 1
                 _release(flow, work, entry, 1.0 if value > 0.5 else -1.0)
                 changed = True
@@ -447,7 +471,7 @@ def settle(flow: Any, work: Any, kind: Any, index: Any) -> Any:
             continue
         for entry in range(work.count[HELD]):
             value = work.held_coefficient[entry]
-            if value < -_SLACK or value > 1.0 + _SLACK:
+            if _outside(value):
                 work.count[EVENTS] += 1
                 _let_go(flow, work, entry, 1.0 if value > 0.5 else -1.0)
                 changed = True

@@ -11,12 +11,15 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
 from numba import njit
 
 CROSS_ENTROPY, HINGE, SQUARED, EXPONENTIAL = range(4)
 # Places in Work.count.
 SLIDES, HELD, EVENTS, STEPS, REJECTED, EVALUATIONS, OUTPUT, DENSE = range(8)
 EPSILON = 2.0**-52
+# Numba would compile a function anew for every literal integer; it does not for these.
+START = np.int64(0)
 
 
 class Flow(NamedTuple):
@@ -73,6 +76,7 @@ class Work(NamedTuple):
     slides_of: Any  # by neuron
     dual: Any  # of the sliding samples of a neuron, within their span
     coefficient: Any  # of what slides
+    is_out: Any  # of what slides, and then what is held
     pull: Any
     held: Any  # samples whose margin is held at 1
     held_coefficient: Any
@@ -315,7 +319,7 @@ def restore(flow: Any, work: Any, at: Any) -> None:
         _solve_held(flow, work, at)
         for q in range(flow.size):
             work.k[q] = 0.0
-        _push_held(flow, work, at, 0)
+        _push_held(flow, work, at, START)
         for q in range(flow.size):
             work.y[at + q] += work.k[q]
 

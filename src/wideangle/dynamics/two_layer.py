@@ -144,11 +144,11 @@ def simulate_two_layer(
     >>> weights, readout = [[0.3, -0.1], [0.1, 0.2], [-0.2, 0.1]], [0.4, -0.1, -0.3]
     >>> flow = wa.dynamics.simulate_two_layer(x, y, weights, readout, [0.0, 1.0, 10.0, 1e8])
     >>> flow.loss.values.round(3)
-    array([0.673, 0.599, 0.079, 0.   ])
+    array([0.668, 0.636, 0.137, 0.   ])
     >>> bool(abs(flow.conserved - flow.conserved.isel(time=0)).max() < 1e-6)
     True
     >>> flow.alignment.sel(time=1e8).values.round(3)
-    array([0.993, 1.   ])
+    array([0.999, 1.   ])
     >>> descent = wa.dynamics.simulate_two_layer(x, y, weights, readout, [0.0, 1.0], learning_rate=0.01)
     >>> bool(abs(descent.weights - flow.weights.sel(time=[0.0, 1.0])).max() < 0.01)
     True
@@ -180,8 +180,9 @@ def simulate_two_layer(
     )
     weights = flows.states[..., : neurons * features].reshape(number, -1, neurons, features)
     readout = flows.states[..., neurons * features :]
-    dataset = _dataset(weights, readout, inputs, labels, output_times, parsed).assign(statistics_of(flows))
-    dataset = dataset.isel(trajectory=0, drop=True) if single else dataset
+    dataset = _dataset(weights, readout, inputs, labels, output_times, parsed, flows)
+    if single:
+        dataset = dataset.isel(trajectory=0, drop=True)
     dataset.attrs = provenance(
         "wideangle.dynamics.simulate_two_layer",
         source=SOURCE,
@@ -240,7 +241,7 @@ def accuracy_of(margins: Array) -> Array:
     return np.asarray(np.mean(right, axis=-1))
 
 
-def _dataset(weights: Array, readout: Array, x: Array, y: Array, times: Array, loss: Loss) -> xr.Dataset:
+def _dataset(weights: Array, readout: Array, x: Array, y: Array, times: Array, loss: Loss, flows: Any) -> xr.Dataset:
     import xarray as xr
 
     directions = np.stack([max_margin_direction(x[y == label]) for label in (-1.0, 1.0)])
@@ -271,6 +272,7 @@ def _dataset(weights: Array, readout: Array, x: Array, y: Array, times: Array, l
             "active": (("trajectory", "time", "neuron"), active),
             "max_margin": (("class", "feature"), directions),
             "alignment": (("trajectory", "time", "class"), alignment),
+            **statistics_of(flows),
         },
         {
             "trajectory": np.arange(shape[0]),

@@ -98,9 +98,15 @@ def _move_to_end(tableau: Any, flow: Any, work: Any) -> None:
 
 @njit  # type: ignore[untyped-decorator]
 def _find_event(tableau: Any, flow: Any, work: Any, step: Any) -> Any:
-    end = 2 * flow.size
+    """Return the kind and index of the boundary that a step crosses first, and at which fraction of it."""
+    end, last = 2 * flow.size, tableau.last * flow.size
+    if work.count[SLIDES] + work.count[HELD] > 0:
+        # Else the drift off one boundary might cross another that coincides with it.
+        run_dense(tableau, flow, work, step)
+        restore(flow, work, end)
+        evaluate(flow, work, end, last)
     _keep_ends(flow, work, work.pre1, work.margin1)
-    set_rates(flow, work, end, tableau.last * flow.size, work.rate1, work.margin_rate1)
+    set_rates(flow, work, end, last, work.rate1, work.margin_rate1)
     if flow.loss == HINGE:
         for j in range(flow.samples):
             work.margin_size[j] = margin_tolerance(flow, work, end, j)
@@ -171,8 +177,6 @@ def _follow(tableau: Any, flow: Any, work: Any, out: Any, stop: Any) -> Any:
             _write_outputs(tableau, flow, work, out, t, tried, t_next, t_next)
             _move_to_end(tableau, flow, work)
             standing = 0
-            if work.count[SLIDES] + work.count[HELD] > 0 and not _begin_step(flow, work, NONE, START):
-                return t, CHATTERING
         else:
             t_next = t + where * tried
             _write_outputs(tableau, flow, work, out, t, tried, t_next, -1.0)

@@ -68,8 +68,11 @@ def class_alignment(weights: Array, readout: Array, pre_active: Array, y: Array,
     result = np.full((*readout.shape[:-1], 2), np.nan)
     for c, label in enumerate((-1.0, 1.0)):
         reads = (readout * label > 0.0) & np.any(pre_active[..., y == label], axis=-1)
-        own = np.einsum("...i,...id->...d", np.where(reads, np.abs(readout), 0.0), weights)
+        share = np.where(reads, np.abs(readout), 0.0)
         with np.errstate(divide="ignore", invalid="ignore"):
+            share /= np.max(share, axis=-1, keepdims=True)
+            own = np.einsum("...i,...id->...d", share, weights)
+            own /= np.max(np.abs(own), axis=-1, keepdims=True)
             length = np.linalg.norm(own, axis=-1) * np.linalg.norm(directions[c])
             result[..., c] = own @ directions[c] / length
     return result

@@ -158,8 +158,8 @@ def test_hinge_holds_a_margin_that_another_sample_pulls_down() -> None:
 
 
 def test_hinge_slides_along_a_margin_until_a_neuron_leaves_the_other_sample() -> None:
-    # f(1, 0) = z w1 = 1 is held while (1, 1), of the other class, drives w2 down: with z^2 - w1^2 - w2^2 = C, both z and
-    # w1 are functions of w2, and w2' = -z/2. It ends where w1 + w2 = 0 and the second sample is no longer felt.
+    # f(1, 0) = z w1 = 1 is held while (1, 1), of the other class, drives w2 down: with z^2 - w1^2 - w2^2 = C, z and w1
+    # are functions of w2, and w2' = -z/2. It ends where w1 + w2 = 0 and the second sample is no longer felt.
     x, y = [[1.0, 0.0], [1.0, 1.0]], [1, -1]
     z0, w2 = 1.5, -0.1
     c = z0**2 - 1.0 / z0**2 - w2**2
@@ -295,7 +295,7 @@ def test_max_margin_satisfies_the_optimality_conditions() -> None:
         assert product.min() == pytest.approx(1.0, abs=1e-9)
         support = own[product < 1.0 + 1e-7]
         # v is a combination of the samples on the margin, with weights that are not negative.
-        weights, rest, *_ = np.linalg.lstsq(support.T, v, rcond=None)
+        weights = np.linalg.lstsq(support.T, v, rcond=None)[0]
         np.testing.assert_allclose(support.T @ weights, v, atol=1e-8)
         assert np.all(weights > -1e-8)
     one = simulate([[1.0, 0.0], [-1.0, 0.1]], [1, 1], *start(0, 2, 2), [0.0])
@@ -303,12 +303,11 @@ def test_max_margin_satisfies_the_optimality_conditions() -> None:
 
 
 def test_dead_neurons_and_neurons_at_zero_stay_exactly() -> None:
-    x, y = SEPARABLE
     w, z = start(3, 4, 3)
     w[1], w[2] = 0.0, [-1e-3, 0.0, 5.0]
-    x = np.abs(x) + 0.5
+    x = np.abs(SEPARABLE[0]) + 0.5
     w[3] = -1.0
-    run = simulate(x, np.array([1, 1, 1, -1, -1]), w, z, [0.0, 1.0, 50.0])
+    run = simulate(x, SEPARABLE[1], w, z, [0.0, 1.0, 50.0])
     for neuron in (1, 3):
         assert np.all(run.weights.values[:, neuron] == w[neuron])
         assert np.all(run.readout.values[:, neuron] == z[neuron])

@@ -37,7 +37,7 @@ _SMALLEST = 16.0 * 2.0**-52
 _STANDSTILL = 100
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _set_pattern(flow: Any, work: Any) -> None:
     """Read the pattern off the initial state, with relu'(0) = 0."""
     n, h = flow.neurons, flow.samples
@@ -60,7 +60,7 @@ def _set_pattern(flow: Any, work: Any) -> None:
         work.margin_side[j] = 1.0 if work.margin[j] < 1.0 else -1.0
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _keep_ends(flow: Any, work: Any, pre: Any, margin: Any) -> None:
     for place in range(flow.neurons * flow.samples):
         pre[place] = work.pre[place]
@@ -68,7 +68,7 @@ def _keep_ends(flow: Any, work: Any, pre: Any, margin: Any) -> None:
         margin[j] = work.margin[j]
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _begin_step(flow: Any, work: Any, kind: Any, index: Any) -> Any:
     """Prepare the state, the pattern and the velocity at y[0:] for the next step."""
     if flow.stepped:
@@ -81,7 +81,7 @@ def _begin_step(flow: Any, work: Any, kind: Any, index: Any) -> Any:
     return fine
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _move_to_end(tableau: Any, flow: Any, work: Any) -> None:
     """Make the end of the step the start of the next, with the velocity there."""
     size, last = flow.size, tableau.last * flow.size
@@ -96,7 +96,7 @@ def _move_to_end(tableau: Any, flow: Any, work: Any) -> None:
         work.margin0[j], work.margin_rate0[j] = work.margin1[j], work.margin_rate1[j]
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _find_event(tableau: Any, flow: Any, work: Any, step: Any) -> Any:
     """Return the kind and index of the boundary that a step crosses first, and at which fraction of it."""
     end, last = 2 * flow.size, tableau.last * flow.size
@@ -113,7 +113,7 @@ def _find_event(tableau: Any, flow: Any, work: Any, step: Any) -> Any:
     return earliest(tableau, flow, work, step)
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _write_outputs(tableau: Any, flow: Any, work: Any, out: Any, t: Any, step: Any, until: Any, exact: Any) -> None:
     """Write the output times up to ``until``; ``exact`` is one that is the end of the step, or -1."""
     output, size = work.count[OUTPUT], flow.size
@@ -129,7 +129,7 @@ def _write_outputs(tableau: Any, flow: Any, work: Any, out: Any, t: Any, step: A
     work.count[OUTPUT] = output
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _follow(tableau: Any, flow: Any, work: Any, out: Any, stop: Any) -> Any:
     """Follow the flow from time 0 and return the time reached and the status."""
     size, t, end = flow.size, 0.0, flow.times[flow.n_times - 1]
@@ -190,7 +190,7 @@ def _follow(tableau: Any, flow: Any, work: Any, out: Any, stop: Any) -> Any:
     return t, FINISHED
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _descend(flow: Any, work: Any, out: Any, stop: Any, learning_rate: Any, steps: Any) -> Any:
     """Run gradient descent and write the states after so many steps."""
     size, h = flow.size, flow.samples

@@ -30,7 +30,7 @@ _HALVINGS = 60
 _LOOKS = 3
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _nested(tableau: Any, polynomial: Any, first: Any, x: Any) -> Any:
     value = 0.0
     for row in range(tableau.dense_rows - 1, -1, -1):
@@ -38,7 +38,7 @@ def _nested(tableau: Any, polynomial: Any, first: Any, x: Any) -> Any:
     return value
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _prepare(tableau: Any, flow: Any, work: Any, kind: Any, index: Any) -> None:
     """Write what distance() needs of a boundary into work.polynomial."""
     n, h, d, rows = flow.neurons, flow.samples, flow.features, tableau.dense_rows
@@ -64,7 +64,7 @@ def _prepare(tableau: Any, flow: Any, work: Any, kind: Any, index: Any) -> None:
                 work.polynomial[(2 * i + 1) * rows + row] = work.dense[row * flow.size + n * d + i]
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _distance(tableau: Any, flow: Any, work: Any, kind: Any, index: Any, x: Any) -> Any:
     """Return how far a fraction x of the step is from a boundary, positive on the side that the pattern says."""
     n, h, d, rows = flow.neurons, flow.samples, flow.features, tableau.dense_rows
@@ -86,7 +86,7 @@ def _distance(tableau: Any, flow: Any, work: Any, kind: Any, index: Any, x: Any)
     return min(value, 1.0 - value)
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _dips(start: Any, end: Any, rate0: Any, rate1: Any, step: Any) -> Any:
     """Return whether the cubic through both ends comes down to half the smaller of them in between."""
     if not (rate0 < 0.0 and rate1 > 0.0):
@@ -102,7 +102,7 @@ def _dips(start: Any, end: Any, rate0: Any, rate1: Any, step: Any) -> Any:
     return value <= 0.5 * min(start, end)
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _lowest(tableau: Any, flow: Any, work: Any, kind: Any, index: Any, stop: Any) -> Any:
     """Return where the distance is least before ``stop``, by golden sections."""
     low, high, golden = 0.0, stop, 0.5 * (math.sqrt(5.0) - 1.0)
@@ -121,7 +121,7 @@ def _lowest(tableau: Any, flow: Any, work: Any, kind: Any, index: Any, stop: Any
     return a if at_a < at_b else b
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _root(tableau: Any, flow: Any, work: Any, kind: Any, index: Any, start: Any, tolerance: Any, high: Any) -> Any:
     """Return the fraction of the step at which a distance turns negative, given that it is so at ``high``."""
     if start < -tolerance:
@@ -164,7 +164,7 @@ def _root(tableau: Any, flow: Any, work: Any, kind: Any, index: Any, start: Any,
     return high
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _size_of_weights(flow: Any, work: Any, at: Any, neuron: Any) -> Any:
     total = 0.0
     for q in range(flow.features):
@@ -172,7 +172,7 @@ def _size_of_weights(flow: Any, work: Any, at: Any, neuron: Any) -> Any:
     return math.sqrt(total)
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def margin_tolerance(flow: Any, work: Any, at: Any, sample: Any) -> Any:
     """Return what roundings make of the distance of a margin from 1."""
     n, h, total = flow.neurons, flow.samples, 1.0
@@ -182,7 +182,7 @@ def margin_tolerance(flow: Any, work: Any, at: Any, sample: Any) -> Any:
     return _ROUNDINGS * EPSILON * total
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def set_rates(flow: Any, work: Any, at: Any, to: Any, rate: Any, margin_rates: Any) -> None:
     """Compute the rates of all pre-activations, and under the hinge of all margins, after evaluate(at, to)."""
     n, h, d = flow.neurons, flow.samples, flow.features
@@ -203,7 +203,7 @@ def set_rates(flow: Any, work: Any, at: Any, to: Any, rate: Any, margin_rates: A
             margin_rates[j] = margin_rate(flow, work, at, to, j)
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def earliest(tableau: Any, flow: Any, work: Any, step: Any) -> Any:
     """Return the kind and index of the boundary that the step crosses first, and where.
 
@@ -245,7 +245,7 @@ def earliest(tableau: Any, flow: Any, work: Any, step: Any) -> Any:
     return _earliest_release(tableau, flow, work, step, kind, found, where)
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _crossing(
     tableau: Any, flow: Any, work: Any, kind: Any, index: Any, start: Any, tolerance: Any, dips: Any, stop: Any
 ) -> Any:
@@ -259,7 +259,7 @@ def _crossing(
     return _root(tableau, flow, work, kind, index, start, tolerance, high)
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _earliest_release(tableau: Any, flow: Any, work: Any, step: Any, kind: Any, found: Any, where: Any) -> Any:
     """Continue the search among the boundaries that are slid on: coefficients that reach 0 or 1, readouts that turn."""
     n, d, end = flow.neurons, flow.features, 2 * flow.size
@@ -296,26 +296,26 @@ def _earliest_release(tableau: Any, flow: Any, work: Any, step: Any, kind: Any, 
     return kind, found, where
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _outside(coefficient: Any) -> Any:
     return not -_SLACK <= coefficient <= 1.0 + _SLACK
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _look(tableau: Any, flow: Any, work: Any, x: Any) -> None:
     """Evaluate the coefficients of what slides at a fraction of the step."""
     interpolate(tableau, flow, work, x, flow.size)
     evaluate(flow, work, flow.size, flow.size)
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _set_side(flow: Any, work: Any, index: Any, side: Any) -> None:
     work.alive[index // flow.samples] += (1 if side >= 0.0 else 0) - (1 if work.side[index] >= 0.0 else 0)
     work.side[index] = side
     work.active[index] = 1.0 if side > 0.0 else 0.0
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _slide(flow: Any, work: Any, index: Any) -> Any:
     """Hold a neuron on the boundary of a sample; return False where there is no room for one more."""
     entry, neuron = work.count[SLIDES], index // flow.samples
@@ -329,7 +329,7 @@ def _slide(flow: Any, work: Any, index: Any) -> Any:
     return True
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _release(flow: Any, work: Any, entry: Any, side: Any) -> None:
     neuron = work.slide_neuron[entry]
     _set_side(flow, work, neuron * flow.samples + work.slide_sample[entry], side)
@@ -343,7 +343,7 @@ def _release(flow: Any, work: Any, entry: Any, side: Any) -> None:
         set_duals(flow, work, work.slide_neuron[later])
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _let_go(flow: Any, work: Any, entry: Any, side: Any) -> None:
     work.margin_side[work.held[entry]] = side
     work.count[HELD] -= 1
@@ -352,7 +352,7 @@ def _let_go(flow: Any, work: Any, entry: Any, side: Any) -> None:
         work.held_coefficient[later] = work.held_coefficient[later + 1]
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _cross(flow: Any, work: Any, kind: Any, index: Any) -> Any:
     """Take a boundary to its other side, or hold the flow on it if it has just come from there."""
     work.count[EVENTS] += 1
@@ -373,7 +373,7 @@ def _cross(flow: Any, work: Any, kind: Any, index: Any) -> Any:
     return True
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _apply(flow: Any, work: Any, kind: Any, index: Any) -> Any:
     """Change the pattern at the boundary that ended a step."""
     if kind in (ACTIVATION, MARGIN):
@@ -395,7 +395,7 @@ def _apply(flow: Any, work: Any, kind: Any, index: Any) -> Any:
     return True
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _find_push(flow: Any, work: Any) -> Any:
     """Return a boundary on which the state lies and across which its velocity points, if there is one."""
     n, h = flow.neurons, flow.samples
@@ -423,7 +423,7 @@ def _find_push(flow: Any, work: Any) -> Any:
     return NONE, START
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _margin_push(flow: Any, work: Any, sample: Any) -> Any:
     """Return what roundings make of the rate of a margin."""
     n, h, d, total = flow.neurons, flow.samples, flow.features, 0.0
@@ -437,7 +437,7 @@ def _margin_push(flow: Any, work: Any, sample: Any) -> Any:
     return 16.0 * _ROUNDINGS * EPSILON * flow.scale * total
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def settle(flow: Any, work: Any, kind: Any, index: Any) -> Any:
     """Find the pattern with which the flow goes on from y[0:] after a boundary was reached, and the velocity k[0:].
 

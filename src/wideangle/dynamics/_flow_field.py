@@ -84,7 +84,7 @@ class Work(NamedTuple):
     polynomial: Any
 
 
-@njit(fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator]
+@njit(fastmath={"reassoc", "contract"})
 def _read(flow: Any, work: Any, at: Any) -> None:
     """Compute the pre-activations and margins at a state."""
     n, h, d = flow.neurons, flow.samples, flow.features
@@ -111,7 +111,7 @@ def _read(flow: Any, work: Any, at: Any) -> None:
         work.margin[j] *= flow.scale * flow.label[j]
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def slope_of_loss(loss: Any, margin: Any) -> Any:
     """Return the force -l'(m) of a loss that is smooth."""
     if loss == CROSS_ENTROPY:
@@ -122,7 +122,7 @@ def slope_of_loss(loss: Any, margin: Any) -> Any:
     return math.exp(-margin)
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _set_forces(flow: Any, work: Any) -> None:
     for j in range(flow.samples):
         if flow.loss != HINGE:
@@ -134,7 +134,7 @@ def _set_forces(flow: Any, work: Any) -> None:
         work.force[j] = flow.rate * flow.label[j] * force
 
 
-@njit(fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator]
+@njit(fastmath={"reassoc", "contract"})
 def _set_slopes(flow: Any, work: Any, at: Any, to: Any) -> None:
     n, h, d = flow.neurons, flow.samples, flow.features
     for i in range(n):
@@ -162,7 +162,7 @@ def _set_slopes(flow: Any, work: Any, at: Any, to: Any) -> None:
             work.k[place + q] *= readout
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _project(flow: Any, work: Any, neuron: Any, place: Any) -> None:
     """Take from the force on a neuron what would move it off the boundaries that it slides on."""
     d = flow.features
@@ -178,7 +178,7 @@ def _project(flow: Any, work: Any, neuron: Any, place: Any) -> None:
                 work.k[place + q] += work.pull[entry] * flow.rows[work.slide_sample[entry] * d + q]
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def margin_rate(flow: Any, work: Any, at: Any, to: Any, sample: Any) -> Any:
     """Return the rate of a margin, with w . x from the latest evaluation."""
     n, h, d = flow.neurons, flow.samples, flow.features
@@ -192,7 +192,7 @@ def margin_rate(flow: Any, work: Any, at: Any, to: Any, sample: Any) -> Any:
     return flow.scale * flow.label[sample] * total
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _projected_product(flow: Any, work: Any, neuron: Any, a: Any, b: Any) -> Any:
     """Return x_a . P x_b, P projecting on what the sliding boundaries of a neuron leave free."""
     h, d = flow.samples, flow.features
@@ -207,7 +207,7 @@ def _projected_product(flow: Any, work: Any, neuron: Any, a: Any, b: Any) -> Any
     return total
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _solve_held(flow: Any, work: Any, at: Any) -> None:
     """Replace held_coefficient, desired rates of the held margins, by the forces on their samples that give them."""
     n, h, m = flow.neurons, flow.samples, work.count[HELD]
@@ -245,7 +245,7 @@ def _solve_held(flow: Any, work: Any, at: Any) -> None:
         work.held_coefficient[a] = total / work.matrix[a * m + a]
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def _push_held(flow: Any, work: Any, at: Any, to: Any) -> None:
     """Add to a slope in k what the forces held_coefficient on the held samples do."""
     n, h, d = flow.neurons, flow.samples, flow.features
@@ -272,7 +272,7 @@ def _push_held(flow: Any, work: Any, at: Any, to: Any) -> None:
                         work.k[to + i * d + q] -= force * readout * part * flow.rows[work.slide_sample[entry] * d + q]
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def evaluate(flow: Any, work: Any, at: Any, to: Any) -> None:
     """Put the velocity of the state y[at:] into k[to:], and the coefficients of what slides beside it."""
     work.count[EVALUATIONS] += 1
@@ -292,7 +292,7 @@ def evaluate(flow: Any, work: Any, at: Any, to: Any) -> None:
         work.coefficient[entry] = 0.0 if pull == 0.0 else (pull / force if force != 0.0 else math.inf)
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def restore(flow: Any, work: Any, at: Any) -> None:
     """Undo the drift off the boundaries that are slid on, of the order of the error of a step.
 
@@ -322,7 +322,7 @@ def restore(flow: Any, work: Any, at: Any) -> None:
             work.y[at + q] += work.k[q]
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def set_duals(flow: Any, work: Any, neuron: Any) -> None:
     """Compute the dual vectors of the sliding samples of a neuron by Gauss-Jordan elimination of their Gram matrix."""
     d, h = flow.features, flow.samples

@@ -10,7 +10,7 @@ from numba import njit
 from wideangle.dynamics._flow_field import DENSE, evaluate
 
 
-@njit(fastmath={"contract"})  # type: ignore[untyped-decorator]
+@njit(fastmath={"contract"})
 def _run_stage(tableau: Any, flow: Any, work: Any, step: Any, stage: Any) -> None:
     size = flow.size
     at = 2 * size if stage == tableau.last else size
@@ -25,7 +25,7 @@ def _run_stage(tableau: Any, flow: Any, work: Any, step: Any, stage: Any) -> Non
     evaluate(flow, work, at, stage * size)
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def run_stages(tableau: Any, flow: Any, work: Any, step: Any) -> None:
     """Take a step from y[0:], where the velocity is k[0:], to y[2 size:]."""
     work.count[DENSE] = 0
@@ -33,7 +33,7 @@ def run_stages(tableau: Any, flow: Any, work: Any, step: Any) -> None:
         _run_stage(tableau, flow, work, step, stage)
 
 
-@njit(fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator]
+@njit(fastmath={"reassoc", "contract"})
 def error_of_step(tableau: Any, flow: Any, work: Any, step: Any) -> Any:
     """Return the error of a step in units of the tolerance, root mean square over the state."""
     size, first, second = flow.size, 0.0, 0.0
@@ -64,7 +64,7 @@ def error_of_step(tableau: Any, flow: Any, work: Any, step: Any) -> Any:
     return step * first / math.sqrt((first + 0.01 * second) * size) + harm
 
 
-@njit(fastmath={"contract"})  # type: ignore[untyped-decorator]
+@njit(fastmath={"contract"})
 def run_dense(tableau: Any, flow: Any, work: Any, step: Any) -> None:
     """Make the dense output of the step just taken, unless that was done."""
     if work.count[DENSE] == 1:
@@ -83,7 +83,7 @@ def run_dense(tableau: Any, flow: Any, work: Any, step: Any) -> None:
                 work.dense[place + q] += weight * work.k[source + q]
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def interpolate(tableau: Any, flow: Any, work: Any, x: Any, at: Any) -> None:
     """Put the state at a fraction x of the step into y[at:]."""
     for q in range(flow.size):
@@ -93,7 +93,7 @@ def interpolate(tableau: Any, flow: Any, work: Any, x: Any, at: Any) -> None:
         work.y[at + q] = work.y[q] + value
 
 
-@njit  # type: ignore[untyped-decorator]
+@njit
 def first_step(tableau: Any, flow: Any, work: Any, span: Any) -> Any:
     """Guess a first step from the velocity k[0:] and that a little later (Hairer, Norsett, Wanner, section II.4)."""
     size = flow.size

@@ -18,7 +18,7 @@ from wideangle.dynamics._network_arguments import (
     check_flow_times,
     check_initial,
 )
-from wideangle.dynamics.two_layer import accuracy_of, statistics_of
+from wideangle.dynamics.two_layer import ROUNDINGS, accuracy_of, statistics_of
 from wideangle.losses import Loss, parse_loss
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ SOURCE = (
 )
 SCALINGS = ("mean-field", "kernel")
 BOUNDARIES = ("auto", "events", "stepped")
-# Particles times samples up to which boundaries are events by default.
-_MANY = 10_000
+# Particles times samples times the passages that are to be expected, up to which boundaries are events by default.
+_MANY = 10**8
 _RTOL = {"events": 1e-8, "stepped": 1e-3}
 
 
@@ -63,7 +63,7 @@ def simulate_particles(
 
     Both change f at a rate of order 1 from particles of order 1. In the mean-field scaling each particle moves by
     order 1 whatever m, and features are learned. In the kernel scaling it moves by order :math:`m^{-1/2}`, the tangent
-    kernel changes by as little, and training becomes linear in the parameters.
+    kernel changes by that at most, and training becomes linear in the parameters.
 
     Parameters
     ----------
@@ -86,8 +86,9 @@ def simulate_particles(
         errors follow ``rtol``. The number of steps grows with that of particles and samples. ``"stepped"``: the
         pattern of activations is read off the weights at every evaluation; each passage then leaves an error in that
         particle alone, of which f sees a share 1/m (mean-field), and tolerances much below the default make steps so
-        short that stepping over is of no use. ``"auto"`` (default): ``"events"`` up to 10,000 pairs of a particle and
-        a sample, else ``"stepped"``; ``attrs["boundaries"]`` says which.
+        short that stepping over is of no use. ``"auto"`` (default): ``"events"`` in the mean-field scaling up to 10,000
+        pairs of a particle and a sample, in the kernel one, where fewer passages are to be expected, up to
+        :math:`10^4 m^{1/4}`, else ``"stepped"``; ``attrs["boundaries"]`` says which.
     rtol, atol
         Relative and absolute error allowed in a step, root mean square over all particles. Default of ``rtol``: 1e-8
         for ``"events"``, 1e-3 for ``"stepped"``.
@@ -120,6 +121,12 @@ def simulate_particles(
     KeyboardInterrupt
         On Ctrl-C.
 
+    Notes
+    -----
+    Kernel scaling, derived: from particles with readouts of either sign alike, changes of first order in
+    :math:`m^{-1/2}` average out over the particles, and the tangent kernel changes by :math:`O(m^{-3/4})`, the
+    fluctuation of the number of the :math:`m^{1/2}` activations, of each sample, that switch on or off.
+
     References
     ----------
     S. Mei, A. Montanari and P.-M. Nguyen, arXiv 1804.06561, and L. Chizat and F. Bach, arXiv 1805.09545 (mean field);
@@ -151,7 +158,8 @@ def simulate_particles(
     scaling = check_choice("scaling", scaling, SCALINGS)
     boundaries = check_choice("boundaries", boundaries, BOUNDARIES)
     if boundaries == "auto":
-        boundaries = "events" if size * labels.size <= _MANY else "stepped"
+        share = 1.0 if scaling == "mean-field" else size**-0.5
+        boundaries = "events" if share * (size * labels.size) ** 2 <= _MANY else "stepped"
     control = check_control(_RTOL[boundaries] if rtol is None else rtol, atol, max_steps)
     threads = check_threads(n_threads) or available_threads()
     progress = check_flag("progress", progress)
@@ -197,7 +205,8 @@ def _outputs_and_kernel(particles: Array, x: Array, scale: float) -> tuple[Array
     """Return f and the tangent kernel on the samples, up to a factor."""
     weights, readout = particles[:, :-1], particles[:, -1]
     hidden = np.maximum(weights @ x.T, 0.0)
-    gates = np.where(hidden > 0.0, readout[:, None], 0.0)
+    size = np.linalg.norm(weights, axis=1)[:, None] * np.linalg.norm(x, axis=1)
+    gates = np.where(hidden > ROUNDINGS * size, readout[:, None], 0.0)
     return scale * readout @ hidden, (gates.T @ gates) * (x @ x.T) + hidden.T @ hidden
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SOURCE = "gradient flow of a two-layer ReLU network, arXiv 1809.06848; boundaries in the sense of Clarke's subgradient"
 # Pre-activations within so many roundings of zero count as zero: neurons held on a boundary.
-_ROUNDINGS = 64.0 * 2.0**-52
+ROUNDINGS = 64.0 * 2.0**-52
 _BLOCK = 2**22
 
 
@@ -256,7 +256,7 @@ def _dataset(weights: Array, readout: Array, x: Array, y: Array, times: Array, l
         pre = np.einsum("tid,nd->tin", w, x)
         flat[2][part] = np.einsum("ti,tin->tn", z, np.maximum(pre, 0.0))
         size = np.linalg.norm(w, axis=2)
-        is_active = pre > _ROUNDINGS * size[..., None] * norm
+        is_active = pre > ROUNDINGS * size[..., None] * norm
         flat[3][part] = np.where(np.isnan(size), np.nan, np.mean(is_active, axis=2))
         flat[4][part] = class_alignment(w, z, is_active, y, directions)
     margins = y * outputs

@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from wideangle.dynamics._flow_events import NONE, earliest, margin_tolerance, set_rates, settle
+from wideangle.dynamics._flow_events import (
+    ACTIVATION,
+    NONE,
+    earliest,
+    margin_tolerance,
+    put_to_rest,
+    set_rates,
+    settle,
+    vanishes,
+)
 from wideangle.dynamics._flow_field import (
     EVALUATIONS,
     EVENTS,
@@ -181,8 +190,12 @@ def _follow(tableau: Any, flow: Any, work: Any, out: Any, stop: Any) -> Any:
             t_next = t + where * tried
             _write_outputs(tableau, flow, work, out, t, tried, t_next, -1.0)
             interpolate(tableau, flow, work, where, size)
+            at_rest = kind == ACTIVATION and vanishes(flow, work, index)
             for q in range(size):
                 work.y[q] = work.y[size + q]
+            if at_rest:
+                put_to_rest(flow, work, index)
+                kind = NONE
             standing = standing + 1 if t_next == t else 0
             if standing > _STANDSTILL + flow.neurons + flow.samples or not _begin_step(flow, work, kind, index):
                 return t, CHATTERING

@@ -26,6 +26,7 @@ NONE, ACTIVATION, MARGIN, READOUT, SLIDE, HOLD = map(np.int64, range(6))
 # Distances and rates below so many roundings of their terms count as none.
 _ROUNDINGS = 64.0
 _SLACK = 1e-11
+_VANISHED = 1e-13
 _HALVINGS = 60
 _LOOKS = 3
 
@@ -393,6 +394,30 @@ def _apply(flow: Any, work: Any, kind: Any, index: Any) -> Any:
             if work.slide_neuron[entry] == index:
                 _release(flow, work, entry, -1.0)
     return True
+
+
+@njit
+def vanishes(flow: Any, work: Any, index: Any) -> Any:
+    """Return whether a step to y[size:] that ends on a boundary ends where the weights of its neuron are zero.
+
+    A neuron that slides gets there in finite time. All its boundaries meet in that point.
+    """
+    neuron = index // flow.samples
+    return _size_of_weights(flow, work, flow.size, neuron) <= _VANISHED * _size_of_weights(flow, work, START, neuron)
+
+
+@njit
+def put_to_rest(flow: Any, work: Any, index: Any) -> None:
+    """Leave a neuron at zero weights, where it feels no sample as relu'(0) = 0."""
+    neuron, d = index // flow.samples, flow.features
+    work.count[EVENTS] += 1
+    for entry in range(work.count[SLIDES] - 1, -1, -1):
+        if work.slide_neuron[entry] == neuron:
+            _release(flow, work, entry, -1.0)
+    for j in range(flow.samples):
+        _set_side(flow, work, neuron * flow.samples + j, -1.0)
+    for q in range(d):
+        work.y[neuron * d + q] = 0.0
 
 
 @njit

@@ -197,6 +197,27 @@ def test_neuron_slides_along_a_sample_of_the_other_class() -> None:
     assert np.all(run.active == 0.5)
 
 
+def test_neuron_goes_through_zero_weights_where_both_sides_push_it_on() -> None:
+    # One feature: the first sample drives w > 0 down, the second w < 0, with the same force, so that the branches join.
+    w0, z0, t = 0.3, 0.8, np.array([0.0, 0.4, 0.78, 0.79, 1.4])
+    run = simulate([[1.0], [-1.0]], [-1, 1], [[w0]], [z0], t, loss="hinge", rtol=1e-11)
+    np.testing.assert_allclose(run.weights[:, 0, 0], w0 * np.cosh(t / 2) - z0 * np.sinh(t / 2), atol=1e-9)
+    np.testing.assert_allclose(run.readout[:, 0], z0 * np.cosh(t / 2) - w0 * np.sinh(t / 2), atol=1e-9)
+    assert run.weights[2, 0, 0] > 0.0 > run.weights[3, 0, 0]
+
+
+def test_every_member_of_an_ensemble_with_much_sliding_arrives() -> None:
+    # Among them neurons that slide along a boundary into the point of zero weights.
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(10, 2)), np.where(np.arange(10) % 2, 1.0, -1.0)
+    w, z = 0.3 * rng.normal(size=(2000, 10, 2)), 0.3 * rng.normal(size=(2000, 10))
+    for loss in LOSSES:
+        run = simulate(x, y, w[:300], z[:300], [0.0, 10.0], loss=loss)
+        assert np.all(run.status == 0)
+        assert float(abs(run.conserved[:, 1] - run.conserved[:, 0]).max()) < 1e-6
+        assert np.all(run.loss[:, 1] < run.loss[:, 0])
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_error_follows_the_tolerance_across_boundaries(loss: str) -> None:
     x, y = mixed_data(5, 8, 3)

@@ -15,9 +15,10 @@ from wideangle.dynamics._flow_events import (
     NONE,
     earliest,
     margin_tolerance,
-    put_to_rest,
+    pass_zero,
     set_rates,
     settle,
+    size_of_weights,
     vanishes,
 )
 from wideangle.dynamics._flow_field import (
@@ -52,6 +53,7 @@ def _set_pattern(flow: Any, work: Any) -> None:
     n, h = flow.neurons, flow.samples
     for i in range(n):
         work.alive[i] = 1
+        work.passed[i] = 0
         work.slides_of[i] = 0
     for place in range(n * h):
         work.active[place] = 0.0
@@ -190,11 +192,13 @@ def _follow(tableau: Any, flow: Any, work: Any, out: Any, stop: Any) -> Any:
             t_next = t + where * tried
             _write_outputs(tableau, flow, work, out, t, tried, t_next, -1.0)
             interpolate(tableau, flow, work, where, size)
-            at_rest = kind == ACTIVATION and vanishes(flow, work, index)
+            is_zero = kind == ACTIVATION and vanishes(flow, work, index)
+            before = size_of_weights(flow, work, START, index // flow.samples) if is_zero else 0.0
             for q in range(size):
+                work.y[2 * size + q] = work.y[q]
                 work.y[q] = work.y[size + q]
-            if at_rest:
-                put_to_rest(flow, work, index)
+            if is_zero:
+                pass_zero(flow, work, index, before)
                 kind = NONE
             standing = standing + 1 if t_next == t else 0
             if standing > _STANDSTILL + flow.neurons + flow.samples or not _begin_step(flow, work, kind, index):
@@ -272,6 +276,7 @@ def make_work(flow: Flow, stages: int, dense_rows: int) -> Work:
         zeros(dense_rows * size),
         zeros(boundaries),
         zeros(n * h),
+        integers(n),
         integers(n),
         integers(boundaries + h),
         zeros(n * h),

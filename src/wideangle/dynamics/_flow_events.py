@@ -26,7 +26,7 @@ NONE, ACTIVATION, MARGIN, READOUT, SLIDE, HOLD = map(np.int64, range(6))
 # Distances and rates below so many roundings of their terms count as none.
 _ROUNDINGS = 64.0
 _SLACK = 1e-11
-_VANISHED = 1e-13
+_VANISHED, _PAST, _NEAR, _TURNS = 1e-13, 1e-11, 1e-9, 4
 _HALVINGS = 60
 _LOOKS = 3
 
@@ -166,7 +166,7 @@ def _root(tableau: Any, flow: Any, work: Any, kind: Any, index: Any, start: Any,
 
 
 @njit
-def _size_of_weights(flow: Any, work: Any, at: Any, neuron: Any) -> Any:
+def size_of_weights(flow: Any, work: Any, at: Any, neuron: Any) -> Any:
     total = 0.0
     for q in range(flow.features):
         total += work.y[at + neuron * flow.features + q] ** 2
@@ -215,7 +215,7 @@ def earliest(tableau: Any, flow: Any, work: Any, step: Any) -> Any:
     for i in range(n):
         if work.alive[i] == 0:
             continue
-        unit = _ROUNDINGS * EPSILON * _size_of_weights(flow, work, end, i)
+        unit = _ROUNDINGS * EPSILON * size_of_weights(flow, work, end, i)
         for j in range(h):
             index = i * h + j
             side, tolerance = work.side[index], unit * flow.norm[j]
@@ -388,7 +388,7 @@ def _apply(flow: Any, work: Any, kind: Any, index: Any) -> Any:
     elif kind == READOUT:
         # Beyond, what attracted repels: the neuron leaves its boundaries, on the side where relu' is 0.
         place = flow.neurons * flow.features + index
-        tiny = 1e-18 * _size_of_weights(flow, work, START, index)
+        tiny = 1e-18 * size_of_weights(flow, work, START, index)
         work.y[place] = tiny if work.k[place] > 0.0 else -tiny
         for entry in range(work.count[SLIDES] - 1, -1, -1):
             if work.slide_neuron[entry] == index:
@@ -400,24 +400,43 @@ def _apply(flow: Any, work: Any, kind: Any, index: Any) -> Any:
 def vanishes(flow: Any, work: Any, index: Any) -> Any:
     """Return whether a step to y[size:] that ends on a boundary ends where the weights of its neuron are zero.
 
-    A neuron that slides gets there in finite time. All its boundaries meet in that point.
+    A neuron that slides gets there in finite time; all its boundaries meet in that point. So may one that circles
+    around it, through infinitely many boundaries, which is followed down to a tiny distance, or for some turns.
     """
     neuron = index // flow.samples
-    return _size_of_weights(flow, work, flow.size, neuron) <= _VANISHED * _size_of_weights(flow, work, START, neuron)
+    size = size_of_weights(flow, work, flow.size, neuron)
+    readout = abs(work.y[flow.size + flow.neurons * flow.features + neuron])
+    if work.passed[neuron] > 0 and size <= _NEAR * readout:
+        work.passed[neuron] += 1
+    circles = work.passed[neuron] > 0 and size <= _VANISHED * readout
+    circles = circles or work.passed[neuron] > _TURNS * flow.samples
+    return circles or size <= _VANISHED * size_of_weights(flow, work, START, neuron)
 
 
 @njit
-def put_to_rest(flow: Any, work: Any, index: Any) -> None:
-    """Leave a neuron at zero weights, where it feels no sample as relu'(0) = 0."""
-    neuron, d = index // flow.samples, flow.features
+def pass_zero(flow: Any, work: Any, index: Any, before: Any) -> None:
+    """Take a neuron whose weights have become zero, and were ``before`` in size, past that point.
+
+    It goes on in a straight line, a tiny way, to where the field may carry it off. If the field only brings it back,
+    it rests at zero, where it feels no sample as relu'(0) = 0.
+    """
+    neuron, n, h, d = index // flow.samples, flow.neurons, flow.samples, flow.features
     work.count[EVENTS] += 1
     for entry in range(work.count[SLIDES] - 1, -1, -1):
         if work.slide_neuron[entry] == neuron:
             _release(flow, work, entry, -1.0)
-    for j in range(flow.samples):
-        _set_side(flow, work, neuron * flow.samples + j, -1.0)
+    readout = abs(work.y[n * d + neuron])
+    comes_back = before <= _NEAR * readout or work.passed[neuron] > _TURNS * h
+    work.passed[neuron] = 1
     for q in range(d):
-        work.y[neuron * d + q] = 0.0
+        # y[2 size:] is free, and holds the weights before the step.
+        weight = work.y[2 * flow.size + neuron * d + q]
+        work.y[neuron * d + q] = 0.0 if comes_back else -_PAST * readout / before * weight
+    for j in range(h):
+        pre = 0.0
+        for q in range(d):
+            pre += work.y[neuron * d + q] * flow.rows[j * d + q]
+        _set_side(flow, work, neuron * h + j, 1.0 if pre > _PAST * _NEAR * readout * flow.norm[j] else -1.0)
 
 
 @njit
@@ -430,7 +449,7 @@ def _find_push(flow: Any, work: Any) -> Any:
     for i in range(n):
         if work.alive[i] == 0:
             continue
-        unit = _ROUNDINGS * EPSILON * _size_of_weights(flow, work, START, i)
+        unit = _ROUNDINGS * EPSILON * size_of_weights(flow, work, START, i)
         push = _ROUNDINGS * EPSILON * abs(work.y[n * flow.features + i]) * total
         for j in range(h):
             index = i * h + j

@@ -55,6 +55,7 @@ class Work(NamedTuple):
     side: Any  # (neuron, sample): 1 active, -1 not, 0 sliding
     active: Any  # 1 where active, else 0
     alive: Any  # of each neuron: samples on which it is active or slides
+    passed: Any  # of each neuron: not 0 if its weights have been zero; counts boundaries crossed close to that
     touched: Any  # boundaries changed at one moment
     pre: Any  # w . x of the latest evaluation, and of the two ends of the step, with their rates
     pre0: Any

@@ -133,8 +133,9 @@ def simulate_two_layer(
     the values in [0, 1] that leave the distances constant, which is Clarke's subgradient of least norm where the loss
     is convex across the boundary. For activations this projects the force on the neuron on the boundary; for margins
     it solves a system with the tangent kernel of the samples that are held. A boundary is left when its coefficient
-    reaches 0 or 1, and, where it would begin to repel because the readout changes sign, on the inactive side. Steps
-    are those of Dormand and Prince's pair of order 8, or for ``rtol`` of 1e-5 and more of Tsitouras' 5(4), as in
+    reaches 0 or 1, and, where it would begin to repel because the readout changes sign, on the inactive side. A neuron
+    whose weights reach zero goes on in the direction in which it came, and rests there if the field brings it back.
+    Steps are those of Dormand and Prince's pair of order 8, or for ``rtol`` of 1e-5 and more of Tsitouras' 5(4), as in
     :func:`wideangle.integrators.integrate`.
 
     Examples

@@ -288,9 +288,13 @@ def evaluate(flow: Any, work: Any, at: Any, to: Any) -> None:
         for a in range(work.count[HELD]):
             work.held_coefficient[a] /= flow.rate
     for entry in range(work.count[SLIDES]):
-        force = work.force[work.slide_sample[entry]]
-        pull = work.pull[entry]
-        work.coefficient[entry] = 0.0 if pull == 0.0 else (pull / force if force != 0.0 else math.inf)
+        force, pull = work.force[work.slide_sample[entry]], work.pull[entry]
+        if force == 0.0 and pull != 0.0:
+            # Nothing to hold the neuron: it leaves to the side to which the others drive it.
+            readout = work.y[at + flow.neurons * flow.features + work.slide_neuron[entry]]
+            work.coefficient[entry] = math.inf if readout * pull < 0.0 else -math.inf
+        else:
+            work.coefficient[entry] = 0.0 if pull == 0.0 else pull / force
 
 
 @njit

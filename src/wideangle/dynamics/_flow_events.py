@@ -496,11 +496,13 @@ def settle(flow: Any, work: Any, kind: Any, index: Any) -> Any:
             evaluate(flow, work, START, START)
         if not _apply(flow, work, kind, index):
             return False
-    for _ in range(100 + 4 * (n + h)):
+    for turn in range(400 + 8 * (n + h)):
         evaluate(flow, work, START, START)
         set_rates(flow, work, START, START, work.rate0, work.margin_rate0)
         changed = False
-        for entry in range(work.count[SLIDES]):
+        # Each time beginning with another one, so that no two of them take turns for ever.
+        for place in range(work.count[SLIDES]):
+            entry = (place + turn) % work.count[SLIDES]
             value = work.coefficient[entry]
             if _outside(value):
                 work.count[EVENTS] += 1
@@ -509,7 +511,8 @@ def settle(flow: Any, work: Any, kind: Any, index: Any) -> Any:
                 break
         if changed:
             continue
-        for entry in range(work.count[HELD]):
+        for place in range(work.count[HELD]):
+            entry = (place + turn) % work.count[HELD]
             value = work.held_coefficient[entry]
             if _outside(value):
                 work.count[EVENTS] += 1

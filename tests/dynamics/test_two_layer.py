@@ -50,7 +50,7 @@ def field(state: Array, active: Array, force: Array, x: Array, y: Array) -> Arra
     w, z = state[: -len(active)].reshape(neurons, -1), state[-neurons:]
     weight = force * y / y.size
     dw = z[:, None] * ((active * weight) @ x)
-    return np.concatenate([dw.ravel(), (active * (w @ x.T)) @ weight])
+    return np.asarray(np.concatenate([dw.ravel(), (active * (w @ x.T)) @ weight]))
 
 
 def restarted(x: Array, y: Array, w: Array, z: Array, end: float, loss: str) -> tuple[Array, int]:
@@ -60,8 +60,8 @@ def restarted(x: Array, y: Array, w: Array, z: Array, end: float, loss: str) -> 
     def pre(s: Array) -> Array:
         return s[:-neurons].reshape(neurons, -1) @ x.T
 
-    active = (pre(state) > 0.0) * 1.0
-    below = (y * (z @ np.maximum(pre(state), 0.0)) < 1.0) * 1.0
+    active: Array = (pre(state) > 0.0).astype(np.float64)
+    below: Array = (y * (z @ np.maximum(pre(state), 0.0)) < 1.0).astype(np.float64)
 
     def margins(s: Array, active: Array) -> Array:
         return np.asarray(y * (s[-neurons:] @ (active * pre(s))))
@@ -72,7 +72,7 @@ def restarted(x: Array, y: Array, w: Array, z: Array, end: float, loss: str) -> 
             force = below if loss == "hinge" else FORCES[loss](margins(s, active))
             return field(s, active, force, x, y)
 
-        events = []
+        events: list[Any] = []
         for i, n in itertools.product(range(neurons), range(y.size)):
             sign = 2.0 * active[i, n] - 1.0
             events.append(lambda _, s, i=i, n=n, sign=sign: sign * pre(s)[i, n] + 1e-13)
@@ -81,7 +81,7 @@ def restarted(x: Array, y: Array, w: Array, z: Array, end: float, loss: str) -> 
                 sign = 2.0 * below[n] - 1.0
                 events.append(lambda _, s, n=n, sign=sign, a=active: sign * (1.0 - margins(s, a)[n]) + 1e-13)
         for event in events:
-            event.terminal, event.direction = True, -1.0  # type: ignore[attr-defined]
+            event.terminal, event.direction = True, -1.0
         run = solve_ivp(rhs, (t, end), state, method="DOP853", rtol=1e-12, atol=1e-14, events=events)
         t, state = run.t[-1], run.y[:, -1]
         active, below = active.copy(), below.copy()

@@ -143,7 +143,7 @@ def simulate_particles(
     ...     for scaling in ("mean-field", "kernel")
     ... }
     >>> [round(float(run.kernel_change[-1]), 2) for run in moved.values()]
-    [0.99, 0.04]
+    [1.02, 0.05]
     """
     inputs, labels = check_data(x, y)
     start = check_initial("particles0", particles0, "(particle, feature + 1)", 2)

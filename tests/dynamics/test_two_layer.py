@@ -58,7 +58,7 @@ def restarted(x: Array, y: Array, w: Array, z: Array, end: float, loss: str) -> 
     neurons, state, t, passed = len(z), np.concatenate([w.ravel(), z]), 0.0, 0
 
     def pre(s: Array) -> Array:
-        return s[:-neurons].reshape(neurons, -1) @ x.T
+        return np.asarray(s[:-neurons].reshape(neurons, -1) @ x.T)
 
     active: Array = (pre(state) > 0.0).astype(np.float64)
     below: Array = (y * (z @ np.maximum(pre(state), 0.0)) < 1.0).astype(np.float64)

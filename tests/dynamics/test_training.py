@@ -30,6 +30,23 @@ def test_all_ways_agree(loss: str, depth: int, imbalance: Any) -> None:
         assert np.all(np.diff(found.training_error) < 0.0)
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+def test_relu_networks_agree(loss: str) -> None:
+    """Features of their own: modes are exact for a ReLU network with all its weights."""
+    found = wa.dynamics.compare_training(
+        [[0.0, 1.5], [0.8, 0.0]],
+        SHARES,
+        [0.05, 0.1],
+        np.linspace(0.0, 8.0, 9),
+        loss=loss,
+        imbalance=[0.2, -0.1],
+        architecture="relu",
+    )
+    assert float(found.flow_error) < 1e-8
+    if loss != "hinge":
+        assert float(found.order) == pytest.approx(1.0, abs=0.02)
+
+
 def test_a_wrong_flow_is_noticed() -> None:
     """The error is that of the comparison: another imbalance, which modes and network do not share, stands out."""
     right = wa.dynamics.compare_training(FEATURES, SHARES, [0.05, 0.1], [4.0], imbalance=[0.5, -0.3])

@@ -388,7 +388,7 @@ def test_outputs_belong_to_the_weights_and_times_between_steps_are_accurate() ->
     f = np.einsum("ti,tin->tn", run.readout, np.maximum(run.weights.values @ x.T, 0.0))
     np.testing.assert_allclose(run.outputs, f, atol=1e-14)
     np.testing.assert_allclose(run.loss, np.mean(np.log1p(np.exp(-y * f)), axis=1), rtol=1e-13)
-    np.testing.assert_array_equal(run.accuracy, np.mean(y * f > 0.0, axis=1))
+    np.testing.assert_allclose(run.accuracy, np.mean(y * f > 0.0, axis=1), rtol=1e-14)
     for k in (3, 17, 40):
         alone = simulate_two_layer(x, y, w, z, [times[k]], rtol=1e-11)
         np.testing.assert_allclose(state_of(alone), state_of(run, k), atol=1e-9)
@@ -471,3 +471,26 @@ def test_progress_and_provenance(capsys: pytest.CaptureFixture[str]) -> None:
     assert "100%" in capsys.readouterr().err
     assert run.attrs["loss"] == "cross-entropy"
     assert run.attrs["wideangle_version"] == wa.__version__
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_weight_of_a_sample_is_a_number_of_samples(loss: str) -> None:
+    rng = np.random.default_rng(4)
+    x, y = rng.normal(size=(3, 2)), np.array([1, -1, 1])
+    weights, readout = rng.normal(size=(4, 2)), rng.normal(size=4)
+    times = [0.0, 1.0, 5.0]
+    options: dict[str, Any] = {"loss": loss, "rtol": 1e-10}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SeparabilityWarning)
+        repeated = np.array([0, 0, 0, 1, 2, 2])
+        found = simulate_two_layer(x, y, weights, readout, times, probabilities=[1 / 2, 1 / 6, 1 / 3], **options)
+        expected = simulate_two_layer(x[repeated], y[repeated], weights, readout, times, **options)
+    np.testing.assert_allclose(found.weights, expected.weights, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-7, atol=1e-12)
+    np.testing.assert_allclose(found.accuracy, expected.accuracy, rtol=1e-14)
+
+
+@pytest.mark.parametrize("probabilities", [[0.5, 0.5], [1.0, 0.0, 0.0], [0.5, 0.4, 0.2], [0.5, np.nan, 0.5], "x"])
+def test_bad_weights_of_samples(probabilities: Any) -> None:
+    with pytest.raises((ValueError, TypeError), match="probabilities"):
+        simulate_two_layer(np.eye(3), [1, 1, -1], [[0.1] * 3], [0.1], [1.0], probabilities=probabilities)

@@ -38,7 +38,7 @@ from wideangle.dynamics._flow_field import (
 )
 from wideangle.dynamics._flow_steps import error_of_step, first_step, interpolate, run_dense, run_stages
 from wideangle.integrators._calls import addresses
-from wideangle.integrators._compilation import package_digest
+from wideangle.integrators._digest import package_digest
 
 FINISHED, _, STEP_TOO_SMALL, TOO_MANY_STEPS, NON_FINITE, CHATTERING = range(6)
 STOPPED = 100

@@ -35,7 +35,7 @@ class Flow(NamedTuple):
     norm: Any  # of each sample
     label: Any
     scale: float  # s
-    rate: float  # s times the factor of all velocities, over the number of samples
+    rate: Any  # of each sample: s times the factor of all velocities times the sample's weight
     loss: int
     stepped: bool  # the pattern is read off the weights at every evaluation
     rtol: float
@@ -132,7 +132,7 @@ def _set_forces(flow: Any, work: Any) -> None:
             force = 1.0 if work.margin[j] < 1.0 else 0.0
         else:
             force = 1.0 if work.margin_side[j] > 0.0 else 0.0
-        work.force[j] = flow.rate * flow.label[j] * force
+        work.force[j] = flow.rate[j] * flow.label[j] * force
 
 
 @njit(fastmath={"reassoc", "contract"})
@@ -286,7 +286,7 @@ def evaluate(flow: Any, work: Any, at: Any, to: Any) -> None:
         _solve_held(flow, work, at)
         _push_held(flow, work, at, to)
         for a in range(work.count[HELD]):
-            work.held_coefficient[a] /= flow.rate
+            work.held_coefficient[a] /= flow.rate[work.held[a]]
     for entry in range(work.count[SLIDES]):
         force, pull = work.force[work.slide_sample[entry]], work.pull[entry]
         if force == 0.0 and pull != 0.0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from wideangle.dynamics._flow_field import (
     Flow,
 )
 from wideangle.dynamics._network_arguments import Control
+from wideangle.integrators._records import Shared
 from wideangle.integrators._tableaux import DOP853, TSIT5
 from wideangle.integrators._threads import run_threads
 
@@ -48,6 +49,7 @@ class Flows(NamedTuple):
 def run_networks(
     x: Array,
     y: Array,
+    weights: Array,
     states: Array,
     times: Array,
     *,
@@ -60,10 +62,13 @@ def run_networks(
     speed: float = 1.0,
     stepped: bool = False,
 ) -> Flows:
-    """Follow s sum_i z_i relu(w_i . x), s the scale, with all velocities times the speed, from each of the states."""
+    """Follow s sum_i z_i relu(w_i . x) from each of the states, on samples with weights.
+
+    s is the scale, and all velocities are multiplied by the speed.
+    """
     stepped = stepped or descent is not None
     neurons = states.shape[1] // (x.shape[1] + 1)
-    flow = _make_flow(x, y, neurons, times, loss, scale, speed, control, stepped)
+    flow = _make_flow(x, y, weights, neurons, times, loss, scale, speed, control, stepped)
     if not progress:
         return _run(flow, states, n_threads, None, descent)
     from tqdm import tqdm
@@ -77,6 +82,7 @@ def run_networks(
 def _make_flow(
     x: Array,
     y: Array,
+    weights: Array,
     neurons: int,
     times: Array,
     loss: str,
@@ -99,7 +105,7 @@ def _make_flow(
         np.sqrt(np.einsum("nd,nd->n", x, x)),
         np.ascontiguousarray(y),
         scale,
-        scale * speed / samples,
+        scale * speed * weights,
         _LOSSES[loss],
         stepped,
         *control,
@@ -125,21 +131,20 @@ def _run(
         np.zeros(number),
         *(np.zeros(number, dtype=np.int64) for _ in range(4)),
     )
-    stop = np.zeros(1, dtype=np.int64)
     queue = itertools.count()
     works = [make_work(flow, tableau.stages, tableau.dense_rows) for _ in range(n_threads)]
     done = np.zeros(n_threads, dtype=np.int64)
 
-    def task(thread: int) -> None:
+    def task(thread: int, shared: Shared) -> None:
         work = works[thread]
         while (index := next(queue)) < number:
             work.count[:] = 0
             work.y[: flow.size] = states[index]
             out = result.states[index].reshape(-1)
             if descent is None:
-                time, status, _ = follow(tableau, flow, work, out, stop)
+                time, status, _ = follow(tableau, flow, work, out, shared.stop)
             else:
-                time, status, _ = descend(flow, work, out, stop, *descent)
+                time, status, _ = descend(flow, work, out, shared.stop, *descent)
             if status == STOPPED:
                 return
             result.final_time[index], result.status[index] = time, status
@@ -153,9 +158,9 @@ def _run(
             work.count[OUTPUT] = 0
             done[thread] += flow.n_times
 
-    def report() -> Any:
+    def report(_: int) -> None:
         if advance is not None:
             advance(int(done.sum()) + sum(int(work.count[OUTPUT]) for work in works))
 
-    run_threads(task, n_threads, stop, report)
+    run_threads(task, n_threads, 0, report)
     return result

@@ -35,6 +35,22 @@ def check_data(x: Any, y: Any) -> tuple[Array, Array]:
     return np.ascontiguousarray(inputs), labels
 
 
+def check_sample_weights(value: Any, samples: int) -> Array:
+    """Return positive weights of the samples with sum 1, equal ones for None."""
+    if value is None:
+        return np.full(samples, 1.0 / samples)
+    remedy = f"give {samples} positive weights, one for each sample, divided by their sum"
+    check_array("probabilities", value, ndim=(1,), remedy=remedy)
+    weights = check_numbers("probabilities", value, remedy=remedy)
+    if weights.size != samples:
+        raise ValueError(f"probabilities must have one entry for each sample, got {weights.size}; {remedy}")
+    if np.any(weights <= 0.0):
+        raise ValueError(f"probabilities must be positive, got {weights.min()}; leave out samples that do not count")
+    if abs(weights.sum() - 1.0) > 1e-9:
+        raise ValueError(f"probabilities must sum to 1, got {weights.sum():.12g}; {remedy}")
+    return weights
+
+
 def check_flow_times(value: Any) -> Array:
     """Return strictly increasing times, 0 or later."""
     remedy = "give strictly increasing times of gradient flow, 0 or later"

@@ -170,6 +170,7 @@ def simulate_particles(
     flows = run_networks(
         inputs,
         labels,
+        np.full(labels.size, 1.0 / labels.size),
         np.concatenate([start[..., :-1].reshape(number, -1), start[..., -1]], axis=1),
         output_times,
         loss=parsed.name,
@@ -233,7 +234,7 @@ def _dataset(
             "outputs": (("trajectory", "time", "sample"), outputs),
             "margins": (("trajectory", "time", "sample"), margins),
             "loss": (("trajectory", "time"), np.mean(loss.value(margins), axis=-1)),
-            "accuracy": (("trajectory", "time"), accuracy_of(margins)),
+            "accuracy": (("trajectory", "time"), accuracy_of(margins, np.full(y.size, 1.0 / y.size))),
             "movement": (("trajectory", "time"), movement),
             "kernel_change": (("trajectory", "time"), kernel_change),
             **statistics_of(flows),

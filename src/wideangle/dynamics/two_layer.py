@@ -18,6 +18,7 @@ from wideangle.dynamics._network_arguments import (
     check_flow_times,
     check_initial,
     check_learning_rate,
+    check_sample_weights,
 )
 from wideangle.dynamics._separability import class_alignment, max_margin_direction, warn_unless_separable
 from wideangle.losses import Loss, parse_loss
@@ -40,6 +41,7 @@ def simulate_two_layer(
     *,
     loss: str | Loss = "cross-entropy",
     learning_rate: float | None = None,
+    probabilities: ArrayLike | None = None,
     rtol: float = 1e-8,
     atol: float = 1e-12,
     max_steps: int = 1_000_000,
@@ -78,6 +80,9 @@ def simulate_two_layer(
     learning_rate
         ``None`` (default) for gradient flow. A positive number: gradient descent with that step, where times must be
         multiples of it, up to a relative 1e-9, and ``rtol``, ``atol`` and ``max_steps`` have no meaning.
+    probabilities
+        Positive weights of the samples (sample), with sum 1, which all means over samples below are taken with: a
+        sample of probability 2/N stands for two of N. Default equal.
     rtol, atol
         Relative and absolute error allowed in a step, root mean square over weights and readouts.
     max_steps
@@ -155,6 +160,7 @@ def simulate_two_layer(
     True
     """
     inputs, labels = check_data(x, y)
+    shares = check_sample_weights(probabilities, labels.size)
     weights, readout = check_network(weights0, readout0, inputs.shape[1])
     single = np.ndim(weights0) == 2 and np.ndim(readout0) == 1
     output_times = check_flow_times(times)
@@ -171,6 +177,7 @@ def simulate_two_layer(
     flows = run_networks(
         inputs,
         labels,
+        shares,
         np.concatenate([weights.reshape(number, -1), readout], axis=1),
         output_times,
         loss=parsed.name,
@@ -181,7 +188,7 @@ def simulate_two_layer(
     )
     weights = flows.states[..., : neurons * features].reshape(number, -1, neurons, features)
     readout = flows.states[..., neurons * features :]
-    dataset = _dataset(weights, readout, inputs, labels, output_times, parsed, flows)
+    dataset = _dataset(weights, readout, inputs, labels, shares, output_times, parsed, flows)
     if single:
         dataset = dataset.isel(trajectory=0, drop=True)
     dataset.attrs = provenance(
@@ -189,6 +196,7 @@ def simulate_two_layer(
         source=SOURCE,
         loss=parsed.name,
         learning_rate=learning_rate,
+        probabilities=None if probabilities is None else shares.tolist(),
         rtol=control.rtol,
         atol=control.atol,
         max_steps=control.max_steps,
@@ -236,13 +244,15 @@ def statistics_of(flows: Any) -> dict[str, Any]:
     }
 
 
-def accuracy_of(margins: Array) -> Array:
-    """Return the fraction of positive margins, with one half for those of 0; NaN if there are NaN."""
+def accuracy_of(margins: Array, shares: Array) -> Array:
+    """Return the share of positive margins, with one half for those of 0; NaN if there are NaN."""
     right = np.where(np.isnan(margins), np.nan, 0.5 + 0.5 * np.sign(margins))
-    return np.asarray(np.mean(right, axis=-1))
+    return np.asarray(right @ shares)
 
 
-def _dataset(weights: Array, readout: Array, x: Array, y: Array, times: Array, loss: Loss, flows: Any) -> xr.Dataset:
+def _dataset(
+    weights: Array, readout: Array, x: Array, y: Array, shares: Array, times: Array, loss: Loss, flows: Any
+) -> xr.Dataset:
     import xarray as xr
 
     directions = np.stack([max_margin_direction(x[y == label]) for label in (-1.0, 1.0)])
@@ -267,8 +277,8 @@ def _dataset(weights: Array, readout: Array, x: Array, y: Array, times: Array, l
             "readout": (("trajectory", "time", "neuron"), readout),
             "outputs": (("trajectory", "time", "sample"), outputs),
             "margins": (("trajectory", "time", "sample"), margins),
-            "loss": (("trajectory", "time"), np.mean(loss.value(margins), axis=-1)),
-            "accuracy": (("trajectory", "time"), accuracy_of(margins)),
+            "loss": (("trajectory", "time"), loss.value(margins) @ shares),
+            "accuracy": (("trajectory", "time"), accuracy_of(margins, shares)),
             "conserved": (("trajectory", "time", "neuron"), readout**2 - np.sum(weights**2, axis=-1)),
             "active": (("trajectory", "time", "neuron"), active),
             "max_margin": (("class", "feature"), directions),

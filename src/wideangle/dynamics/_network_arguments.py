@@ -1,0 +1,99 @@
+"""Checks of the data sets, initial values and times of two-layer networks."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from wideangle._checks import check_array, check_integer, check_memory, check_real
+from wideangle.dynamics._arguments import check_numbers
+from wideangle.dynamics._growth import Array
+
+_LARGEST = 1e100
+
+
+class Control(NamedTuple):
+    """What limits an integration."""
+
+    rtol: float
+    atol: float
+    max_steps: int
+
+
+def check_data(x: Any, y: Any) -> tuple[Array, Array]:
+    """Return inputs (sample, feature) and as many labels of -1 or 1."""
+    check_array("x", x, ndim=(2,), remedy="give inputs as (sample, feature)")
+    inputs = check_numbers("x", x, remedy="give inputs as (sample, feature)", largest=_LARGEST)
+    remedy = "give a label of -1 or 1 for each sample"
+    labels = check_array("y", y, ndim=(1,), remedy=remedy).astype(np.float64)
+    if labels.size != len(inputs):
+        raise ValueError(f"y must have as many labels as x has samples, {len(inputs)}, got {labels.size}; {remedy}")
+    wrong = labels[np.abs(labels) != 1.0]
+    if wrong.size:
+        raise ValueError(f"y must hold labels -1 and 1 alone, got {wrong[0]}; {remedy}")
+    return np.ascontiguousarray(inputs), labels
+
+
+def check_flow_times(value: Any) -> Array:
+    """Return strictly increasing times, 0 or later."""
+    remedy = "give strictly increasing times of gradient flow, 0 or later"
+    check_array("times", value, ndim=(1,), remedy=remedy)
+    times = check_numbers("times", value, remedy=remedy)
+    if times[0] < 0.0:
+        raise ValueError(f"times must not be negative, got {times[0]}; {remedy}")
+    steps = np.diff(times)
+    if np.any(steps <= 0.0):
+        k = int(np.argmax(steps <= 0.0))
+        raise ValueError(f"times must increase, got times[{k}] = {times[k]}, times[{k + 1}] = {times[k + 1]}; {remedy}")
+    return times
+
+
+def check_control(rtol: Any, atol: Any, max_steps: Any) -> Control:
+    """Return tolerances and the largest number of steps."""
+    remedy = "give a relative error allowed in a step, from 1e-14 to 0.1"
+    relative = check_real("rtol", rtol, remedy=remedy)
+    if not 1e-14 <= relative <= 0.1:
+        raise ValueError(f"rtol must lie in [1e-14, 0.1], got {rtol!r}; {remedy}")
+    absolute = check_real("atol", atol, remedy="give a positive number, such as 1e-12")
+    if not absolute > 0.0:
+        raise ValueError(f"atol must be positive, got {atol!r}; give a positive number, such as 1e-12")
+    steps = check_integer("max_steps", max_steps, low=1, high=2**53, remedy="give a number of steps, such as 10**6")
+    return Control(relative, absolute, steps)
+
+
+def check_initial(name: str, value: Any, shape: str, ndim: int) -> Array:
+    """Return initial values with an axis of trajectories before the ``ndim`` others."""
+    remedy = f"give {shape} or (trajectory, {shape[1:]}"
+    check_array(name, value, ndim=(ndim, ndim + 1), remedy=remedy)
+    result = check_numbers(name, value, remedy=remedy, largest=_LARGEST)
+    return result if result.ndim == ndim + 1 else result[None]
+
+
+def check_learning_rate(value: Any, times: Array) -> tuple[float, np.ndarray[Any, np.dtype[np.int64]]] | None:
+    """Return the learning rate and the steps at which the times fall, or None for the gradient flow."""
+    if value is None:
+        return None
+    remedy = "give a positive step of gradient descent, or None for gradient flow"
+    rate = check_real("learning_rate", value, remedy=remedy)
+    if not rate > 0.0:
+        raise ValueError(f"learning_rate must be positive, got {value!r}; {remedy}")
+    steps = np.rint(times / rate)
+    if steps[-1] > 2**53:
+        raise ValueError(f"times must lie within 2**53 steps of gradient descent, got {times[-1]}; ask for less time")
+    wrong = np.abs(times / rate - steps) > 1e-9 * np.maximum(steps, 1.0)
+    if np.any(wrong):
+        raise ValueError(
+            f"times must be multiples of learning_rate = {rate}, got {times[wrong][0]}; time is learning rate times "
+            "steps: give learning_rate * numpy.arange(...)"
+        )
+    return rate, steps.astype(np.int64)
+
+
+def check_flow_memory(number: int, times: int, size: int, samples: int) -> None:
+    """Refuse what does not fit into memory: states, and outputs, margins and what they are made from."""
+    check_memory(
+        8 * number * times * (3 * size + 4 * samples),
+        f"{number} trajectories at {times} times need",
+        remedy="ask for fewer times, or run parts of the ensemble one after another",
+    )

@@ -23,6 +23,7 @@ from wideangle.dynamics._flow_field import (
     Flow,
 )
 from wideangle.dynamics._network_arguments import Control
+from wideangle.integrators._records import Shared
 from wideangle.integrators._tableaux import DOP853, TSIT5
 from wideangle.integrators._threads import run_threads
 
@@ -125,21 +126,20 @@ def _run(
         np.zeros(number),
         *(np.zeros(number, dtype=np.int64) for _ in range(4)),
     )
-    stop = np.zeros(1, dtype=np.int64)
     queue = itertools.count()
     works = [make_work(flow, tableau.stages, tableau.dense_rows) for _ in range(n_threads)]
     done = np.zeros(n_threads, dtype=np.int64)
 
-    def task(thread: int) -> None:
+    def task(thread: int, shared: Shared) -> None:
         work = works[thread]
         while (index := next(queue)) < number:
             work.count[:] = 0
             work.y[: flow.size] = states[index]
             out = result.states[index].reshape(-1)
             if descent is None:
-                time, status, _ = follow(tableau, flow, work, out, stop)
+                time, status, _ = follow(tableau, flow, work, out, shared.stop)
             else:
-                time, status, _ = descend(flow, work, out, stop, *descent)
+                time, status, _ = descend(flow, work, out, shared.stop, *descent)
             if status == STOPPED:
                 return
             result.final_time[index], result.status[index] = time, status
@@ -153,9 +153,9 @@ def _run(
             work.count[OUTPUT] = 0
             done[thread] += flow.n_times
 
-    def report() -> Any:
+    def report(_: int) -> None:
         if advance is not None:
             advance(int(done.sum()) + sum(int(work.count[OUTPUT]) for work in works))
 
-    run_threads(task, n_threads, stop, report)
+    run_threads(task, n_threads, 0, report)
     return result

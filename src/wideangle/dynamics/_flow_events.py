@@ -217,9 +217,7 @@ def earliest(tableau: Any, flow: Any, work: Any, step: Any) -> Any:
             index = i * h + j
             side, tolerance = work.side[index], unit * flow.norm[j]
             start, stop = side * work.pre0[index], side * work.pre1[index]
-            dips = stop >= -tolerance and _dips(
-                start, stop, side * work.rate0[index], side * work.rate1[index], step
-            )
+            dips = stop >= -tolerance and _dips(start, stop, side * work.rate0[index], side * work.rate1[index], step)
             if stop >= -tolerance and not dips:
                 continue
             run_dense(tableau, flow, work, step)
@@ -260,9 +258,7 @@ def _crossing(
 
 
 @njit  # type: ignore[untyped-decorator]
-def _earliest_release(
-    tableau: Any, flow: Any, work: Any, step: Any, kind: Any, found: Any, where: Any
-) -> Any:
+def _earliest_release(tableau: Any, flow: Any, work: Any, step: Any, kind: Any, found: Any, where: Any) -> Any:
     """Continue the search among the boundaries that are slid on: coefficients that reach 0 or 1, readouts that turn."""
     n, d, end = flow.neurons, flow.features, 2 * flow.size
     for entry in range(work.count[SLIDES]):

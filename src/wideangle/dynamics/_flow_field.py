@@ -265,9 +265,7 @@ def _push_held(flow: Any, work: Any, at: Any, to: Any) -> None:
                         part += work.dual[entry * d + q] * flow.rows[sample * d + q]
                     work.pull[entry] -= force * part
                     for q in range(d):
-                        work.k[to + i * d + q] -= (
-                            force * readout * part * flow.rows[work.slide_sample[entry] * d + q]
-                        )
+                        work.k[to + i * d + q] -= force * readout * part * flow.rows[work.slide_sample[entry] * d + q]
 
 
 @njit  # type: ignore[untyped-decorator]

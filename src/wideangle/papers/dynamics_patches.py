@@ -51,9 +51,7 @@ def patched(data: LabelledData, *, n_runs: int, steps: int, seed: int, progress:
     import xarray as xr
     from tqdm import tqdm
 
-    train, test = (
-        _odd_and_even(x, y, seed) for x, y in ((data.x_train, data.y_train), (data.x_test, data.y_test))
-    )
+    train, test = (_odd_and_even(x, y, seed) for x, y in ((data.x_train, data.y_train), (data.x_test, data.y_test)))
     block = patch_pixels(data.n_features)
     views = [test.x, add_patch(test.x, test.y, block), add_patch(test.x, -test.y, block)]
     rate = LEARNING_RATE / data.n_features

@@ -57,7 +57,7 @@ class Job:
     n_networks: int = 16
     n_grid: int = 161
     learning_rates: tuple[float, ...] = (0.2, 0.1, 0.05)
-    n_runs: int = 16
+    n_runs: int = 24
     steps: int = 400
 
     @property

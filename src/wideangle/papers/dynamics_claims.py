@@ -92,7 +92,7 @@ def phase_claims(phases: xr.Dataset) -> list[Claim]:
         error = float(np.nanmax(np.abs(times[0] / np.where(times[1] > 0.0, times[1], np.nan) - 1.0)))
         claims += [
             _exact(
-                f"Neurons learn, are rescued, die or stay as the lines z = −u, z = 0 and u = 0 say ({loss}): the"
+                f"Neurons learn, are rescued, die or stay as the lines z = -u, z = 0 and u = 0 say ({loss}): the"
                 " number of neurons with another fate is 0.",
                 wrong,
                 (0, 0),
@@ -122,7 +122,7 @@ def speed_claims(speed: xr.Dataset) -> list[Claim]:
         mean, error = exponent(cases, name)
         claims.append(
             Claim(
-                f"The time to a margin is inversely proportional to {text}: the exponent is −1 within {EXPONENT:g}.",
+                f"The time to a margin is inversely proportional to {text}: the exponent is -1 within {EXPONENT:g}.",
                 mean,
                 (mean - STANDARD_ERRORS * error, mean + STANDARD_ERRORS * error),
                 (-1.0 - EXPONENT, -1.0 + EXPONENT),
@@ -134,7 +134,7 @@ def speed_claims(speed: xr.Dataset) -> list[Claim]:
     predicted, _ = exponent(same_weights, "input_norm", "predicted")
     claims += [
         Claim(
-            "From given initial weights, too, the time is inversely proportional to the norm: the exponent is −1 within"
+            "From given initial weights, too, the time is inversely proportional to the norm: the exponent is -1 within"
             " 0.02.",
             mean,
             (mean - STANDARD_ERRORS * error, mean + STANDARD_ERRORS * error),
@@ -183,7 +183,7 @@ def loss_claims(losses: xr.Dataset) -> list[Claim]:
             (0.0, 0.0),
         ),
         _exact(
-            "Under cross-entropy the margin grows for ever, like ln t: at t = 10¹² by m/(m − 1) for each unit of ln t,"
+            "Under cross-entropy the margin grows for ever, like ln t: at t = 10¹² by m/(m - 1) for each unit of ln t,"
             " within 0.01.",
             growth - margin / (margin - 1.0),
             (-0.01, 0.01),

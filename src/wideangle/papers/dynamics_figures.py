@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wideangle.papers.dynamics_claims import expected_accuracy, standard_error
 from wideangle.reports.figures import label_line_ends
@@ -54,6 +53,7 @@ def draw_parallel(measurements: Measurements, figure: Any, theme: Theme) -> None
     right.loglog(rates, deviations[-1] * rates / rates[-1], color=theme.muted, linewidth=0.9)
     right.set(xlabel="learning rate", ylabel="largest relative error")
     right.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    right.set_yticks(deviations, [f"{deviation:.2g}" for deviation in deviations])
     right.minorticks_off()
     right.set_title(f"PyTorch, order {training['order'].item():.3f}", fontweight="normal")
 
@@ -97,7 +97,7 @@ def draw_fates(axes: Axes, here: xr.Dataset, theme: Theme, norm: Any) -> Any:
     axes.set(xlim=extent[:2], ylim=extent[2:])
     axes.grid(False)
     for x, y, text, colour in (
-        (1.0, 1.3, "learns", "white"),
+        (0.6, 0.75, "learns", "white"),
         (1.45, -0.45, "rescued", "white"),
         (0.6, -1.5, "dies", theme.ink),
         (-1.0, 0.0, "stays inactive", theme.ink),
@@ -178,16 +178,7 @@ def draw_starvation(measurements: Measurements, figure: Any, theme: Theme) -> No
     left.set(xlabel="m₁ / m₁(0)", ylabel="m₂ / m₂(0)", xlim=(1.0, 2.0 * first[-1]), ylim=(0.5, 1e12))
     left.set_title("e   Starvation, up to t = 10¹²")
     for value, text, colour in ends:
-        left.annotate(
-            text,
-            (first[-1], value),
-            (-6, -3),
-            textcoords="offset points",
-            ha="right",
-            va="top",
-            color=colour,
-            fontsize=8.5,
-        )
+        left.annotate(text, (first[-1], value), (6, 0), textcoords="offset points", va="center", color=colour)
 
     run = measurements.hinge
     end = run["time"].values[-1]
@@ -226,7 +217,7 @@ def draw_patched(measurements: Measurements, figure: Any, theme: Theme) -> None:
         ends.append((mean[-1], share_text(share), theme.methods[name]))
     left.set(xlabel="time", ylabel=f"accuracy, clean images ({patched.attrs['data']})", xlim=(0.0, time[-1]))
     left.set_ylim(0.45, 1.0)
-    left.set_title("f   Trained networks")
+    left.set_title("f   Training, by share without the patch")
     label_line_ends(left, ends, x=time[-1] * 1.02)
 
     position = np.arange(len(shares))
@@ -240,7 +231,7 @@ def draw_patched(measurements: Measurements, figure: Any, theme: Theme) -> None:
     right.set_xticks(position, [share_text(share) for share in shares])
     right.set(xlabel="training images without the patch", ylim=(0.0, 1.05), ylabel="accuracy")
     right.set_title(f"At training loss {patched['equal_loss'].item():.2g}", fontweight="normal")
-    right.legend(loc="lower right", fontsize=7.5)
+    right.legend(loc=(0.02, 0.38))
 
 
 def share_text(share: float) -> str:

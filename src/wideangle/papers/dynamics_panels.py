@@ -212,16 +212,16 @@ def losses() -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        ``simulated``, ``predicted`` (loss, time): margins of class 1; ``stop_time``, ``predicted_stop_time`` (case): when
-        the margin of a neuron reaches 1 under the hinge, by integration and as ln(1/m0)/(2pr), for several ``margin0``,
-        ``frequency`` and ``input_norm`` (case); ``drift``: largest change of a weight under the hinge from a moment
-        after the stop to the end.
+        ``simulated``, ``predicted`` (loss, time): margins of class 1; ``stop_time``, ``predicted_stop_time`` (case):
+        when the margin of a neuron reaches 1 under the hinge, by integration and as ln(1/m0)/(2pr), for several
+        ``margin0``, ``frequency`` and ``input_norm`` (case); ``drift``: largest change of a weight under the hinge from
+        a moment after the stop to the end.
     """
     import xarray as xr
 
     start = 1e-4
     stop = float(np.log(1.0 / start) / (2.0 * 0.5))
-    times = np.unique(np.concatenate([np.linspace(0.0, 1.01 * stop, 80), np.geomspace(0.1, LATE, 160)]))
+    times = np.unique(np.concatenate([np.linspace(0.0, 3.0 * stop, 181), np.geomspace(0.1, LATE, 160)]))
     root = np.sqrt(start)
     curves, drift = [], np.nan
     for loss in LOSS_NAMES:
@@ -279,8 +279,8 @@ def hinge() -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        As :func:`starvation`, with ``loss`` as a dimension; and ``frozen_margin``, ``saturation_time`` (fraction): where
-        and when the rarer mode stops under the hinge.
+        As :func:`starvation`, with ``loss`` as a dimension; and ``frozen_margin``, ``saturation_time`` (fraction):
+        where and when the rarer mode stops under the hinge.
     """
     import xarray as xr
 

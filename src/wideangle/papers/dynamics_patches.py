@@ -1,4 +1,4 @@
-"""The numbers of panel (f): networks trained on images of which most carry an added feature that gives the class away."""
+"""The numbers of panel (f): networks trained on images most of which carry a feature that gives the class away."""
 
 from __future__ import annotations
 
@@ -92,7 +92,8 @@ def patched(data: LabelledData, *, n_runs: int, steps: int, seed: int, progress:
             seed=seed,
         ),
     )
-    return dataset.assign(at_equal_loss(dataset))
+    result: xr.Dataset = dataset.assign(at_equal_loss(dataset))
+    return result
 
 
 def at_equal_loss(dataset: xr.Dataset) -> dict[str, xr.DataArray]:
@@ -113,7 +114,7 @@ def patch_pixels(n_features: int) -> NDArray[np.int64]:
     if side**2 != n_features:
         return np.arange(max(1, n_features // 16))
     edge = np.arange(max(1, side // 4))
-    return (side * edge[:, None] + edge).ravel()
+    return np.asarray((side * edge[:, None] + edge).ravel())
 
 
 def add_patch(x: Array, y: Array, pixels: NDArray[np.int64]) -> Array:

@@ -102,8 +102,8 @@ def compose(job: Job, measurements: Measurements, claims: Sequence[Claim], pictu
 def parallel_caption(measurements: Measurements) -> str:
     parallel = measurements.parallel
     return (
-        f"Left: probability that a label drawn from the network's own probabilities is right, on {parallel.sizes['mode']}"
-        f" orthogonal features of frequency p. Bands: range over {parallel.sizes['network']} networks with small random"
+        "Left: probability that a label drawn from the network's own probabilities is right, on"
+        f" {parallel.sizes['mode']} orthogonal features of frequency p. Bands: range over {parallel.sizes['network']} networks with small random"
         " weights under gradient flow; lines: closed form for the first of them; dots: gradient descent in PyTorch on"
         " one neuron for each feature with the same margin and imbalance. Middle: error on all samples together."
         " Right: largest difference between gradient descent and flow by learning rate, relative to the largest margin;"
@@ -127,7 +127,7 @@ def parallel_alt(measurements: Measurements) -> str:
 PHASES_CAPTION = (
     "Fate of a neuron by its initial readout z (times the label) and the projection u of its weights on the class, from"
     " integration. Colour: time to margin 1, where it learns at once or after being rescued; the shaded neurons die"
-    " (z < −u) or are never active (u ≤ 0). Lines: boundaries in closed form, z = −u, z = 0 and u = 0; dashed: beyond"
+    " (z < -u) or are never active (u ≤ 0). Lines: boundaries in closed form, z = -u, z = 0 and u = 0; dashed: beyond"
     " it the margin exceeds 1 from the start."
 )
 
@@ -150,8 +150,8 @@ def phases_alt(measurements: Measurements) -> str:
 PHASE_WORDS = ("learn", "are rescued", "die", "stay inactive", "are undecided")
 SPEED_CAPTION = (
     "Time to margin 1 of a class, in networks of eight neurons with small random weights, against its frequency p and"
-    " the norm r of its inputs. Dots with bars: mean and range over networks under gradient flow; lines: closed form. At"
-    " given initial margins, the weights shrinking like r to the power −1/2, the time is inversely proportional to pr."
+    " the norm r of its inputs. Dots with bars: mean and range over networks under gradient flow; lines: closed form."
+    " At given initial margins, the weights shrinking like r to the power -1/2, the time is inversely proportional to pr."
     " From given initial weights the margin is proportional to r at the start as well, and the time falls faster."
 )
 
@@ -172,8 +172,8 @@ def speed_alt(measurements: Measurements) -> str:
 
 
 LOSSES_CAPTION = (
-    "Margin of a class with p = 1/2 and r = 1 from m₀ = 10⁻⁴ in a network with one neuron for each of two classes. Dots:"
-    " gradient flow of the network; lines: closed form. The hinge gets to margin 1 at t* = ln(1/m₀)/(2pr) and stops;"
+    "Margin of a class with p = 1/2 and r = 1 from m₀ = 10⁻⁴ in a network with one neuron for each of two classes."
+    " Dots: gradient flow of the network; lines: closed form. The hinge gets to margin 1 at t* = ln(1/m₀)/(2pr) and stops;"
     " cross-entropy goes on for ever, like ln t."
 )
 
@@ -191,8 +191,8 @@ def losses_alt(measurements: Measurements) -> str:
 STARVATION_CAPTION = (
     "Two features that compete: the first is in all samples, the second in a fraction λ of them. Left: growth of the"
     " margins m₁ and m₂ that they contribute, from 10⁻¹², under cross-entropy up to t = 10¹². Dots: integrated modes;"
-    " lines: m₂/m₂(0) = (m₁/m₁(0))^λ. Right: m₂ over time from 10⁻³ under both losses; squares: where it is predicted to"
-    " freeze under the hinge, at m₁ + m₂ = 1."
+    " lines: m₂/m₂(0) = (m₁/m₁(0))^λ. Right: m₂ over time from 10⁻³ under both losses; squares: where it is predicted"
+    " to freeze under the hinge, at m₁ + m₂ = 1."
 )
 
 
@@ -203,8 +203,8 @@ def starvation_alt(measurements: Measurements) -> str:
         for fraction, value in zip(frozen["fraction"].values, frozen.values, strict=True)
     )
     return (
-        "Left: log-log chart of four straight lines of slope λ with dots on them. Right: the rarer feature over time; it"
-        f" rises, and under the hinge becomes constant at {values}, while under cross-entropy it goes on, ever slower."
+        "Left: log-log chart of four straight lines of slope λ with dots on them. Right: the rarer feature over time;"
+        f" it rises, and under the hinge becomes constant at {values}, while under cross-entropy it goes on, ever slower."
     )
 
 
@@ -236,9 +236,9 @@ def starvation_table(measurements: Measurements) -> str:
 def patched_caption(job: Job, measurements: Measurements) -> str:
     attributes = measurements.patched.attrs
     return (
-        f"{job.description} They have one hidden ReLU layer and tell odd from even classes. The added feature is a patch:"
-        f" {len(attributes['patch_pixels'])} pixels in a corner set to the label, one standard deviation up or down. Left:"
-        " accuracy on test images without it, mean and standard error over networks, by share of training images"
+        f"{job.description} They have one hidden ReLU layer and tell odd from even classes. The added feature is a"
+        f" patch: {len(attributes['patch_pixels'])} pixels in a corner set to the label, one standard deviation up or down."
+        " Left: accuracy on test images without it, mean and standard error over networks, by share of training images"
         " without it. Right: the same when the training loss gets to a common value, and on test images with the patch"
         " of their own or the other class. The theory of modes predicts the sign of the effect; its size on real"
         " images it does not predict."
@@ -286,7 +286,8 @@ def provenance(job: Job, measurements: Measurements) -> dict[str, Any]:
         "Ensembles": f"{job.n_networks} networks each in (a) and (c)",
         "Phase diagrams": f"{job.n_grid} x {job.n_grid} neurons for each loss",
         "Training data": (
-            f"{job.data.name}: {attributes['n_train']} training and {attributes['n_test']} test images, odd against even"
+            f"{job.data.name}: {attributes['n_train']} training and {attributes['n_test']} test images, odd against"
+            " even classes"
         ),
         "Training runs": (
             f"{job.n_runs} for each share, width {attributes['width']}, {job.steps} steps of gradient descent on all"

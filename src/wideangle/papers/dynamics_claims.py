@@ -58,12 +58,12 @@ def parallel_claims(parallel: xr.Dataset, training: xr.Dataset) -> list[Claim]:
             f"{n_networks * n_modes} curves, from margin {ABOVE_START:g} on",
         ),
         Claim(
-            "Gradient descent tends to this flow in proportion to its step: the order in the step is 1 within"
-            f" {ORDER:g}.",
-            order,
-            (order - half, order + half),
-            (1.0 - ORDER, 1.0 + ORDER),
-            f"relative errors {', '.join(f'{error:.2g}' for error in training['training_error'].values)}",
+            "Gradient descent tends to this flow in proportion to its step: the order in the step differs from 1 by at"
+            f" most {ORDER:g}.",
+            order - 1.0,
+            (order - 1.0 - half, order - 1.0 + half),
+            (-ORDER, ORDER),
+            f"order {order:.4f}; relative errors {', '.join(f'{error:.2g}' for error in training['training_error'].values)}",
         ),
     ]
 
@@ -122,11 +122,12 @@ def speed_claims(speed: xr.Dataset) -> list[Claim]:
         mean, error = exponent(cases, name)
         claims.append(
             Claim(
-                f"The time to a margin is inversely proportional to {text}: the exponent is -1 within {EXPONENT:g}.",
-                mean,
-                (mean - STANDARD_ERRORS * error, mean + STANDARD_ERRORS * error),
-                (-1.0 - EXPONENT, -1.0 + EXPONENT),
-                f"se {error:.1g}",
+                f"The time to a margin is inversely proportional to {text}: the exponent differs from -1 by at most"
+                f" {EXPONENT:g}.",
+                mean + 1.0,
+                (mean + 1.0 - STANDARD_ERRORS * error, mean + 1.0 + STANDARD_ERRORS * error),
+                (-EXPONENT, EXPONENT),
+                f"exponent {mean:.6f}; se {error:.1g}",
             )
         )
     same_weights = speed.isel(case=speed["start"].values == "weights")
@@ -232,10 +233,10 @@ def starvation_claims(starvation: xr.Dataset, hinge: xr.Dataset) -> list[Claim]:
             ", ".join(f"{value:.4f}" for value in frozen),
         ),
         _exact(
-            f"That value is the law's at m₁ = 1, within 1 % for every λ up to {fractions[-1]:g}.",
+            f"It freezes when m₁ gets to 1: the value is the law's there within 1 %, for every λ up to {fractions[-1]:g}.",
             float(np.min(frozen / at_one)),
             (0.99, 1.01),
-            f"least ratio, at λ = {fractions[np.argmin(frozen / at_one)]:g}; it freezes at m₁ + m₂ = 1",
+            f"least ratio, at λ = {fractions[np.argmin(frozen / at_one)]:g}; the samples with both leave at m₁ + m₂ = 1",
         ),
     ]
 

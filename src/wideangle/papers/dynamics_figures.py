@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SERIES = ("infinite-width", "finite-width-linear", "finite-width", "small-angle", "exact")
 LOSS_STYLES = {"cross-entropy": "finite-width", "hinge": "infinite-width"}
 KIND_STYLES = {"clean": "finite-width", "patched": "finite-width-linear", "reversed": "infinite-width"}
-KIND_LABELS = {"clean": "clean", "patched": "with the patch", "reversed": "with the patch of the other class"}
+KIND_LABELS = {"clean": "clean", "patched": "with the patch", "reversed": "with the wrong patch"}
 
 
 def draw_parallel(measurements: Measurements, figure: Any, theme: Theme) -> None:
@@ -154,7 +154,7 @@ def draw_losses(measurements: Measurements, figure: Any, theme: Theme) -> None:
         shown = late.sel(time=np.geomspace(0.1, late["time"].values[-1], 40), method="nearest")
         right.plot(shown["time"], shown["simulated"], "o", color=line["color"], markersize=3.0)
     left.axvline(stop, color=theme.muted, linewidth=0.8)
-    left.text(stop * 1.03, 0.05, "t*", color=theme.muted)
+    left.text(stop * 1.03, 1.4, "t*", color=theme.ink)
     left.set(xlabel="time", ylabel="margin", xlim=(0.0, 3.0 * stop))
     left.set_title("d   Hinge and cross-entropy")
     left.legend(loc="upper left")

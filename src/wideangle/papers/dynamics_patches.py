@@ -148,4 +148,5 @@ def _train(train: Images, views: list[Array], rate: float, steps: int, seed: int
         steps=steps,
         record=lambda network: network(everything).reshape(-1),
     )
-    return np.split(outputs, np.cumsum([len(train.x), *map(len, views)])[:-1], axis=1)
+    parts: list[Array] = np.split(outputs, np.cumsum([len(train.x), *map(len, views)])[:-1], axis=1)
+    return parts

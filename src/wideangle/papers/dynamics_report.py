@@ -103,11 +103,11 @@ def parallel_caption(measurements: Measurements) -> str:
     parallel = measurements.parallel
     return (
         "Left: probability that a label drawn from the network's own probabilities is right, on"
-        f" {parallel.sizes['mode']} orthogonal features of frequency p. Bands: range over {parallel.sizes['network']} networks with small random"
-        " weights under gradient flow; lines: closed form for the first of them; dots: gradient descent in PyTorch on"
-        " one neuron for each feature with the same margin and imbalance. Middle: error on all samples together."
-        " Right: largest difference between gradient descent and flow by learning rate, relative to the largest margin;"
-        " the line has slope 1."
+        f" {parallel.sizes['mode']} orthogonal features of frequency p. Bands: range over {parallel.sizes['network']}"
+        " networks with small random weights under gradient flow; lines: closed form for the first of them; dots:"
+        " gradient descent in PyTorch on one neuron for each feature with the same margin and imbalance. Middle: error"
+        " on all samples together. Right: largest difference between gradient descent and flow by learning rate,"
+        " relative to the largest margin; the line has slope 1."
     )
 
 
@@ -151,8 +151,8 @@ PHASE_WORDS = ("learn", "are rescued", "die", "stay inactive", "are undecided")
 SPEED_CAPTION = (
     "Time to margin 1 of a class, in networks of eight neurons with small random weights, against its frequency p and"
     " the norm r of its inputs. Dots with bars: mean and range over networks under gradient flow; lines: closed form."
-    " At given initial margins, the weights shrinking like r to the power -1/2, the time is inversely proportional to pr."
-    " From given initial weights the margin is proportional to r at the start as well, and the time falls faster."
+    " At given initial margins, the weights shrinking like r to the power -1/2, the time is inversely proportional to"
+    " pr. From given initial weights the margin is proportional to r at the start as well, and the time falls faster."
 )
 
 
@@ -173,8 +173,8 @@ def speed_alt(measurements: Measurements) -> str:
 
 LOSSES_CAPTION = (
     "Margin of a class with p = 1/2 and r = 1 from m₀ = 10⁻⁴ in a network with one neuron for each of two classes."
-    " Dots: gradient flow of the network; lines: closed form. The hinge gets to margin 1 at t* = ln(1/m₀)/(2pr) and stops;"
-    " cross-entropy goes on for ever, like ln t."
+    " Dots: gradient flow of the network; lines: closed form. The hinge gets to margin 1 at t* = ln(1/m₀)/(2pr) and"
+    " stops; cross-entropy goes on for ever, like ln t."
 )
 
 
@@ -204,7 +204,7 @@ def starvation_alt(measurements: Measurements) -> str:
     )
     return (
         "Left: log-log chart of four straight lines of slope λ with dots on them. Right: the rarer feature over time;"
-        f" it rises, and under the hinge becomes constant at {values}, while under cross-entropy it goes on, ever slower."
+        f" it rises, and under the hinge becomes constant at {values}, while under cross-entropy it slowly goes on."
     )
 
 
@@ -237,10 +237,10 @@ def patched_caption(job: Job, measurements: Measurements) -> str:
     attributes = measurements.patched.attrs
     return (
         f"{job.description} They have one hidden ReLU layer and tell odd from even classes. The added feature is a"
-        f" patch: {len(attributes['patch_pixels'])} pixels in a corner set to the label, one standard deviation up or down."
-        " Left: accuracy on test images without it, mean and standard error over networks, by share of training images"
-        " without it. Right: the same when the training loss gets to a common value, and on test images with the patch"
-        " of their own or the other class. The theory of modes predicts the sign of the effect; its size on real"
+        f" patch: {len(attributes['patch_pixels'])} pixels in a corner set to the label, one standard deviation up or"
+        " down. Left: accuracy on test images without it, mean and standard error over networks, by share of training"
+        " images without it. Right: the same when the training loss gets to a common value, and on test images with the"
+        " patch of their own or the other class. The theory of modes predicts the sign of the effect; its size on real"
         " images it does not predict."
     )
 

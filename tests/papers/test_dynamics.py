@@ -43,7 +43,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
         seed=3,
         n_networks=3,
         n_grid=21,
-        learning_rates=(0.8, 0.4, 0.2),
+        learning_rates=(0.4, 0.2, 0.1),
         n_runs=3,
         steps=60,
     )
@@ -149,7 +149,6 @@ def test_verdicts_turn_with_the_measurement(result: Reproduction) -> None:
     starved = measured.starvation.assign(simulated=measured.starvation["simulated"] ** 1.01)
     starved["simulated"][:, 0] = measured.starvation["simulated"][:, 0]
     assert verdict(replace(measured, starvation=starved), "starved by the law") == "disagrees"
-    assert verdict(replace(measured, starvation=starved), "an upper bound") == "agrees"
     starved["simulated"] = measured.starvation["predicted"] * 1.001
     assert verdict(replace(measured, starvation=starved), "an upper bound") == "disagrees"
 
@@ -264,7 +263,7 @@ def test_refuses_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         prepare(out=tmp_path / "file")
     images, labels = np.arange(80, dtype=np.uint8).reshape(20, 2, 2), np.full(20, 4)
     np.savez(tmp_path / "even.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
-    with pytest.raises(ValueError, match="at least ten training images of odd and of even classes.*got 0 and 20"):
+    with pytest.raises(ValueError, match=r"at least ten training images of odd and of even classes.*got 0 and 20"):
         prepare(out=tmp_path, data=tmp_path / "even.npz")
     monkeypatch.setattr(_preparation, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"wideangle\[reference\]"):

@@ -43,6 +43,7 @@ def parallel_claims(parallel: xr.Dataset, training: xr.Dataset) -> list[Claim]:
     n_networks, n_modes = accuracy.shape[:2]
     bends = inflections(parallel["time"].values, accuracy, parallel["simulated"].values > ABOVE_START)
     order, half = training["order"].item(), STANDARD_ERRORS * training["order_standard_error"].item()
+    errors = ", ".join(f"{error:.2g}" for error in training["training_error"].values)
     return [
         _exact(
             f"Classes learn in parallel, each as if alone: over {n_networks} networks the expected accuracies of"
@@ -63,7 +64,7 @@ def parallel_claims(parallel: xr.Dataset, training: xr.Dataset) -> list[Claim]:
             order - 1.0,
             (order - 1.0 - half, order - 1.0 + half),
             (-ORDER, ORDER),
-            f"order {order:.4f}; relative errors {', '.join(f'{error:.2g}' for error in training['training_error'].values)}",
+            f"order {order:.4f}; relative errors {errors}",
         ),
     ]
 
@@ -233,10 +234,10 @@ def starvation_claims(starvation: xr.Dataset, hinge: xr.Dataset) -> list[Claim]:
             ", ".join(f"{value:.4f}" for value in frozen),
         ),
         _exact(
-            f"It freezes when m₁ gets to 1: the value is the law's there within 1 %, for every λ up to {fractions[-1]:g}.",
+            f"It freezes when m₁ gets to 1: the value is the law's there within 1 %, for λ up to {fractions[-1]:g}.",
             float(np.min(frozen / at_one)),
             (0.99, 1.01),
-            f"least ratio, at λ = {fractions[np.argmin(frozen / at_one)]:g}; the samples with both leave at m₁ + m₂ = 1",
+            f"least ratio, at λ = {fractions[np.argmin(frozen / at_one)]:g}; it freezes at m₁ + m₂ = 1",
         ),
     ]
 

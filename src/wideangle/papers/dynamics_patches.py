@@ -119,7 +119,7 @@ def patch_pixels(n_features: int) -> NDArray[np.int64]:
 
 def add_patch(x: Array, y: Array, pixels: NDArray[np.int64]) -> Array:
     """Return images with the patch of the classes y, -1 or 1."""
-    result = x.copy()
+    result: Array = x.copy()
     result[:, pixels] = PATCH_VALUE * y[:, None]
     return result
 

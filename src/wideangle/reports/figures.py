@@ -6,6 +6,7 @@ Figures are built from :class:`matplotlib.figure.Figure` directly, so no window 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -139,7 +140,22 @@ def render(
         # Without these, SVG files carry the date and PNG files the version of matplotlib.
         metadata = {"Date": None, "Creator": None} if file_format == "svg" else {"Software": None}
         figure.savefig(buffer, format=file_format, dpi=dpi, metadata=metadata)
-    return buffer.getvalue()
+    content = buffer.getvalue()
+    return _settle(content) if file_format == "svg" else content
+
+
+def _settle(svg: bytes) -> bytes:
+    """Remove from an SVG file what the solver of the layout does not repeat: the last bits of coordinates.
+
+    The digits in the file are beyond them, but not the identifiers, which are hashes, nor the sign of zero.
+    """
+    numbers: dict[bytes, int] = {}
+    svg = re.sub(
+        rb'(?<=["#])([a-z])[0-9a-f]{10}(?=[")])',
+        lambda found: found[1] + str(numbers.setdefault(found[0], len(numbers))).encode(),
+        svg,
+    )
+    return re.sub(rb"(?<![\w.])-0(?![\w.])", b"0", svg)
 
 
 def _parameters(theme: Theme) -> Any:

@@ -6,7 +6,6 @@ Figures are built from :class:`matplotlib.figure.Figure` directly, so no window 
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = ("png", "svg")
+_DECIMALS = 9  # Of positions, in units of the figure.
 
 
 @dataclass(frozen=True)
@@ -136,26 +136,27 @@ def render(
         rcParams.update(_parameters(theme))
         figure = Figure(figsize=size, layout="constrained")
         draw(figure, theme)
+        _fix_layout(figure)
         buffer = io.BytesIO()
         # Without these, SVG files carry the date and PNG files the version of matplotlib.
         metadata = {"Date": None, "Creator": None} if file_format == "svg" else {"Software": None}
         figure.savefig(buffer, format=file_format, dpi=dpi, metadata=metadata)
-    content = buffer.getvalue()
-    return _settle(content) if file_format == "svg" else content
+    return buffer.getvalue()
 
 
-def _settle(svg: bytes) -> bytes:
-    """Remove from an SVG file what the solver of the layout does not repeat: the last bits of coordinates.
-
-    The digits in the file are beyond them, but not the identifiers, which are hashes, nor the sign of zero.
-    """
-    numbers: dict[bytes, int] = {}
-    svg = re.sub(
-        rb'(?<=["#])([a-z])[0-9a-f]{10}(?=[")])',
-        lambda found: found[1] + str(numbers.setdefault(found[0], len(numbers))).encode(),
-        svg,
-    )
-    return re.sub(rb"(?<![\w.])-0(?![\w.])", b"0", svg)
+def _fix_layout(figure: Figure) -> None:
+    """Lay the figure out once, without the last bits of positions, which the solver of the layout does not repeat."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    nested = list(figure.subfigs)
+    while nested:
+        part = nested.pop()
+        nested += part.subfigs
+        part.bbox_relative.set_points(part.bbox_relative.get_points().round(_DECIMALS))
+    for axes in figure.axes:
+        place = axes.get_position(original=True)
+        place.set_points(place.get_points().round(_DECIMALS))
+        axes.set_position(place, which="original")
 
 
 def _parameters(theme: Theme) -> Any:

@@ -2,15 +2,13 @@
 #include "cpu_paths.hpp"
 
 #include <cmath>
-#include <cstring>
 
-#include "check.hpp"
+#include "ensemble_check.hpp"
 
 using namespace wideangle;
+using check::go_on, check::same_bits;
 
 namespace {
-
-const auto go_on = [](std::uint64_t) { return true; };
 
 AngleEnsemble ensemble(std::uint64_t first, std::uint64_t count, int threads) {
     AngleEnsemble result;
@@ -38,13 +36,9 @@ struct Table {
     }
 };
 
-bool same_bits(const std::vector<CentralMoments>& a, const std::vector<CentralMoments>& b) {
-    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof a[0]) == 0;
-}
-
 void threads_do_not_matter() {
     const Table one(ensemble(0, 5000, 1)), many(ensemble(0, 5000, 7));
-    CHECK(std::memcmp(one.log_sin2.data(), many.log_sin2.data(), one.log_sin2.size() * sizeof(double)) == 0);
+    CHECK(same_bits(one.log_sin2, many.log_sin2));
     CHECK(one.status == many.status);
     CHECK(same_bits(one.moments.log_sin2, many.moments.log_sin2));
     CHECK(same_bits(one.moments.log_norm2, many.moments.log_norm2));
@@ -62,10 +56,10 @@ void threads_do_not_matter() {
 // Sample k is the same in whichever run it is computed.
 void splits_do_not_matter() {
     const Table whole(ensemble(0, 3000, 2));
-    for (const auto& [first, count] : {std::pair{0u, 1u}, {3u, 10u}, {255u, 2u}, {250u, 600u}, {2999u, 1u}}) {
+    for (const auto& [first, count] : check::parts_of_3000) {
         const Table part(ensemble(first, count, 2));
-        CHECK(std::memcmp(part.log_sin2.data(), whole.log_sin2.data() + first * 5, count * 5 * sizeof(double)) == 0);
-        CHECK(std::memcmp(part.status.data(), whole.status.data() + first, count) == 0);
+        CHECK(check::same_rows(part.log_sin2, whole.log_sin2, first, 5));
+        CHECK(check::same_rows(part.status, whole.status, first, 1));
     }
 }
 
@@ -106,25 +100,14 @@ void reductions_match_samples() {
     CHECK(table.moments.collapsed[4] > 0 && table.moments.dead[4] > 0);
 }
 
-std::uint64_t fingerprint(const std::vector<double>& values) {
-    std::uint64_t hash = 14695981039346656037ULL;
-    for (double value : values) {
-        std::uint64_t bits;
-        std::memcpy(&bits, &value, sizeof bits);
-        if (std::isnan(value)) bits = 0;  // the sign and payload of a NaN are the machine's own
-        for (int byte = 0; byte < 8; ++byte) hash = (hash ^ (bits >> 8 * byte & 0xff)) * 1099511628211ULL;
-    }
-    return hash;
-}
-
 // Bits recorded once, the same for every compiler, processor and instruction set. They change only with the stream of
 // random numbers or the arithmetic, and then in a minor version.
 void machines_do_not_matter() {
     AngleEnsemble of = ensemble(0, 1000, 2);
     of.widths = {6, 300, 9, 30, 50, 4};
     const Table table(of);
-    CHECK(fingerprint(table.log_sin2) == 0xbeeff8e86ee3c13fULL);
-    CHECK(fingerprint(table.log_norm2) == 0x30ce3c2d42709e86ULL);
+    CHECK(check::fingerprint(table.log_sin2) == 0xbeeff8e86ee3c13fULL);
+    CHECK(check::fingerprint(table.log_norm2) == 0x30ce3c2d42709e86ULL);
 }
 
 // A stopped run returns soon even inside one huge layer, and says that it did not complete.
@@ -133,9 +116,8 @@ void stops() {
         AngleEnsemble of = ensemble(0, 1ULL << 40, 2);
         of.widths = {width};
         AngleMoments moments;
-        int calls = 0;
-        CHECK(!simulate_angles(of, moments, {}, [&](std::uint64_t) { return ++calls < 3; }));
-        CHECK(calls == 3);
+        CHECK(check::is_stopped_by_third_call(
+            [&](const Watcher& watcher) { return simulate_angles(of, moments, {}, watcher); }));
     }
 }
 

@@ -1,19 +1,15 @@
 #include "gram_ensemble.hpp"
 
 #include <cmath>
-#include <cstdio>
-#include <cstring>
-#include <limits>
 
 #include "angle_ensemble.hpp"
-#include "check.hpp"
 #include "cpu_paths.hpp"
+#include "ensemble_check.hpp"
 
 using namespace wideangle;
+using check::go_on, check::same_bits;
 
 namespace {
-
-const auto go_on = [](std::uint64_t) { return true; };
 
 GramEnsemble ensemble(std::uint64_t first, std::uint64_t count, int threads) {
     GramEnsemble result;
@@ -50,11 +46,7 @@ struct Table {
     }
 };
 
-bool same_bits(const std::vector<CentralMoments>& a, const std::vector<CentralMoments>& b) {
-    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof a[0]) == 0;
-}
-
-bool same_bits(const GramMoments& a, const GramMoments& b) {
+bool same_moments(const GramMoments& a, const GramMoments& b) {
     return same_bits(a.gram, b.gram) && same_bits(a.log_norm2, b.log_norm2) &&
            same_bits(a.log_determinant, b.log_determinant) && same_bits(a.effective_rank, b.effective_rank) &&
            a.rank_lost == b.rank_lost;
@@ -63,13 +55,13 @@ bool same_bits(const GramMoments& a, const GramMoments& b) {
 void threads_do_not_matter() {
     for (const auto& of : {ensemble, pair}) {
         const Table one(of(0, 3000, 1)), many(of(0, 3000, 7));
-        CHECK(std::memcmp(one.gram.data(), many.gram.data(), one.gram.size() * sizeof(double)) == 0);
+        CHECK(same_bits(one.gram, many.gram));
         CHECK(one.rank == many.rank);
-        CHECK(same_bits(one.moments, many.moments));
+        CHECK(same_moments(one.moments, many.moments));
         GramMoments first, second;
         CHECK(simulate_gram(of(0, 60000, 1), first, {}, go_on));
         CHECK(simulate_gram(of(0, 60000, 13), second, {}, go_on));
-        CHECK(same_bits(first, second));
+        CHECK(same_moments(first, second));
     }
 }
 
@@ -78,12 +70,11 @@ void splits_do_not_matter() {
     for (const auto& of : {ensemble, pair}) {
         const Table whole(of(0, 3000, 2));
         const std::size_t row = whole.gram.size() / 3000;
-        for (const auto& [first, count] : {std::pair{0u, 1u}, {3u, 10u}, {255u, 2u}, {250u, 600u}, {2999u, 1u}}) {
+        for (const auto& [first, count] : check::parts_of_3000) {
             const Table part(of(first, count, 2));
-            CHECK(std::memcmp(part.gram.data(), whole.gram.data() + first * row, count * row * sizeof(double)) == 0);
-            CHECK(std::memcmp(part.rank.data(), whole.rank.data() + first * 5, count * 5 * sizeof(std::int32_t)) == 0);
-            CHECK(std::memcmp(part.log_determinant.data(), whole.log_determinant.data() + first * 5,
-                              count * 5 * sizeof(double)) == 0);
+            CHECK(check::same_rows(part.gram, whole.gram, first, row));
+            CHECK(check::same_rows(part.rank, whole.rank, first, 5));
+            CHECK(check::same_rows(part.log_determinant, whole.log_determinant, first, 5));
         }
     }
 }
@@ -198,16 +189,6 @@ void lost_pairs_go_on() {
     CHECK(sum / lost != 1.0);
 }
 
-std::uint64_t fingerprint(const std::vector<double>& values) {
-    std::uint64_t hash = 14695981039346656037ULL;
-    for (double value : values) {
-        std::uint64_t bits;
-        std::memcpy(&bits, &value, sizeof bits);
-        for (int byte = 0; byte < 8; ++byte) hash = (hash ^ (bits >> 8 * byte & 0xff)) * 1099511628211ULL;
-    }
-    return hash;
-}
-
 // Bits recorded once, the same for every compiler, processor and instruction set. They change only with the stream of
 // random numbers or the arithmetic, and then in a minor version.
 void machines_do_not_matter() {
@@ -221,7 +202,7 @@ void machines_do_not_matter() {
         of.slope = 0.3;
         of.bias_variance = kind % 2 * 0.1;
         const Table table(of);
-        CHECK(fingerprint(table.gram) == expected[kind]);
+        CHECK(check::fingerprint(table.gram) == expected[kind]);
     }
 }
 
@@ -231,9 +212,8 @@ void stops() {
         GramEnsemble of = ensemble(0, 1ULL << 40, 2);
         of.widths = {width};
         GramMoments moments;
-        int calls = 0;
-        CHECK(!simulate_gram(of, moments, {}, [&](std::uint64_t) { return ++calls < 3; }));
-        CHECK(calls == 3);
+        CHECK(check::is_stopped_by_third_call(
+            [&](const Watcher& watcher) { return simulate_gram(of, moments, {}, watcher); }));
     }
 }
 

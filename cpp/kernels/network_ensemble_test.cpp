@@ -3,8 +3,8 @@
 #include <cmath>
 #include <vector>
 
-#include "check.hpp"
 #include "cpu_paths.hpp"
+#include "ensemble_check.hpp"
 
 using namespace wideangle;
 
@@ -12,8 +12,6 @@ namespace {
 
 // The larger one, or NaN.
 double larger(double a, double b) { return b <= a ? a : b; }
-
-const auto go_on = [](std::uint64_t) { return true; };
 
 struct Run {
     std::vector<double> outputs, gram, log_gradient2, log_tangent2, tangent_kernel;
@@ -37,7 +35,7 @@ Run run(const NetworkEnsemble& ensemble) {
         result.layers.emplace_back(ensemble.networks * ensemble.inputs * width);
         to.layers.push_back(result.layers.back().data());
     }
-    CHECK(simulate_networks(ensemble, to, go_on));
+    CHECK(simulate_networks(ensemble, to, check::go_on));
     return result;
 }
 
@@ -144,14 +142,12 @@ void parts_and_threads_give_the_same_bits() {
     ensemble.first_network = 1234;
     ensemble.networks = 10;
     const Run part = run(ensemble);
-    bool same = true;
-    for (std::size_t i = 0; i < part.outputs.size(); ++i) same = same && part.outputs[i] == whole.outputs[1234 * 9 + i];
-    CHECK(same);
+    CHECK(check::same_rows(part.outputs, whole.outputs, 1234, 9));
     // An input's outputs do not depend on its company.
     NetworkEnsemble alone = some_ensemble(x.data() + 5, 1);
     alone.networks = 10;
     const Run one = run(alone);
-    same = true;
+    bool same = true;
     for (std::size_t network = 0; network < 10; ++network)
         for (std::size_t k = 0; k < 3; ++k) same = same && one.outputs[network * 3 + k] == whole.outputs[network * 9 + 3 + k];
     CHECK(same);

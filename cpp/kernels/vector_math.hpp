@@ -72,20 +72,22 @@ WIDEANGLE_INLINE Float sine_ratio32(Float square) {
     return polynomial(square, coefficient);
 }
 
-// Natural logarithm of positive normal numbers.
-WIDEANGLE_INLINE f64 log64(f64 x) {
+// Natural logarithm of positive normal numbers; V is f64 or a narrower vector of doubles.
+template <class V>
+WIDEANGLE_INLINE V log64(V x) {
+    typedef std::uint64_t Bits __attribute__((vector_size(sizeof(V))));  // GCC forgets the size in a using
     constexpr double coefficient[] = {0.33333333333333329194, 0.20000000000003746966,  0.14285714284409563472,
                                       0.11111111338464770133, 0.090908868690081529074, 0.076935804630670399495,
                                       0.066243815417300579441, 0.066310518370109045488};
     constexpr std::uint64_t root_half = 0x3fe6a09e667f3bcdULL;
     constexpr std::uint64_t one = 0x3ff0000000000000ULL;
-    const u64 biased = (bits_as<u64>(x) - root_half + one) >> 52;
-    const f64 exponent = bits_as<f64>(biased | 0x4330000000000000ULL) - (0x1p52 + 1023.0);
-    const f64 m = bits_as<f64>(bits_as<u64>(x) + one - (biased << 52));
-    const f64 f = (m - 1.0) / (m + 1.0);
-    const f64 square = f * f;
+    const Bits biased = (bits_as<Bits>(x) - root_half + one) >> 52;
+    const V exponent = bits_as<V>(biased | 0x4330000000000000ULL) - (0x1p52 + 1023.0);
+    const V m = bits_as<V>(bits_as<Bits>(x) + one - (biased << 52));
+    const V f = (m - 1.0) / (m + 1.0);
+    const V square = f * f;
     // ln 2 in two parts: the first has so few bits that its product with the exponent is exact.
-    const f64 rest = 2.0 * f * square * polynomial(square, coefficient) + exponent * 1.90821492927058770002e-10;
+    const V rest = 2.0 * f * square * polynomial(square, coefficient) + exponent * 1.90821492927058770002e-10;
     return exponent * 6.93147180369123816490e-01 + (2.0 * f + rest);
 }
 

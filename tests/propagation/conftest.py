@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,3 +80,22 @@ def _draw(
 def draw_networks() -> Callable[..., RealNetworks]:
     """The function that draws :class:`RealNetworks`."""
     return _draw
+
+
+# What every ensemble refuses.
+BAD_ARGUMENTS: list[tuple[str, Any]] = [
+    *[("count", value) for value in (0, -5, 10**19, 10.0, "10", None, True)],
+    *[("seed", value) for value in (-1, 2**64, 1.0, "1", None)],
+    *[("keep", value) for value in ("all", None, 1)],
+    *[("n_threads", value) for value in (0, -1, 1.5, "2", 10**6)],
+    *[("first", value) for value in (-1, 0.0, 10**19)],
+    *[("progress", value) for value in (1, "yes", None)],
+    *[("net", value) for value in ((4, 4), None)],
+]
+
+
+@pytest.fixture(params=BAD_ARGUMENTS, ids=lambda argument: repr(argument)[:40])
+def bad_argument(request: pytest.FixtureRequest) -> tuple[str, Any]:
+    """The name of an argument of every ensemble and a bad value; "count" and "first" stand for names of its own."""
+    name, value = request.param
+    return str(name), value

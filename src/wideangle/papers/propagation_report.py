@@ -189,23 +189,24 @@ def many_inputs_alt(measurements: Measurements) -> str:
 def means_table(measurements: Measurements) -> str:
     """Return predicted and simulated means and standard deviations at some layers."""
     angles = measurements.angles
-    methods = angles["predictor"].values.tolist()
+    # The exact law beside the simulation that it is to agree with.
+    methods = sorted(angles["predictor"].values.tolist(), key=lambda method: method != "exact")
     depth = int(angles["layer"][-1])
     rows = []
     for layer in sorted({1, 2, depth // 4, depth // 2, 3 * depth // 4, depth} - {0}):
         here = angles.sel(layer=layer)
-        cells = [
-            f"{here['ensemble_mean'].item():.4f}",
-            f"{here['ensemble_mean_standard_error'].item():.4f}",
-            f"{np.sqrt(here['ensemble_variance'].item()):.4f}",
-        ]
-        for mean, variance in zip(here["log_sin2"].values, here["variance"].values, strict=True):
+        mean, error, spread = (
+            here[name].item() for name in ("ensemble_mean", "ensemble_mean_standard_error", "ensemble_variance")
+        )
+        cells = [f"{mean:.4f} ± {np.sqrt(spread):.3f}", f"{error:.4f}"]
+        for method in methods:
+            mean, variance = (here[name].sel(predictor=method).item() for name in ("log_sin2", "variance"))
             cells.append(f"{mean:.3f} ± {np.sqrt(variance):.3f}" if variance > 0 else f"{mean:.3f}")
         rows.append((layer, *cells))
     return html.numbers(
-        ("Layer", "Monte Carlo", "se", "sd", *(LABELS[method] for method in methods)),
+        ("Layer", "Monte Carlo", "se", *(LABELS[method] for method in methods)),
         rows,
-        caption="Mean of X by layer, its standard error and the standard deviation of X; predicted mean ± sd",
+        caption="Mean ± standard deviation of X by layer, simulated (se: standard error of the mean) and predicted",
     )
 
 

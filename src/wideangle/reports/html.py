@@ -52,6 +52,7 @@ th { font-weight: 600; }
 thead th { color: var(--muted); border-bottom-width: 2px; white-space: nowrap; }
 .numbers th, .numbers td { text-align: right; white-space: nowrap; padding: .3rem .7rem; }
 .numbers th:first-child, .numbers td:first-child { text-align: left; }
+.numbers thead th { white-space: normal; vertical-align: bottom; }
 .verdict { font-weight: 600; white-space: nowrap; }
 .verdict span { display: inline-block; width: 1.3em; }
 .yes { color: var(--yes); } .no { color: var(--no); } .open { color: var(--open); }

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 import wideangle as wa
-from bench import engine_tables, peers
+from bench import dynamics_tables, engine_tables, peers
 from bench.tables import table
 from bench.timing import Spread, in_pairs, seconds
 from wideangle._cpu import CPU_PATH_VARIABLE, active_cpu_path, cpu_paths
@@ -64,6 +64,9 @@ def main() -> int:
         engine_tables.networks_table(arguments.pairs, missed),
         engine_tables.forward_table(arguments.pairs, missed),
         engine_tables.kernels_table(arguments.pairs, missed),
+        dynamics_tables.starvation_table(arguments.pairs, missed),
+        dynamics_tables.modes_and_phases_table(arguments.pairs, missed),
+        dynamics_tables.first_call_line(),
     ]
     page = PAGE.read_text(encoding="utf-8")
     head, rest = page.split(BEGIN)

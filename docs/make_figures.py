@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import special
 
 import wideangle as wa
 from wideangle.reports import Theme, render
@@ -320,6 +322,50 @@ def draw_gram(figure: Figure, theme: Theme) -> None:
     left.legend()
 
 
+def draw_integrators(figure: Figure, theme: Theme) -> None:
+    """Time against error of starvation in SciPy, a Numba loop and here; error of each method against its steps."""
+    sys.path.append(str(IMAGES.parents[1]))
+    from bench import ode_peers
+    from bench.timing import seconds
+
+    left, right = figure.subplots(1, 2)
+    runs = {
+        "SciPy DOP853": (ode_peers.PEERS["SciPy DOP853"][0], 50, "infinite-width"),
+        "SciPy LSODA": (ode_peers.PEERS["SciPy LSODA"][0], 50, "simulation"),
+        "Numba loop, order 5": (ode_peers.numba_dp5, 20_000, "small-angle"),
+        "tsit5": (ode_peers.OWN["wideangle tsit5"], 50_000, "finite-width-linear"),
+        "dop853": (ode_peers.OWN["wideangle dop853"], 50_000, "finite-width"),
+    }
+    tolerances = 10.0 ** np.arange(-4.0, -13.0, -1.0)
+    for label, (run, number, method) in runs.items():
+        inputs = ode_peers.problem(number)
+        run(*inputs, 1e-4)
+        times = [min(seconds(partial(run, *inputs, rtol)) for _ in range(3)) / number for rtol in tolerances]
+        errors = [ode_peers.relative_error(run, rtol) for rtol in tolerances]
+        left.loglog(errors, 1e6 * np.array(times), "o-", label=label, markersize=3.0, color=theme.methods[method])
+    left.set(title="Two modes to t = 1000", xlabel="relative error", ylabel="µs for a trajectory")
+    left.legend(fontsize="small")
+    for method, name in (("tsit5", "finite-width-linear"), ("rodas5p", "small-angle"), ("dop853", "finite-width")):
+        steps, errors = free_top(method)
+        right.loglog(steps, errors, "o", label=method, markersize=3.0, color=theme.methods[name])
+    right.set(title="Free top to t = 20", xlabel="steps", ylabel="error")
+    right.legend()
+
+
+def free_top(method: str) -> tuple[list[int], list[float]]:
+    """Return numbers of steps and errors at the end of Euler's equations, whose solution are elliptic functions."""
+
+    def rhs(t, y, params, out):  # type: ignore[no-untyped-def]
+        out[0], out[1], out[2] = y[1] * y[2], -y[0] * y[2], -0.51 * y[0] * y[1]
+
+    steps, errors = [], []
+    for rtol in 10.0 ** np.arange(-3.0, -13.0, -0.5):
+        run = wa.integrators.integrate(rhs, [0.0, 1.0, 1.0], [0.0, 20.0], method=method, rtol=rtol, atol=rtol)
+        steps.append(int(run.n_steps[0]))
+        errors.append(float(np.abs(run.y[0, -1] - np.array(special.ellipj(20.0, 0.51)[:3])).max()))
+    return steps, errors
+
+
 def main() -> None:
     figures: dict[str, tuple[Callable[[Figure, Theme], None], tuple[float, float]]] = {
         "drift": (draw_drift, (8.0, 3.0)),
@@ -330,6 +376,7 @@ def main() -> None:
         "kernel-fluctuations": (draw_kernel_fluctuations, (8.0, 3.2)),
         "forward": (draw_forward, (8.5, 3.2)),
         "gram": (draw_gram, (8.5, 3.2)),
+        "integrators": (draw_integrators, (9.0, 3.4)),
     }
     IMAGES.mkdir(exist_ok=True)
     for name, (draw, size) in figures.items():

@@ -15,7 +15,10 @@ import wideangle
 MODULES = ["wideangle", *(found.name for found in pkgutil.walk_packages(wideangle.__path__, "wideangle."))]
 PUBLIC = [
     "wideangle",
-    *(f"wideangle.{name}" for name in ("data", "dynamics", "propagation", "reference", "reports", "statistics")),
+    *(
+        f"wideangle.{name}"
+        for name in ("data", "dynamics", "integrators", "propagation", "reference", "reports", "statistics")
+    ),
 ]
 
 

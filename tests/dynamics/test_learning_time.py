@@ -162,24 +162,25 @@ def test_hinge_freezes_at_exactly_one(depth: int) -> None:
 @pytest.mark.parametrize("depth", [1, 2, 5])
 def test_squared_loss_ends_at_one_from_either_side(depth: int) -> None:
     for start in (1e-3, 0.6, 1.4, 2.5, 1e4):
-        found = margin_at([10.0, 1e4, 1e300], start, loss="squared", depth=depth)
+        found = margin_at([*np.linspace(0.5, 30.0, 200), 1e4, 1e300], start, loss="squared", depth=depth)
         assert found[-1] == 1.0
-        assert np.all(np.diff(np.abs(found - 1.0)) <= 0.0)
+        assert np.all(np.diff(np.abs(found - 1.0)) <= 3e-16)
     assert margin_at(1e9, 1.0, loss="squared", depth=depth) == 1.0
 
 
-def test_arguments_broadcast_and_elements_do_not_depend_on_each_other() -> None:
+@pytest.mark.parametrize("depth", [2, 3])
+def test_arguments_broadcast_and_elements_do_not_depend_on_each_other(depth: int) -> None:
     rng = np.random.default_rng(0)
     margins0, times = rng.uniform(1e-3, 2.0, (3, 1)), 10.0 ** rng.uniform(-3.0, 6.0, (1, 50))
-    imbalances = rng.choice([0.0, 1e-4, 3.0], (3, 50))
-    found = margin_at(times, margins0, imbalance=imbalances)
-    back = time_to(found, margins0, imbalance=imbalances)
+    imbalances = rng.choice([0.0, 1e-4, 3.0], (3, 50)) if depth == 2 else np.zeros((3, 50))
+    found = margin_at(times, margins0, imbalance=imbalances, depth=depth)
+    back = time_to(found, margins0, imbalance=imbalances, depth=depth)
     assert found.shape == back.shape == (3, 50)
-    for i, j in ((0, 0), (1, 20), (2, 49)):
-        one = margin_at(times[0, j], margins0[i, 0], imbalance=imbalances[i, j])
+    for i, j in np.ndindex(3, 50):
+        one = margin_at(times[0, j], margins0[i, 0], imbalance=imbalances[i, j], depth=depth)
         assert isinstance(one, float)
         assert one == found[i, j]
-        assert time_to(one, margins0[i, 0], imbalance=imbalances[i, j]) == back[i, j]
+        assert time_to(one, margins0[i, 0], imbalance=imbalances[i, j], depth=depth) == back[i, j]
 
 
 def test_kinds_of_arrays() -> None:
@@ -225,6 +226,19 @@ def test_bad_types_are_named(bad: Any) -> None:
         margin_at(bad, 0.1)
     with pytest.raises(TypeError, match="depth must be an integer"):
         time_to(0.5, 0.1, depth=2.0)  # type: ignore[arg-type]
+
+
+def test_extreme_starts() -> None:
+    """Where squares, products or quotients of the arguments leave the range of floats, results do not."""
+    hyperbolic = float(mpmath.mpf("0.5e-173") * mpmath.sinh(mpmath.mpf("0.6")))
+    for loss in ("hinge", "squared"):  # a force of 1 at such margins
+        found = margin_at(0.3, -1e-280, loss=loss, imbalance=1e-173)
+        assert found == pytest.approx(hyperbolic, rel=1e-14)
+        assert time_to(found, -1e-280, loss=loss, imbalance=1e-173) == pytest.approx(0.3, rel=1e-14)
+    # e^m dm = dt from far below: m = ln t, whatever the start.
+    assert margin_at(1e-100, -1e30, loss="exponential", depth=1) == pytest.approx(-100 * np.log(10.0), rel=1e-14)
+    assert margin_at(5.0, -1e50, loss="squared", depth=1) == pytest.approx(-1e50 * np.exp(-5.0), rel=1e-14)
+    assert margin_at(500.0, -1e50, loss="squared", depth=1) == 1.0
 
 
 def test_negative_times_are_refused() -> None:

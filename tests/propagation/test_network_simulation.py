@@ -103,7 +103,8 @@ def test_weights_and_biases_have_their_variances(layer: int) -> None:
     net = wa.MLP((1,) * (layer - 1) + (100_000,), weight_variance=1.7, bias_variance=0.3)
     networks = [wa.propagation.materialize(net, 1, k, seed=6) for k in range(4)]
     weights = np.stack([network.weights[layer - 1] for network in networks]).ravel().astype(np.float64)
-    biases = np.stack([network.biases[layer - 1] for network in networks if network.biases]).ravel().astype(np.float64)
+    all_biases = [network.biases[layer - 1] for network in networks if network.biases is not None]
+    biases = np.stack([b for b in all_biases if b is not None]).ravel().astype(np.float64)
     for numbers, variance in ((weights, 1.7), (biases, 0.3)):
         assert numbers.size == 400_000
         squares = numbers**2 / variance

@@ -31,7 +31,7 @@ def test_steps_of_a_linear_model(loss: str) -> None:
 def test_record_and_equal_weights() -> None:
     model = torch.nn.Linear(2, 1, bias=False, dtype=torch.float64)
     first = model.weight.detach().numpy().copy()
-    rows = wa.reference.train_full_batch(model, X, Y, learning_rate=0.1, steps=1, record=lambda m: m.weight[0])
+    rows = wa.reference.train_full_batch(model, X, Y, learning_rate=0.1, steps=1, record=lambda _: model.weight[0])
     force = parse_loss("cross-entropy").force(Y * (X @ first[0]))
     np.testing.assert_allclose(rows[1] - rows[0], 0.1 * (force * Y) @ X / 3, rtol=1e-10)
 

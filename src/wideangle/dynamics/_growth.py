@@ -59,6 +59,12 @@ class Growth:
             return np.hypot(self.imbalance, 2.0 * margin)
         return np.asarray(self.depth * np.abs(margin) ** self.power)
 
+    def span(self, margin: Array) -> Array:
+        """Return |m|/h, the change of the free time with ln m."""
+        if self.depth == 2:
+            return np.abs(margin) / self.speed(margin)
+        return np.asarray(np.abs(margin) ** self.rest / self.depth)
+
     def free_time(self, lo: Array, hi: Array) -> Array:
         """Return the integral of 1/h: the time from lo to hi under a force of 1."""
         if self.depth != 2:
@@ -98,7 +104,7 @@ class Growth:
     def linear_time(self, lo: Array, hi: Array) -> Array:
         """Return the integral of 1/(|1 - m| h), with lo and hi on the same side of 1."""
         if self.depth == 1:
-            return np.where(hi < 1.0, -np.log1p(-(hi - lo) / (1.0 - lo)), np.log1p((hi - lo) / np.abs(lo - 1.0)))
+            return _log_approach(lo, hi)
         if self.depth == 2:
             return self._linear_time_of_two(lo, hi)
         return self._linear_time_of_many(lo, hi)
@@ -133,7 +139,7 @@ class Growth:
         # The integrand falls like e^-y at y below the upper end.
         length = np.minimum(2.0 * rough.free_time(lo[~smooth], top), _REACH)
         large = top + 0.5 * rough.speed(top)
-        small = 0.25 * rough.imbalance**2 / large
+        small = 0.25 * rough.imbalance * (rough.imbalance / large)
 
         def integrand(y: Array, part: slice) -> Array:
             margin = 0.5 * (large[part, None] * np.exp(-y) - small[part, None] * np.exp(y))
@@ -172,15 +178,12 @@ class Growth:
             result[above] += power_integral(high[above], hi[above], self.rest - 1.0 - k)
         near = (hi > 0.5) & (lo < 2.0)
         a, b = np.maximum(lo, 0.5)[near], np.minimum(hi, 2.0)[near]
-        left = b < 1.0
-        with np.errstate(divide="ignore", invalid="ignore"):
-            pole = np.where(left, -np.log1p(-(b - a) / (1.0 - a)), np.log1p((b - a) / (a - 1.0)))
 
         def rest(m: Array, part: slice) -> Array:
             return np.expm1(-self.power * np.log(m)) / (1.0 - m)
 
         smooth = _quadrature(rest, a, b)
-        result[near] += pole + np.where(left, smooth, -smooth)
+        result[near] += _log_approach(a, b) + np.where(b < 1.0, smooth, -smooth)
         return result / self.depth
 
     def _at(self, part: slice, margin: Array) -> Array:
@@ -202,6 +205,13 @@ def power_integral(lo: Array, hi: Array, exponent: float) -> Array:
         return -(end**exponent) * np.expm1(-abs(exponent) * log_ratio) / abs(exponent)
 
 
+def _log_approach(lo: Array, hi: Array) -> Array:
+    """Return the integral of 1/|1 - m|, with lo and hi on the same side of 1."""
+    near, far = np.minimum(np.abs(1.0 - lo), np.abs(1.0 - hi)), np.maximum(np.abs(1.0 - lo), np.abs(1.0 - hi))
+    with np.errstate(divide="ignore", over="ignore"):
+        return np.where(hi - lo < near, np.log1p((hi - lo) / near), np.log(far / near))
+
+
 def _asinh_rise(lo: Array, hi: Array, c: Array) -> Array:
     """Return [asinh(2 hi/c) - asinh(2 lo/c)]/2 for 0 <= lo <= hi; the logarithm of hi/lo for c = 0."""
     s_lo, s_hi = np.hypot(c, 2.0 * lo), np.hypot(c, 2.0 * hi)
@@ -213,7 +223,7 @@ def _asinh_rise(lo: Array, hi: Array, c: Array) -> Array:
 
 def _asinh_ratio(p: Array, w: Array, h: Array) -> Array:
     """Return asinh(p/w) for p >= 0, where h^2 = p^2 + w^2; w may be far below p."""
-    return np.where(p < w, np.log1p((p + p**2 / (h + w)) / w), np.log(p + h) - np.log(w))
+    return np.where(p < w, np.log1p((p + p * (p / (h + w))) / w), np.log(p + h) - np.log(w))
 
 
 def _hyperbolic_advance(margin: Array, free_time: Array, c: Array) -> Array:

@@ -14,6 +14,8 @@ from wideangle.dynamics._growth import Array, Growth, Index, Mask
 
 _MAX_STEPS = 100
 
+Line = tuple[Array, Array, Array]
+
 
 def hinge_margin(growth: Growth, margin0: Array, time: Array) -> Array:
     """Return the margin under a force of 1 up to 1, where it freezes."""
@@ -35,57 +37,69 @@ def exponential_tail_margin(growth: Growth, margin0: Array, time: Array, log_tim
         total = part.exponential_time(lo, hi, shift)
         return total + np.exp(-shift) * part.free_time(lo, hi) if logistic else total
 
-    def stage(end: float, solve: Callable[[Growth, Array, Array, Array], Array], chosen: Mask) -> None:
-        """Solve for the modes that do not reach ``end``, take the others there."""
-        index = np.flatnonzero(chosen & np.isnan(result) & (current < end))
+    def stage(end: float, solve: Callable[[Growth, Array, Array, Array], Array], log: bool) -> None:
+        """Solve for the modes that do not reach ``end``, by the logarithm of the time left or the time itself."""
+        index = np.flatnonzero(np.isnan(result) & (current < end))
         part, lo = growth[index], current[index]
         target = np.full(lo.shape, end)
         needed = elapsed(lo, target, part, np.zeros(lo.shape))
         stays = left[index] < needed
-        result[index[stays]] = solve(part[stays], lo[stays], target[stays], left[index][stays])
+        inside = index[stays]
+        goal = logarithm(inside) if log else left[inside]
+        result[inside] = solve(part[stays], lo[stays], target[stays], goal)
         current[index[~stays]] = end
         left[index[~stays]] -= needed[~stays]
+
+    def logarithm(index: Index) -> Array:
+        """ln of the time left, also where the time has left the range of floats."""
+        inside = (left[index] > 1e-300) & (left[index] < 1e300) | (left[index] < time[index])
+        with np.errstate(divide="ignore"):
+            return np.where(inside, np.log(left[index]), log_time[index])
 
     def steady(part: Growth, lo: Array, hi: Array, target: Array) -> Array:
         """The force changes by a factor of 8 at most: the time is nearly straight in the time under a force of 1."""
 
-        def line(u: Array, i: Index) -> tuple[Array, Array]:
-            m = part[i].advance(lo[i], u)
-            return elapsed(lo[i], np.maximum(m, lo[i]), part[i], np.zeros(u.shape)), np.exp(m) + logistic
+        def line(u: Array, i: Index) -> Line:
+            m = np.maximum(part[i].advance(lo[i], u), lo[i])
+            value = elapsed(lo[i], m, part[i], np.zeros(u.shape))
+            return value, np.exp(m) + logistic, part[i].span(m)
 
         top = part.free_time(lo, hi)
         return part.advance(lo, newton(line, target, np.zeros(lo.shape), top, target / (np.exp(lo) + logistic)))
 
     def falling(part: Growth, lo: Array, hi: Array, log_target: Array) -> Array:
         """The force falls like e^-m: ln(1 + k time) is nearly straight in m, k being h e^-m at the lower end."""
-        log_target = log_target + np.log(part.speed(lo)) - lo
+        goal = log_target + np.log(part.speed(lo))
+        rise = goal - lo  # ln(k time)
+        far = rise > 40.0  # ln(1 + k time) is ln(k time); without k, the lower end does not cost digits
 
-        def line(m: Array, i: Index) -> tuple[Array, Array]:
-            h, rise = part[i].speed(lo[i]), m - lo[i]
-            scaled = h * elapsed(lo[i], m, part[i], m)  # times e^rise it is k time
-            with np.errstate(divide="ignore"):
-                value = np.where(rise < 40.0, np.log1p(np.exp(np.minimum(rise, 40.0)) * scaled), rise + np.log(scaled))
-            return value, np.exp(rise - value) * h / part[i].speed(m) * (1.0 + logistic * np.exp(-m))
+        def line(m: Array, i: Index) -> Line:
+            h = part[i].speed(lo[i])
+            scaled = h * elapsed(lo[i], m, part[i], m)  # times e^m it is h time
+            with np.errstate(divide="ignore", over="ignore"):
+                ratio = np.exp(m - lo[i]) * scaled
+                value = np.where(far[i], m + np.log(scaled), np.log1p(ratio))
+                slope = h / part[i].speed(m) / np.where(far[i], scaled, scaled + np.exp(lo[i] - m))
+            return value, slope * (1.0 + np.exp(-m)) if logistic else slope, np.abs(m)
 
-        target = np.where(log_target < 40.0, np.log1p(np.exp(np.minimum(log_target, 40.0))), log_target)
+        target = np.where(far, goal, np.log1p(np.exp(np.minimum(rise, 40.0))))
+        ahead = np.where(far, rise, target)
         # h grows like m^2 at most, so twice the straight line and 20 lie above the root.
-        return newton(line, target, lo, np.minimum(hi, lo + 2.0 * target + 20.0), lo + target)
+        top = np.minimum(hi, lo + 2.0 * ahead + 20.0)
+        return newton(line, target, lo, top, np.where(far, goal, lo + target))
 
-    everywhere = np.ones(margin0.shape, dtype=np.bool_)
     if not logistic:
-        stage(-1.0, lambda part, lo, hi, t: falling(part, lo, hi, np.log(t)), everywhere)
-    stage(1.0, steady, everywhere)
+        stage(-1.0, falling, True)
+    stage(1.0, steady, False)
     rest = np.flatnonzero(np.isnan(result))
-    with np.errstate(divide="ignore"):
-        log_left = np.where(log_time[rest] < 690.0, np.log(left[rest]), log_time[rest])
-    result[rest] = falling(growth[rest], current[rest], np.full(rest.shape, np.inf), log_left)
+    result[rest] = falling(growth[rest], current[rest], np.full(rest.shape, np.inf), logarithm(rest))
     return result
 
 
 def squared_margin(growth: Growth, margin0: Array, time: Array) -> Array:
     """Return the margin under the force 1 - m; it approaches 1 from either side."""
     if growth.depth == 1:
-        return margin0 - (1.0 - margin0) * np.expm1(-time)
+        return margin0 * np.exp(-time) - np.expm1(-time)
     if growth.depth == 2:
         return _squared_margin_of_two(growth.imbalance, margin0, time)
     return _squared_margin_of_many(growth, margin0, time)
@@ -99,18 +113,18 @@ def _squared_margin_of_two(c: Array, margin0: Array, time: Array) -> Array:
     # E = (e^(Rt) - 1)(up + down e^(-Rt))/2 with up, down = R S + P, R S - P, of which one is large and one small.
     large = r * s + np.abs(p)
     behind = p < 0.0
-    with np.errstate(over="ignore", divide="ignore"):
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         # large small = (2c(1 - m0))^2; for P < 0 all is divided by up e^(Rt) + 1, since up may underflow.
         log_small = 2.0 * np.log(2.0 * c * np.abs(1.0 - margin0)) - np.log(large)
         exponent = log_small + r * time
         up = np.where(behind, 1.0 / (1.0 + np.exp(-exponent)), large)
         start = np.where(behind, 1.0 / (1.0 + np.exp(exponent)), decay)
         down = np.where(behind, large, np.exp(log_small))
-    e = 0.5 * risen * (up + down * start)
-    # For P < 0 the numerator is nearly 0 until m crosses zero: m0 R^2 + down/2 as a product.
-    q = np.where(behind, c**2 - 4.0 * margin0 - 2.0 * margin0 * c**2, 1.0)
-    left = 2.0 * c**2 * (1.0 - margin0) * (1.0 + margin0 * (3.0 + c**2)) / (r * s + q)
-    product = (left - 0.5 * down * decay) * start + 0.5 * risen * up
+        e = 0.5 * risen * (up + down * start)
+        # For P < 0 the numerator is nearly 0 until m crosses zero: m0 R^2 + down/2 as a product.
+        q = np.where(behind, c**2 - 4.0 * margin0 - 2.0 * margin0 * c**2, 1.0)
+        left = 2.0 * c * (c / (r * s + q)) * (1.0 - margin0) * (1.0 + margin0 * (3.0 + c**2))
+        product = (left - 0.5 * down * decay) * start + 0.5 * risen * up
     top = np.where(behind & (decay < 0.5), product, margin0 * r**2 * start + e)
     result: Array = top / (r**2 * start + e)
     return result
@@ -134,17 +148,17 @@ def _squared_margin_of_many(growth: Growth, margin0: Array, time: Array) -> Arra
         return going
 
     def early(part: Growth, start: Array, target: Array) -> Array:
-        def line(u: Array, i: Index) -> tuple[Array, Array]:
+        def line(u: Array, i: Index) -> Line:
             m = np.maximum(part[i].advance(start[i], u), start[i])
-            return part[i].linear_time(start[i], m), 1.0 / (1.0 - m)
+            return part[i].linear_time(start[i], m), 1.0 / (1.0 - m), part[i].span(m)
 
         top = part.free_time(start, np.full(start.shape, 0.5))
         return part.advance(start, newton(line, target, np.zeros(start.shape), top, target * (1.0 - start)))
 
     def descent(part: Growth, start: Array, target: Array) -> Array:
-        def line(y: Array, i: Index) -> tuple[Array, Array]:
+        def line(y: Array, i: Index) -> Line:
             m = np.minimum(y ** (-1.0 / power), start[i])
-            return part[i].linear_time(m, start[i]), m / ((m - 1.0) * depth * power)
+            return part[i].linear_time(m, start[i]), m / ((m - 1.0) * depth * power), power * y
 
         lo = start**-power
         y = newton(line, target, lo, np.full(lo.shape, 2.0**-power), lo + depth * power * target)
@@ -155,12 +169,12 @@ def _squared_margin_of_many(growth: Growth, margin0: Array, time: Array) -> Arra
         """Solve in the distance covered, of which 1 - e^(-D time) is nearly a linear function."""
         side = np.sign(1.0 - start)
 
-        def line(x: Array, i: Index) -> tuple[Array, Array]:
+        def line(x: Array, i: Index) -> Line:
             m = start[i] + side[i] * x
             total = part[i].linear_time(np.minimum(start[i], m), np.maximum(start[i], m))
             with np.errstate(divide="ignore", invalid="ignore"):
                 slope = depth * np.exp(-depth * total) / (np.abs(1.0 - m) * part[i].speed(m))
-            return -np.expm1(-depth * total), slope
+            return -np.expm1(-depth * total), slope, m
 
         goal, top = -np.expm1(-depth * target), np.abs(1.0 - start)
         return start + side * newton(line, goal, np.zeros(start.shape), top, top * goal)
@@ -173,13 +187,12 @@ def _squared_margin_of_many(growth: Growth, margin0: Array, time: Array) -> Arra
     return result
 
 
-def newton(
-    line: Callable[[Array, Index], tuple[Array, Array]], target: Array, lo: Array, hi: Array, start: Array
-) -> Array:
+def newton(line: Callable[[Array, Index], Line], target: Array, lo: Array, hi: Array, start: Array) -> Array:
     """Solve value(y) = target for an increasing function, element by element, with lo <= y <= hi.
 
-    ``line`` gets points and the indices of their elements and returns values and slopes. An element rests once its step
-    is below rounding, so that no result depends on what else is in the array.
+    ``line`` gets points and the indices of their elements and returns values, slopes, and by how much y changes when
+    the margin changes by its own size. An element rests once its step or what it misses is down to rounding, of y or of
+    the margin, so that no result depends on what else is in the array.
     """
     lo, hi, y = lo.copy(), hi.copy(), np.clip(start, lo, hi)
     active = np.arange(y.size)
@@ -187,7 +200,7 @@ def newton(
         if active.size == 0:
             break
         now = y[active]
-        value, slope = line(now, active)
+        value, slope, scale = line(now, active)
         miss = target[active] - value
         lo[active] = np.where(miss >= 0.0, now, lo[active])
         hi[active] = np.where(miss <= 0.0, now, hi[active])
@@ -195,6 +208,8 @@ def newton(
             after = now + miss / slope
         a, b = lo[active], hi[active]
         after = np.where((after >= a) & (after <= b), after, 0.5 * (a + b))
-        y[active] = after
-        active = active[np.abs(after - now) > 1e-15 * np.abs(after)]
+        met = np.abs(miss) <= 5e-16 * np.abs(target[active])
+        y[active] = np.where(met, now, after)
+        moving = np.abs(after - now) > np.maximum(1e-15 * np.abs(after), 3e-16 * scale)
+        active = active[moving & ~met]
     return y

@@ -285,10 +285,11 @@ def _saturation_time(problem: _Problem) -> Array:
     index = np.flatnonzero(f1 * problem.margin1 + f2 * problem.margin2 < 1.0)
     m1, m2, part, growth = problem.margin1[index], problem.margin2[index], share[index], problem.growth[index]
 
-    def line(t: Array, i: Index) -> tuple[Array, Array]:
+    def line(t: Array, i: Index) -> _inversion.Line:
         a, b = growth[i].advance(m1[i], f1 * t), growth[i].advance(m2[i], part[i] * f2 * t)
         total = f1 * a + f2 * b
-        return np.log(total), (f1**2 * growth[i].speed(a) + f2**2 * part[i] * growth[i].speed(b)) / total
+        slope = (f1**2 * growth[i].speed(a) + f2**2 * part[i] * growth[i].speed(b)) / total
+        return np.log(total), slope, 1.0 / slope
 
     ones = np.ones(index.shape)
     # Neither mode alone may exceed 1, where the logarithm of their sum is still nearly straight.

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+# The compiled code of the drivers: a division by zero gives an infinity, and never an exception in a thread.
+kernel = njit(error_model="numpy")
 
 _INT64 = ir.IntType(64)
 _POINTER = ir.DoubleType().as_pointer()

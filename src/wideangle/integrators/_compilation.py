@@ -9,19 +9,21 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray, njit, types
+from numba import carray, jit, njit, types
 from numba.core.caching import FunctionCache, NullCache
 from numba.core.ccallback import CFunc
 from numba.core.errors import NumbaError
 from numba.core.registry import CPUDispatcher
 
 from wideangle.integrators import _math as _math  # its functions of lanes
-from wideangle.integrators._lanes import LANES, read_lanes, store, write_lanes
+from wideangle.integrators._digest import package_digest
+from wideangle.integrators._lane_arrays import read_lanes, write_lanes
+from wideangle.integrators._lanes import LANES, store
 
 _POINTER = types.CPointer(types.float64)
 _RHS = (_POINTER, _POINTER, _POINTER, _POINTER, types.int64, types.int64, types.int64, _POINTER)
@@ -34,16 +36,6 @@ class Compiled(NamedTuple):
     address: int
     in_lanes: bool
     owner: CFunc
-
-
-@cache
-def package_digest() -> int:
-    """Return a number that changes with the source of the integrators, for the keys of what is cached on disk.
-
-    Numba by itself looks at the one file that a cached function stands in, and at its time, not its content.
-    """
-    content = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-    return int.from_bytes(hashlib.sha256(content).digest()[:7], "little")
 
 
 def _call_in_lanes(function: Any) -> Callable[..., None]:
@@ -94,14 +86,14 @@ class _DiskCache(FunctionCache):
         return (sig, codegen.magic_tuple(), self._wrapped)
 
 
-def _disk_key(function: CPUDispatcher) -> str | None:
+def _disk_key(function: Any) -> str | None:
     """Return what identifies a function declared with ``cache=True``, or None where nothing is to be kept."""
-    if isinstance(function._cache, NullCache):
+    if not isinstance(function, CPUDispatcher) or isinstance(function._cache, NullCache):
         return None
     plain = function.py_func
     cells = [cell.cell_contents for cell in plain.__closure__ or ()]
     source = inspect.getsourcefile(plain)
-    if source is None or not all(isinstance(cell, (int, float, str)) for cell in cells):
+    if source is None or not Path(source).is_file() or not all(isinstance(cell, (int, float, str)) for cell in cells):
         return None
     parts = (
         package_digest(),
@@ -125,8 +117,15 @@ def _compile(wrapper: Callable[..., None], arguments: tuple[Any, ...], key: str 
 
 
 def _dispatcher(function: Any) -> CPUDispatcher:
+    """Return a function to be compiled for us alone.
+
+    Code for lanes must not come to lie in a cache on disk that Numba keeps for the user's function: it would stay there
+    when this package changes.
+    """
+    if isinstance(function, CPUDispatcher):
+        return jit(**function.targetoptions)(function.py_func)
     # NumPy's error model: a division by zero gives an infinity, which the step control sees.
-    return function if isinstance(function, CPUDispatcher) else njit(function, error_model="numpy")
+    return njit(function, error_model="numpy")
 
 
 def check_function(name: str, function: Any, arguments: tuple[str, ...]) -> None:
@@ -155,8 +154,7 @@ def _refuse(name: str, function: Any, error: NumbaError) -> TypeError:
 
 @lru_cache(maxsize=128)
 def _compile_rhs(function: Any) -> Compiled:
-    dispatcher = _dispatcher(function)
-    key = _disk_key(dispatcher)
+    dispatcher, key = _dispatcher(function), _disk_key(function)
     try:
         library = _compile(_call_in_lanes(dispatcher), _RHS, key)
         return Compiled(library.address, True, library)
@@ -198,8 +196,7 @@ def _call_into(function: Any, n_out: int) -> Callable[..., None]:
 
 @lru_cache(maxsize=128)
 def _compile_event(function: Any, n_out: int | None) -> Compiled:
-    dispatcher = _dispatcher(function)
-    key = _disk_key(dispatcher)
+    dispatcher, key = _dispatcher(function), _disk_key(function)
     wrapper = _call_one_number(dispatcher) if n_out is None else _call_into(dispatcher, n_out)
     library = _compile(wrapper, _SCALAR, None if key is None else f"{key}-{n_out}")
     return Compiled(library.address, False, library)
@@ -228,8 +225,7 @@ def _call_jacobian(function: Any) -> Callable[..., None]:
 
 @lru_cache(maxsize=128)
 def _compile_jacobian(function: Any) -> Compiled:
-    dispatcher = _dispatcher(function)
-    key = _disk_key(dispatcher)
+    dispatcher, key = _dispatcher(function), _disk_key(function)
     library = _compile(_call_jacobian(dispatcher), _SCALAR, None if key is None else f"{key}-jacobian")
     return Compiled(library.address, False, library)
 

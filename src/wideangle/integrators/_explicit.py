@@ -13,8 +13,8 @@ from typing import Any
 from numba import njit
 
 from wideangle.integrators import _status as status
-from wideangle.integrators._calls import addresses, call_rhs, fetch_add
-from wideangle.integrators._compilation import package_digest
+from wideangle.integrators._calls import addresses, call_rhs, fetch_add, kernel
+from wideangle.integrators._digest import package_digest
 from wideangle.integrators._lanes import (
     LANES,
     bits_mask,
@@ -45,9 +45,10 @@ from wideangle.integrators._zeros import evaluate_events
 
 # A trajectory is not handed over for fewer steps than this.
 _STEPS_LEFT = 50.0
+_EPSILON = 2.0**-52
 
 
-@njit
+@kernel
 def _begin_hand(problem: Any, tableau: Any, work: Any, result: Any, shared: Any) -> Any:
     """Take the next trajectories and compute their first slopes and steps; return False where none is left."""
     n, n_all = work.size, problem.number
@@ -71,7 +72,7 @@ def _begin_hand(problem: Any, tableau: Any, work: Any, result: Any, shared: Any)
     return True
 
 
-@njit
+@kernel
 def _first_step(problem: Any, tableau: Any, work: Any, lanes: Any) -> Any:
     """Guess the first step of all trajectories of the hand from two slopes; NaN where the first is not finite."""
     n, t0 = work.size, problem.times[0]
@@ -90,11 +91,12 @@ def _first_step(problem: Any, tableau: Any, work: Any, lanes: Any) -> Any:
         lanes,
         work.scratch,
     )
-    d0 = d1 = d2 = load(work.time, 0) * 0.0
+    d0 = d1 = d2 = harm = load(work.time, 0) * 0.0
     for i in range(n):
         y, slope = load(work.hand_y, i * LANES), load(work.hand_k, i * LANES)
         inverse = 1.0 / lanes_fma(problem.rtol, lanes_abs(y), problem.atol[i])
         d0, d1 = lanes_fma(y * inverse, y * inverse, d0), lanes_fma(slope * inverse, slope * inverse, d1)
+        harm = lanes_fma(slope, 0.0, harm)
     d0, d1 = lanes_sqrt(d0 / n), lanes_sqrt(d1 / n)
     small = (d0 < 1e-5) | (d1 < 1e-5)
     h0 = where_lanes(small, 1e-6, 0.01 * d0 / d1)
@@ -130,10 +132,12 @@ def _first_step(problem: Any, tableau: Any, work: Any, lanes: Any) -> Any:
     h = where_lanes(h < span, h, span)
     # Where the second slope is not finite the first guess has to do; where the first is not, nothing does.
     h = where_lanes(d2 < math.inf, h, h0)
-    return where_lanes(d1 < math.inf, h, math.nan)
+    # Norms of huge slopes are infinite, and the guess is zero.
+    h = where_lanes(h > 0.0, h, _EPSILON * span)
+    return where_lanes(harm == 0.0, h, math.nan)
 
 
-@njit
+@kernel
 def _refill(problem: Any, tableau: Any, watch: Any, work: Any, result: Any, shared: Any) -> Any:
     """Give every free lane the next trajectory, and return the lanes in use as a bit set."""
     n, in_use = work.size, 0
@@ -167,7 +171,7 @@ def _refill(problem: Any, tableau: Any, watch: Any, work: Any, result: Any, shar
     return in_use
 
 
-@njit
+@kernel
 def _end_lanes(problem: Any, work: Any, result: Any, shared: Any, lanes: Any, ends: Any) -> None:
     """End the trajectories that have arrived, failed or turned out stiff; ``ends`` says in which lanes."""
     ended, failing, stiff = ends
@@ -181,8 +185,8 @@ def _end_lanes(problem: Any, work: Any, result: Any, shared: Any, lanes: Any, en
             finish(work, result, shared, lane, status.NON_FINITE)
         elif work.output[lane] == problem.n_times:
             finish(work, result, shared, lane, status.FINISHED)
-        elif not h > SMALLEST * abs(t):
-            # The last error of a lane, which the time of stages has no more need of.
+        elif not (h > SMALLEST * abs(t) or work.time[lane] <= 1.0):
+            # The last errors stand where the time of stages has no more need to.
             code = status.STEP_TOO_SMALL if math.isfinite(work.time[lane]) else status.NON_FINITE
             finish(work, result, shared, lane, code)
         elif work.lane[ACCEPTED + lane] + work.lane[REJECTED + lane] >= problem.max_steps:
@@ -191,7 +195,7 @@ def _end_lanes(problem: Any, work: Any, result: Any, shared: Any, lanes: Any, en
             finish(work, result, shared, lane, status.STIFF)
 
 
-@njit
+@kernel
 def _run(problem: Any, tableau: Any, watch: Any, work: Any, result: Any, shared: Any) -> None:
     in_use = _refill(problem, tableau, watch, work, result, shared)
     while in_use and shared.stop[0] == 0:
@@ -214,7 +218,7 @@ def _run(problem: Any, tableau: Any, watch: Any, work: Any, result: Any, shared:
         keep_signs(watch, work, moving)
         t, h = load(work.lane, TIME), load(work.lane, STEP)
         n_steps = load(work.lane, ACCEPTED) + load(work.lane, REJECTED)
-        going = mask_bits((SMALLEST * lanes_abs(t) < h) & (n_steps < float(problem.max_steps)))
+        going = mask_bits(((SMALLEST * lanes_abs(t) < h) | (error <= 1.0)) & (n_steps < float(problem.max_steps)))
         lanes = (outputs | stiff | ended | failing | ~going) & in_use
         if lanes:
             store(work.time, 0, error)
@@ -238,7 +242,7 @@ def _driver(digest: int) -> Any:
         )
         return digest
 
-    return njit(nogil=True, cache=True)(run_explicit)
+    return njit(nogil=True, cache=True, error_model="numpy")(run_explicit)
 
 
 run_explicit = _driver(package_digest())

@@ -1,10 +1,7 @@
 """A vector of sixteen float64 for Numba, one trajectory a lane.
 
 ``Lanes`` is an LLVM vector: every operation on it is the IEEE operation on each lane by itself, so that what a lane
-holds never depends on its neighbours. ``LaneArray`` shows memory laid out [component][lane] as an array of such
-vectors; a right-hand side written for floats and one-dimensional arrays compiles for both as it stands, as long as it
-does not branch on values.
-"""
+holds never depends on its neighbours."""
 
 from __future__ import annotations
 
@@ -20,18 +17,18 @@ from numba.core.typeconv import Conversion
 from numba.extending import (
     intrinsic,
     lower_cast,
-    make_attribute_wrapper,
     models,
     overload,
-    overload_attribute,
     register_model,
 )
+
+from wideangle.integrators._digest import package_digest
 
 # Two registers of AVX-512 or four of AVX2: the latency of a right-hand side hides behind the second half. With 8 the
 # two-mode problem of the benchmarks takes 1.7 times as long; 32 gain another quarter, and lose it on few trajectories.
 LANES = 16
 # Numba would compare the annotations of typing function and implementation too.
-_overload = partial(overload, strict=False)
+overload_lanes = partial(overload, strict=False)
 _DOUBLE = ir.DoubleType()
 _INT64 = ir.IntType(64)
 _VECTOR = ir.VectorType(_DOUBLE, LANES)
@@ -41,10 +38,13 @@ _BOOLEANS = ir.VectorType(ir.IntType(1), LANES)
 
 
 class Lanes(types.Type):
-    """Sixteen float64."""
+    """Sixteen float64.
+
+    Its name changes with the package, and with it the keys of cached functions that were compiled for lanes.
+    """
 
     def __init__(self) -> None:
-        super().__init__(name="Lanes")
+        super().__init__(name=f"Lanes[{package_digest()}]")
 
     def unify(self, _typing_context: Any, other: types.Type) -> types.Type | None:
         return self if isinstance(other, (types.Float, types.Integer)) else None
@@ -57,15 +57,7 @@ class Mask(types.Type):
     """Sixteen truth values; it has none itself, so that a branch on values does not compile for lanes."""
 
     def __init__(self) -> None:
-        super().__init__(name="Mask")
-
-
-class LaneArray(types.Type):
-    """Memory [component][lane] as an array of components, which can be written if it is for results."""
-
-    def __init__(self, writable: bool) -> None:
-        self.writable = writable
-        super().__init__(name=f"LaneArray({writable})")
+        super().__init__(name=f"Mask[{package_digest()}]")
 
 
 lanes_type, mask_type = Lanes(), Mask()
@@ -81,17 +73,6 @@ class _LanesModel(models.PrimitiveModel):
 class _MaskModel(models.PrimitiveModel):
     def __init__(self, manager: Any, numba_type: types.Type) -> None:
         super().__init__(manager, numba_type, _BITS)
-
-
-@register_model(LaneArray)
-class _LaneArrayModel(models.StructModel):
-    def __init__(self, manager: Any, numba_type: types.Type) -> None:
-        members = [("data", types.CPointer(types.float64)), ("length", types.intp)]
-        super().__init__(manager, numba_type, members)
-
-
-make_attribute_wrapper(LaneArray, "data", "_data")
-make_attribute_wrapper(LaneArray, "length", "_length")
 
 
 def _splat(builder: Any, value: Any) -> Any:
@@ -112,12 +93,12 @@ def _cast_number(context: Any, builder: Any, source: types.Type, _target: types.
     return _as_vector(context, builder, value, source)
 
 
-def _is_value(kind: types.Type) -> bool:
+def is_value(kind: types.Type) -> bool:
     return isinstance(kind, (Lanes, types.Float, types.Integer))
 
 
 def _any_lanes(*kinds: types.Type) -> bool:
-    return all(_is_value(kind) for kind in kinds) and any(isinstance(kind, Lanes) for kind in kinds)
+    return all(is_value(kind) for kind in kinds) and any(isinstance(kind, Lanes) for kind in kinds)
 
 
 def _vector_operation(n_arguments: int, result: types.Type, build: Callable[..., Any]) -> Any:
@@ -134,7 +115,7 @@ def _vector_operation(n_arguments: int, result: types.Type, build: Callable[...,
 
         @intrinsic
         def unary(typing_context: Any, a: types.Type) -> Any:
-            return generate((a,)) if _is_value(a) else None
+            return generate((a,)) if is_value(a) else None
 
         return unary
     if n_arguments == 2:
@@ -183,7 +164,7 @@ lanes_fma = _vector_operation(3, lanes_type, _named("fma"))
 
 
 def _overload_operator(symbol: Any, operation: Any) -> None:
-    @_overload(symbol)
+    @overload_lanes(symbol)
     def typed(a: types.Type, b: types.Type) -> Any:
         return (lambda a, b: operation(a, b)) if _any_lanes(a, b) else None
 
@@ -209,17 +190,17 @@ for _symbol, _sign in (
     _overload_operator(_symbol, _vector_operation(2, mask_type, _comparison(_sign)))
 
 
-@_overload(operator.neg)
+@overload_lanes(operator.neg)
 def _neg(a: types.Type) -> Any:
     return (lambda a: _negative(a)) if isinstance(a, Lanes) else None
 
 
-@_overload(operator.pos)
+@overload_lanes(operator.pos)
 def _pos(a: types.Type) -> Any:
     return (lambda a: a) if isinstance(a, Lanes) else None
 
 
-@_overload(abs)
+@overload_lanes(abs)
 def _abs(a: types.Type) -> Any:
     return (lambda a: lanes_abs(a)) if isinstance(a, Lanes) else None
 
@@ -227,7 +208,7 @@ def _abs(a: types.Type) -> Any:
 @intrinsic
 def where_lanes(typing_context: Any, mask: types.Type, a: types.Type, b: types.Type) -> Any:
     """Take lanes of ``a`` where the mask is set, of ``b`` elsewhere."""
-    if not (isinstance(mask, Mask) and _is_value(a) and _is_value(b)):
+    if not (isinstance(mask, Mask) and is_value(a) and is_value(b)):
         return None
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -245,7 +226,7 @@ def _mask_operation(symbol: Any, build: Callable[..., Any]) -> None:
             return None
         return mask_type(a, b), lambda context, builder, signature, values: build(builder, *values)
 
-    @_overload(symbol)
+    @overload_lanes(symbol)
     def typed(a: types.Type, b: types.Type) -> Any:
         return (lambda a, b: operation(a, b)) if isinstance(a, Mask) and isinstance(b, Mask) else None
 
@@ -273,7 +254,7 @@ def _set_lane(typing_context: Any, value: types.Type, lane: types.Type, number: 
 def map_lanes(function: Any) -> Any:
     """Return a function that calls a function of one number lane by lane."""
 
-    @njit
+    @njit(error_model="numpy")
     def mapped(x: Any) -> Any:
         result = x
         for lane in range(LANES):
@@ -283,7 +264,7 @@ def map_lanes(function: Any) -> Any:
     return mapped
 
 
-@njit
+@njit(error_model="numpy")
 def _powers(a: Any, b: Any) -> Any:
     result = a
     for lane in range(LANES):
@@ -291,17 +272,17 @@ def _powers(a: Any, b: Any) -> Any:
     return result
 
 
-@_overload(max)
+@overload_lanes(max)
 def _max(a: types.Type, b: types.Type) -> Any:
     return (lambda a, b: where_lanes(b > a, b, a)) if _any_lanes(a, b) else None
 
 
-@_overload(min)
+@overload_lanes(min)
 def _min(a: types.Type, b: types.Type) -> Any:
     return (lambda a, b: where_lanes(b < a, b, a)) if _any_lanes(a, b) else None
 
 
-@_overload(operator.pow)
+@overload_lanes(operator.pow)
 def _pow(a: types.Type, b: types.Type) -> Any:
     if _any_lanes(a, b) and not isinstance(b, types.Integer):
         return lambda a, b: _powers(spread(a), spread(b))
@@ -309,7 +290,7 @@ def _pow(a: types.Type, b: types.Type) -> Any:
         return None
 
     def power(a: Any, b: Any) -> Any:
-        result, square, left = a * 0.0 + 1.0, a, abs(b)
+        result, square, left = spread(1.0), a, abs(b)
         while left > 0:
             if left & 1:
                 result = result * square
@@ -397,57 +378,3 @@ def store(typing_context: Any, data: types.Type, index: types.Type, value: types
         return context.get_dummy_value()
 
     return types.none(data, types.intp, value), codegen
-
-
-def _viewer(kind: types.Type) -> Any:
-    @intrinsic
-    def view(typing_context: Any, data: types.Type, length: types.Type) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            result = cgutils.create_struct_proxy(signature.return_type)(context, builder)
-            result.data, result.length = values
-            return result._getvalue()
-
-        return kind(types.CPointer(types.float64), types.intp), codegen
-
-    return view
-
-
-read_lanes = _viewer(LaneArray(writable=False))
-write_lanes = _viewer(LaneArray(writable=True))
-
-
-@_overload(operator.getitem)
-def _getitem(array: types.Type, index: types.Type) -> Any:
-    if not (isinstance(array, LaneArray) and isinstance(index, types.Integer)):
-        return None
-
-    def getitem(array: Any, index: Any) -> Any:
-        return load(array._data, (index if index >= 0 else index + array._length) * LANES)
-
-    return getitem
-
-
-@_overload(operator.setitem)
-def _setitem(array: types.Type, index: types.Type, value: types.Type) -> Any:
-    if not (isinstance(array, LaneArray) and array.writable and isinstance(index, types.Integer) and _is_value(value)):
-        return None
-
-    def setitem(array: Any, index: Any, value: Any) -> None:
-        store(array._data, (index if index >= 0 else index + array._length) * LANES, value)
-
-    return setitem
-
-
-@_overload(len)
-def _len(array: types.Type) -> Any:
-    return (lambda array: array._length) if isinstance(array, LaneArray) else None
-
-
-@overload_attribute(LaneArray, "size", strict=False)
-def _size(array: types.Type) -> Any:
-    return lambda array: array._length
-
-
-@overload_attribute(LaneArray, "shape", strict=False)
-def _shape(array: types.Type) -> Any:
-    return lambda array: (array._length,)

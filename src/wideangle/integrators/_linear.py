@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
+from wideangle.integrators._calls import kernel
 
 
-@njit(error_model="numpy")
+@kernel
 def factor(matrix: Any, pivot: Any, n: Any) -> None:
     """Factor in place with partial pivoting; a singular matrix leaves infinities, which the step control sees."""
     for k in range(n):
@@ -28,7 +28,7 @@ def factor(matrix: Any, pivot: Any, n: Any) -> None:
                     matrix[i * n + j] -= multiple * matrix[k * n + j]
 
 
-@njit(error_model="numpy")
+@kernel
 def solve(matrix: Any, pivot: Any, vector: Any, n: Any) -> None:
     """Solve in place with the factors."""
     for k in range(n):

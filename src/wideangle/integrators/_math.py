@@ -16,12 +16,12 @@ from numba import njit, types
 
 from wideangle.integrators._lanes import (
     Lanes,
-    _overload,
     add_to_exponent,
     lanes_abs,
     lanes_fma,
     lanes_sqrt,
     map_lanes,
+    overload_lanes,
     split_exponent,
     where_lanes,
 )
@@ -119,7 +119,7 @@ def _lanes_tanh(x: Any) -> Any:
 def _vector_function(scalars: tuple[Any, ...], vector: Any) -> None:
     for scalar in scalars:
 
-        @_overload(scalar)
+        @overload_lanes(scalar)
         def typed(x: types.Type) -> Any:
             return (lambda x: vector(x)) if isinstance(x, Lanes) else None
 

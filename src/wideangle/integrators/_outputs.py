@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from numba import njit
-
 from wideangle.integrators import _status as status
+from wideangle.integrators._calls import kernel
 from wideangle.integrators._lanes import LANES, load, store
 from wideangle.integrators._records import ACCEPTED, EVALUATIONS, NEXT_TIME, OUTPUT, REJECTED, STEP, TIME, TRIED
 from wideangle.integrators._steps import run_stages, weighted
@@ -16,7 +15,7 @@ from wideangle.integrators._zeros import crosses, earliest, evaluate_events, nex
 _MOST_ITERATIONS = 200
 
 
-@njit
+@kernel
 def _run_dense(problem: Any, tableau: Any, work: Any, lanes: Any) -> None:
     """Prepare the dense output of the step: its further stages and its factors."""
     n = work.size
@@ -28,7 +27,7 @@ def _run_dense(problem: Any, tableau: Any, work: Any, lanes: Any) -> None:
             store(work.dense, (row * n + i) * LANES, h * factor)
 
 
-@njit
+@kernel
 def _interpolate(tableau: Any, work: Any, lane: Any, x: Any, i: Any) -> Any:
     """Return a component of a lane at a fraction of the step."""
     n = work.size
@@ -38,7 +37,7 @@ def _interpolate(tableau: Any, work: Any, lane: Any, x: Any, i: Any) -> Any:
     return work.y[i * LANES + lane] + value
 
 
-@njit
+@kernel
 def write_outputs(problem: Any, tableau: Any, work: Any, result: Any, lane: Any, until: Any) -> None:
     """Write the output times of a lane up to a time within its step."""
     n, times, owner = work.size, problem.times, work.owner[lane]
@@ -56,7 +55,7 @@ def write_outputs(problem: Any, tableau: Any, work: Any, result: Any, lane: Any,
     work.lane[OUTPUT + lane] = times[output] if output < problem.n_times else math.inf
 
 
-@njit
+@kernel
 def gather(work: Any, block: Any, at: Any, lane: Any) -> None:
     """Copy the state of a lane from a block, and its parameters, to where functions of one trajectory read them."""
     for i in range(work.size):
@@ -65,7 +64,7 @@ def gather(work: Any, block: Any, at: Any, lane: Any) -> None:
         work.own_params[i] = work.params[i * LANES + lane]
 
 
-@njit
+@kernel
 def look_for_events(watch: Any, work: Any, lanes: Any) -> Any:
     """Evaluate the events at the ends of the steps; return the lanes where one changes sign and those that fail."""
     crossing = failing = 0
@@ -84,7 +83,7 @@ def look_for_events(watch: Any, work: Any, lanes: Any) -> Any:
     return crossing, failing
 
 
-@njit
+@kernel
 def keep_signs(watch: Any, work: Any, lanes: Any) -> None:
     """Make the ends of the steps of these lanes the begins of the next."""
     for at in range(LANES * watch.size):
@@ -92,7 +91,7 @@ def keep_signs(watch: Any, work: Any, lanes: Any) -> None:
             work.before[at] = work.after[at]
 
 
-@njit
+@kernel
 def _evaluate_within(tableau: Any, watch: Any, work: Any, lane: Any, x: Any) -> None:
     """Evaluate the events at a fraction of the step."""
     for i in range(work.size):
@@ -101,7 +100,7 @@ def _evaluate_within(tableau: Any, watch: Any, work: Any, lane: Any, x: Any) -> 
     evaluate_events(watch, t, work.state, work.own_params, work.trial, 0, work.size, work.n_params)
 
 
-@njit
+@kernel
 def _locate(tableau: Any, watch: Any, work: Any, lane: Any, e: Any) -> Any:
     """Return the fraction of the step at which event e has just changed its sign."""
     x1, f1 = 1.0, work.after[lane * watch.size + e]
@@ -130,7 +129,7 @@ def _locate(tableau: Any, watch: Any, work: Any, lane: Any, e: Any) -> Any:
     return end
 
 
-@njit
+@kernel
 def run_through_events(tableau: Any, watch: Any, work: Any, lane: Any) -> Any:
     """Record the events of a step in their order, up to a terminal one; return its fraction, or infinity."""
     at = lane * watch.size
@@ -154,7 +153,7 @@ def run_through_events(tableau: Any, watch: Any, work: Any, lane: Any) -> Any:
             ended = x
 
 
-@njit
+@kernel
 def pass_outputs(problem: Any, tableau: Any, watch: Any, work: Any, result: Any, lanes: Any, crossing: Any) -> Any:
     """Write the outputs that the steps of these lanes pass and run through their events; return the lanes that end."""
     inside, ended = crossing, 0
@@ -179,7 +178,7 @@ def pass_outputs(problem: Any, tableau: Any, watch: Any, work: Any, result: Any,
     return ended
 
 
-@njit
+@kernel
 def finish(work: Any, result: Any, shared: Any, lane: Any, code: Any) -> None:
     """Record how the trajectory of a lane ended, and free the lane."""
     owner = work.owner[lane]

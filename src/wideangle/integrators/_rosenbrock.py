@@ -18,8 +18,8 @@ import numpy as np
 from numba import njit
 
 from wideangle.integrators import _status as status
-from wideangle.integrators._calls import addresses, call_rhs, call_scalar, fetch_add
-from wideangle.integrators._compilation import package_digest
+from wideangle.integrators._calls import addresses, call_rhs, call_scalar, fetch_add, kernel
+from wideangle.integrators._digest import package_digest
 from wideangle.integrators._lanes import LANES
 from wideangle.integrators._linear import factor, solve
 from wideangle.integrators._outputs import finish, gather, look_for_events, run_through_events, write_outputs
@@ -36,11 +36,14 @@ from wideangle.integrators._records import (
     TRIED,
     zeros,
 )
+from wideangle.integrators._tableaux import RODAS5P
 from wideangle.integrators._zeros import evaluate_events
 
-_STAGES = 8
-_GAMMA = 0.21193756319429014
+_STAGES = RODAS5P.alpha.size
+_GAMMA = float(RODAS5P.gamma[0])
 _THIRD = 2.0 ** (-52.0 / 3.0)
+# Of a component that is zero, for differences.
+_LARGEST_SCALE = 1e-3
 
 
 class Rosenbrock(NamedTuple):
@@ -62,69 +65,11 @@ class Rosenbrock(NamedTuple):
     todo: Any  # the trajectories to integrate
 
 
-# fmt: off
-_ALPHA = (0.0, 0.6358126895828704, 0.4095798393397535, 0.9769306725060716, 0.4288403609558664, 1.0, 1.0, 1.0)
-_GAMMAS = (
-    0.21193756319429014, -0.42387512638858027, -0.3384627126235924, 1.8046452872882734, 2.325825639765069,
-    0.0, 0.0, 0.0,
-)
-_A6 = (-7.502846399306121, 2.561846144803919, -11.627539656261098, -0.18268767659942256, 0.030198172008377946)
-_A = (
-    (),
-    (3.0,),
-    (2.849394379747939, 0.45842242204463923),
-    (-6.954028509809101, 2.489845061869568, -10.358996098473584),
-    (2.8029986275628964, 0.5072464736228206, -0.3988312541770524, -0.04721187230404641),
-    _A6,
-    (*_A6, 1.0),
-    (*_A6, 1.0, 1.0),
-)
-_C = (
-    (),
-    (-14.155112264123755,),
-    (-17.97296035885952, -2.859693295451294),
-    (147.12150275711716, -1.41221402718213, 71.68940251302358),
-    (165.43517024871676, -0.4592823456491126, 42.90938336958603, -5.961986721573306),
-    (24.854864614690072, -3.0009227002832186, 47.4931110020768, 5.5814197821558125, -0.6610691825249471),
-    (
-        30.91273214028599, -3.1208243349937974, 77.79954646070892, 34.28646028294783, -19.097331116725623,
-        -28.087943162872662,
-    ),
-    (
-        37.80277123390563, -3.2571969029072276, 112.26918849496327, 66.9347231244047, -40.06618937091002,
-        -54.66780262877968, -9.48861652309627,
-    ),
-)
-_H = (
-    (
-        25.948786856663858, -2.5579724845846235, 10.433815404888879, -2.3679251022685204, 0.524948541321073,
-        1.1241088310450404, 0.4272876194431874, -0.17202221070155493,
-    ),
-    (
-        -9.91568850695171, -0.9689944594115154, 3.0438037242978453, -24.495224566215796, 20.176138334709044,
-        15.98066361424651, -6.789040303419874, -6.710236069923372,
-    ),
-    (
-        11.419903575922262, 2.8879645146136994, 72.92137995996029, 80.12511834622643, -52.072871366152654,
-        -59.78993625266729, -0.15582684282751913, 4.883087185713722,
-    ),
-)
-# fmt: on
-
-
-def _square(rows: tuple[tuple[float, ...], ...]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return np.array([[*row, *[0.0] * (_STAGES - len(row))] for row in rows])
-
-
 def make_rosenbrock(size: int, todo: Any) -> Rosenbrock:
     """Allocate what one thread needs."""
     return Rosenbrock(
         4,
-        np.array(_ALPHA),
-        np.array(_GAMMAS),
-        _square(_A),
-        _square(_C),
-        _square(_H),
+        *RODAS5P,
         zeros(_STAGES * size),
         zeros(size * size),
         zeros(size * size),
@@ -136,14 +81,14 @@ def make_rosenbrock(size: int, todo: Any) -> Rosenbrock:
     )
 
 
-@njit
+@kernel
 def _slopes(problem: Any, work: Any, lanes: Any) -> None:
     """Evaluate the right-hand side at the first block of points."""
     rhs, n, m = problem.rhs, work.size, work.n_params
     call_rhs(rhs, work.time, work.points, 0, work.params, work.k, 0, n, m, lanes, work.scratch)
 
 
-@njit
+@kernel
 def _difference(above: Any, below: Any, middle: Any, step: Any) -> Any:
     """Return the central difference, or one to the side where the other leaves the domain of the function."""
     if not math.isfinite(below):
@@ -153,7 +98,7 @@ def _difference(above: Any, below: Any, middle: Any, step: Any) -> Any:
     return (above - below) / (2.0 * step)
 
 
-@njit
+@kernel
 def _differentiate_time(problem: Any, work: Any, method: Any) -> None:
     """Set df/dt by differences that look ahead, in lanes 1 and 2."""
     n, t, h = work.size, work.lane[TIME], work.lane[STEP]
@@ -171,7 +116,7 @@ def _differentiate_time(problem: Any, work: Any, method: Any) -> None:
     work.lane[EVALUATIONS] += 3.0
 
 
-@njit
+@kernel
 def _differentiate(problem: Any, work: Any, method: Any) -> None:
     """Set the Jacobian by differences, a column in two lanes."""
     n, t, h = work.size, work.lane[TIME], work.lane[STEP]
@@ -185,7 +130,9 @@ def _differentiate(problem: Any, work: Any, method: Any) -> None:
         for column in range(columns):
             j = first + column
             y = work.y[j * LANES]
-            scale = max(abs(y), h * abs(method.slope[j]), problem.atol[j] / problem.rtol)
+            # Where absolute errors alone count, their ratio to relative ones says nothing of the size of y.
+            least = min(problem.atol[j] / problem.rtol, _LARGEST_SCALE)
+            scale = max(abs(y), h * abs(method.slope[j]), least)
             step = (y + _THIRD * scale) - y
             method.right[j] = step
             work.points[j * LANES + 2 * column] = y + step
@@ -199,7 +146,7 @@ def _differentiate(problem: Any, work: Any, method: Any) -> None:
     work.lane[EVALUATIONS] += 2.0 * n
 
 
-@njit
+@kernel
 def _linearize(problem: Any, work: Any, method: Any) -> None:
     """Set slope, df/dt and the Jacobian at the begin of a step."""
     _differentiate_time(problem, work, method)
@@ -211,7 +158,7 @@ def _linearize(problem: Any, work: Any, method: Any) -> None:
     call_scalar(problem.jacobian, t, work.state, work.own_params, method.jacobian, 0, n, work.n_params)
 
 
-@njit
+@kernel
 def _try_step(problem: Any, work: Any, method: Any) -> Any:
     """Compute all stages and the end of the step; return its error in units of the tolerance."""
     n, t, h, u = work.size, work.lane[TIME], work.lane[TRIED], method.u
@@ -249,7 +196,7 @@ def _try_step(problem: Any, work: Any, method: Any) -> Any:
     return math.sqrt(total / n)
 
 
-@njit
+@kernel
 def _prepare_dense(work: Any, method: Any) -> None:
     """Set the factors of the dense output y0 + x (F0 + (1 - x) (F1 + x (F2 + (1 - x) F3)))."""
     n = work.size
@@ -266,7 +213,7 @@ def _prepare_dense(work: Any, method: Any) -> None:
         work.dense[(3 * n + i) * LANES] = -k3
 
 
-@njit
+@kernel
 def _begin(problem: Any, watch: Any, work: Any, result: Any, owner: Any) -> Any:
     """Put a trajectory into lane 0, at its begin or where an explicit method left it; return whether it can go on."""
     n, m = work.size, work.n_params
@@ -291,19 +238,20 @@ def _begin(problem: Any, watch: Any, work: Any, result: Any, owner: Any) -> Any:
     work.lane[REJECTED] = result.rejected[owner]
     work.lane[EVALUATIONS] = result.evaluations[owner] + 1.0
     _slopes(problem, work, 1)
-    d0 = d1 = 0.0
+    d0 = d1 = harm = 0.0
     for i in range(n):
         scale = problem.atol[i] + problem.rtol * abs(work.y[i * LANES])
         d0 += (work.y[i * LANES] / scale) ** 2
         d1 += (work.k[i * LANES] / scale) ** 2
-    h = 0.01 * math.sqrt(d0 / d1) if d0 > 1e-10 * n and d1 > 1e-10 * n else 1e-6
+        harm += work.k[i * LANES] * 0.0
+    h = 0.01 * math.sqrt(d0 / d1) if d0 > 1e-10 * n and 1e-10 * n < d1 < math.inf else 1e-6
     work.lane[STEP] = result.next_step[owner] if continued else min(h, problem.end - problem.times[0])
     gather(work, work.y, 0, 0)
     sound = evaluate_events(watch, work.time[0], work.state, work.own_params, work.before, 0, n, m)
-    return sound and math.isfinite(d1)
+    return sound and harm == 0.0
 
 
-@njit
+@kernel
 def _accept(problem: Any, watch: Any, work: Any, method: Any, result: Any) -> Any:
     """Pass outputs and events and move to the end of the step; return a status, or PENDING to go on."""
     n = work.size
@@ -332,7 +280,7 @@ def _accept(problem: Any, watch: Any, work: Any, method: Any, result: Any) -> An
     return status.FINISHED if work.output[0] == problem.n_times else status.PENDING
 
 
-@njit
+@kernel
 def _integrate_one(problem: Any, watch: Any, work: Any, method: Any, result: Any, shared: Any, owner: Any) -> Any:
     """Integrate one trajectory, and return how it ended."""
     if not _begin(problem, watch, work, result, owner):
@@ -340,6 +288,7 @@ def _integrate_one(problem: Any, watch: Any, work: Any, method: Any, result: Any
     linear, retry = False, False
     while shared.stop[0] == 0:
         t = work.lane[TIME]
+        work.lane[STEP] = max(work.lane[STEP], SMALLEST * abs(t))
         is_last = t + 1.01 * work.lane[STEP] >= problem.end
         work.lane[TRIED] = problem.end - t if is_last else work.lane[STEP]
         work.lane[NEXT_TIME] = problem.end if is_last else t + work.lane[STEP]
@@ -357,14 +306,14 @@ def _integrate_one(problem: Any, watch: Any, work: Any, method: Any, result: Any
             code, linear = _accept(problem, watch, work, method, result), False
             if code != status.PENDING:
                 return code
-        if not work.lane[STEP] > SMALLEST * abs(work.lane[TIME]):
+        if retry and not work.lane[STEP] > SMALLEST * abs(t):
             return status.STEP_TOO_SMALL if math.isfinite(error) else status.NON_FINITE
         if work.lane[ACCEPTED] + work.lane[REJECTED] >= problem.max_steps:
             return status.TOO_MANY_STEPS
     return status.PENDING
 
 
-@njit
+@kernel
 def _run(problem: Any, watch: Any, work: Any, method: Any, result: Any, shared: Any, number: Any) -> None:
     while shared.stop[0] == 0:
         place = fetch_add(shared.next, 1)
@@ -394,7 +343,7 @@ def _driver(digest: int) -> Any:
         )
         return digest
 
-    return njit(nogil=True, cache=True)(run_rosenbrock)
+    return njit(nogil=True, cache=True, error_model="numpy")(run_rosenbrock)
 
 
 run_rosenbrock = _driver(package_digest())

@@ -19,7 +19,7 @@ from wideangle.integrators._threads import progress_callback, run_threads
 from wideangle.integrators.events import Event
 
 # With looser tolerances the fifth-order pair needs fewer evaluations.
-_LOOSE = 1e-5
+_LOOSE = 1e-4
 _EXPLICIT = {"tsit5": TSIT5, "dop853": DOP853}
 
 
@@ -31,7 +31,7 @@ def make_watch(events: Sequence[Event], number: int, size: int) -> Watch:
     def spread(values: Sequence[int], dtype: type) -> NDArray[Any]:
         return np.repeat(np.array(values, dtype=dtype), sizes)
 
-    capacity = spread([1 if event.terminal else event.max_count for event in events], np.int64)
+    capacity = spread([event.places for event in events], np.int64)
     n_events, places = sum(sizes), max(capacity, default=0)
     return Watch(
         len(events),

@@ -9,9 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from numba import njit
-
-from wideangle.integrators._calls import call_rhs
+from wideangle.integrators._calls import call_rhs, kernel
 from wideangle.integrators._lanes import LANES, lanes_abs, lanes_fma, lanes_sqrt, load, store, where_lanes
 from wideangle.integrators._math import _lanes_exp, _lanes_log
 from wideangle.integrators._records import (
@@ -22,6 +20,7 @@ from wideangle.integrators._records import (
     NEXT_TIME,
     REJECTED,
     RETRY,
+    SMALLEST,
     STEP,
     STIFF,
     TIME,
@@ -33,7 +32,7 @@ _SAFETY = 0.9
 _STIFF_STEPS, _CALM_STEPS = 15, 6
 
 
-@njit
+@kernel
 def weighted(start: Any, place: Any, weight: Any, row: Any, k: Any, component: Any) -> Any:
     """Return the sum of slopes that a row of a sparse matrix gives for a component."""
     first = start[row]
@@ -43,7 +42,7 @@ def weighted(start: Any, place: Any, weight: Any, row: Any, k: Any, component: A
     return total
 
 
-@njit
+@kernel
 def run_stages(problem: Any, tableau: Any, work: Any, first: Any, stop: Any, lanes: Any) -> None:
     """Evaluate stages of the step tried."""
     t, h = load(work.lane, TIME), load(work.lane, TRIED)
@@ -68,7 +67,7 @@ def run_stages(problem: Any, tableau: Any, work: Any, first: Any, stop: Any, lan
         )
 
 
-@njit
+@kernel
 def step_error(problem: Any, tableau: Any, work: Any) -> Any:
     """Return the error of the step in units of the tolerance, NaN where anything is not finite."""
     n = work.size
@@ -93,7 +92,7 @@ def step_error(problem: Any, tableau: Any, work: Any) -> Any:
     return lanes_fma(h, ratio, harm)
 
 
-@njit
+@kernel
 def looks_stiff(tableau: Any, work: Any, accepted: Any) -> Any:
     """Count the steps that stability limits, and return the lanes that have had enough of them."""
     n = work.size
@@ -114,16 +113,17 @@ def looks_stiff(tableau: Any, work: Any, accepted: Any) -> Any:
     return (float(_STIFF_STEPS) <= stiff) & accepted
 
 
-@njit
+@kernel
 def propose(problem: Any, work: Any) -> None:
     """Set the step to try and where it ends; the last one ends on the last output time."""
     t, h, end = load(work.lane, TIME), load(work.lane, STEP), problem.end
+    h = max(h, SMALLEST * lanes_abs(t))
     is_last = end <= lanes_fma(1.01, h, t)
     store(work.lane, TRIED, where_lanes(is_last, end - t, h))
     store(work.lane, NEXT_TIME, where_lanes(is_last, end, t + h))
 
 
-@njit
+@kernel
 def control(tableau: Any, work: Any, error: Any) -> None:
     """Set the next step from the error of the one tried, and count."""
     accepted = error <= 1.0
@@ -145,7 +145,7 @@ def control(tableau: Any, work: Any, error: Any) -> None:
     store(work.lane, EVALUATIONS, load(work.lane, EVALUATIONS) + tableau.last)
 
 
-@njit
+@kernel
 def advance(tableau: Any, work: Any, accepted: Any) -> None:
     """Move the accepted lanes to the ends of their steps."""
     n = work.size

@@ -1,8 +1,9 @@
-"""Coefficients of the explicit Runge-Kutta pairs, in the sparse form that the driver runs.
+"""Coefficients: the explicit Runge-Kutta pairs, in the sparse form that the driver runs, and the Rosenbrock method.
 
 The eighth-order pair is DOP853 of P. J. Prince and J. R. Dormand with the error estimate and the seventh-order dense
 output of E. Hairer, S. P. Norsett and G. Wanner, *Solving Ordinary Differential Equations I*, section II.5. The 5(4)
-pair and its fourth-order interpolant are those of Ch. Tsitouras, Comput. Math. Appl. 62 (2011) 770.
+pair and its fourth-order interpolant are those of Ch. Tsitouras, Comput. Math. Appl. 62 (2011) 770. Rodas5P is that of
+G. Steinebach, BIT Numer. Math. 63 (2023) 27.
 """
 
 from __future__ import annotations
@@ -49,6 +50,16 @@ class Tableau(NamedTuple):
         """Return the tableau for slopes of so many numbers each; as defined below they have one."""
         places = {name: getattr(self, name) * block for name in ("place", "test_place", "dense_place")}
         return self._replace(**places)
+
+
+class RosenbrockTableau(NamedTuple):
+    """A Rosenbrock method in the form that needs no products with the Jacobian; the first gamma is the diagonal."""
+
+    alpha: NDArray[np.float64]
+    gamma: NDArray[np.float64]
+    a: NDArray[np.float64]  # (stage, stage), and likewise c
+    c: NDArray[np.float64]
+    h: NDArray[np.float64]  # (3, stage): the dense output
 
 
 # fmt: off
@@ -193,6 +204,52 @@ _TSIT5_R = (
         0.0, 1.5, -4.0, 2.5,
     ),
 )
+_RODAS_ALPHA = (0.0, 0.6358126895828704, 0.4095798393397535, 0.9769306725060716, 0.4288403609558664, 1.0, 1.0, 1.0)
+_RODAS_GAMMA = (
+    0.21193756319429014, -0.42387512638858027, -0.3384627126235924, 1.8046452872882734, 2.325825639765069,
+    0.0, 0.0, 0.0,
+)
+_RODAS_A6 = (-7.502846399306121, 2.561846144803919, -11.627539656261098, -0.18268767659942256, 0.030198172008377946)
+_RODAS_A = (
+    (),
+    (3.0,),
+    (2.849394379747939, 0.45842242204463923),
+    (-6.954028509809101, 2.489845061869568, -10.358996098473584),
+    (2.8029986275628964, 0.5072464736228206, -0.3988312541770524, -0.04721187230404641),
+    _RODAS_A6,
+    (*_RODAS_A6, 1.0),
+    (*_RODAS_A6, 1.0, 1.0),
+)
+_RODAS_C = (
+    (),
+    (-14.155112264123755,),
+    (-17.97296035885952, -2.859693295451294),
+    (147.12150275711716, -1.41221402718213, 71.68940251302358),
+    (165.43517024871676, -0.4592823456491126, 42.90938336958603, -5.961986721573306),
+    (24.854864614690072, -3.0009227002832186, 47.4931110020768, 5.5814197821558125, -0.6610691825249471),
+    (
+        30.91273214028599, -3.1208243349937974, 77.79954646070892, 34.28646028294783, -19.097331116725623,
+        -28.087943162872662,
+    ),
+    (
+        37.80277123390563, -3.2571969029072276, 112.26918849496327, 66.9347231244047, -40.06618937091002,
+        -54.66780262877968, -9.48861652309627,
+    ),
+)
+_RODAS_H = (
+    (
+        25.948786856663858, -2.5579724845846235, 10.433815404888879, -2.3679251022685204, 0.524948541321073,
+        1.1241088310450404, 0.4272876194431874, -0.17202221070155493,
+    ),
+    (
+        -9.91568850695171, -0.9689944594115154, 3.0438037242978453, -24.495224566215796, 20.176138334709044,
+        15.98066361424651, -6.789040303419874, -6.710236069923372,
+    ),
+    (
+        11.419903575922262, 2.8879645146136994, 72.92137995996029, 80.12511834622643, -52.072871366152654,
+        -59.78993625266729, -0.15582684282751913, 4.883087185713722,
+    ),
+)
 # fmt: on
 
 
@@ -277,4 +334,13 @@ DOP853 = _tableau(
 )
 TSIT5 = _tableau(
     _TSIT5_A, _TSIT5_C, (_TSIT5_E, ()), _tsit5_dense(7), last=6, order=5, beta=0.04, ratios=(0.2, 10.0), stability=3.5
+)
+
+
+def _square(rows: tuple[tuple[float, ...], ...]) -> NDArray[np.float64]:
+    return np.array([_padded(row, len(_RODAS_ALPHA)) for row in rows])
+
+
+RODAS5P = RosenbrockTableau(
+    np.array(_RODAS_ALPHA), np.array(_RODAS_GAMMA), _square(_RODAS_A), _square(_RODAS_C), _square(_RODAS_H)
 )

@@ -41,6 +41,10 @@ def run_threads(
             failures.append(error)
             shared.stop[0] = 1
 
+    def report() -> None:
+        if advance is not None:
+            advance(done_before + int(shared.done.sum()))
+
     threads = [threading.Thread(target=guarded, args=(thread,), daemon=True) for thread in range(n_threads)]
     started = []
     try:
@@ -50,12 +54,13 @@ def run_threads(
         for thread in threads:
             while thread.is_alive():
                 thread.join(_SECONDS)
-                if advance is not None:
-                    advance(done_before + int(shared.done.sum()))
+                report()
     except BaseException:
         shared.stop[0] = 1
         for thread in started:
             thread.join()
         raise
+    # The threads may have ended before the first report.
+    report()
     if failures:
         raise failures[0]

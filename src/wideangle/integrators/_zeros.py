@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from numba import njit
-
-from wideangle.integrators._calls import call_scalar
+from wideangle.integrators._calls import call_scalar, kernel
 
 
-@njit
+@kernel
 def evaluate_events(watch: Any, t: Any, state: Any, params: Any, out: Any, at: Any, size: Any, n_params: Any) -> Any:
     """Evaluate all functions into ``out`` from ``at`` on, and return whether all are numbers."""
     for function in range(watch.functions):
@@ -21,7 +19,7 @@ def evaluate_events(watch: Any, t: Any, state: Any, params: Any, out: Any, at: A
     return harm == 0.0
 
 
-@njit
+@kernel
 def crosses(before: Any, after: Any, direction: Any) -> Any:
     """Return whether a function has come to zero or changed its sign, in the right direction."""
     if before < 0.0:
@@ -31,7 +29,7 @@ def crosses(before: Any, after: Any, direction: Any) -> Any:
     return False
 
 
-@njit
+@kernel
 def next_fraction(x1: Any, f1: Any, x2: Any, f2: Any, x3: Any, f3: Any) -> Any:
     """Return where between x1 and x2 to look next: inverse quadratic interpolation where it is safe, or halfway.
 
@@ -45,7 +43,7 @@ def next_fraction(x1: Any, f1: Any, x2: Any, f2: Any, x3: Any, f3: Any) -> Any:
     return f1 / (f2 - f1) * f3 / (f2 - f3) + (x3 - x1) / (x2 - x1) * f1 / (f3 - f1) * f2 / (f3 - f2)
 
 
-@njit
+@kernel
 def earliest(zero: Any, size: Any) -> Any:
     """Return the index of the earliest zero that is left, or -1."""
     best, index = math.inf, -1
@@ -55,7 +53,7 @@ def earliest(zero: Any, size: Any) -> Any:
     return index
 
 
-@njit
+@kernel
 def record_event(watch: Any, owner: Any, e: Any, t: Any, state: Any, size: Any) -> None:
     """Count a zero, and keep it if there is a place."""
     row = owner * watch.size + e

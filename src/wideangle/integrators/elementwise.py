@@ -14,7 +14,7 @@ from typing import Any
 from numba import njit, types
 
 from wideangle.integrators import _math as _math
-from wideangle.integrators._lanes import Mask, _overload, where_lanes
+from wideangle.integrators._lanes import Mask, overload_lanes, where_lanes
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:
@@ -33,7 +33,7 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     return a if condition else b
 
 
-@_overload(where)
+@overload_lanes(where)
 def _where(condition: Any, a: Any, b: Any) -> Any:
     if isinstance(condition, Mask):
         return lambda condition, a, b: where_lanes(condition, a, b)

@@ -47,7 +47,7 @@ class Event:
     ...     return y[0]
     >>> event = wa.integrators.Event(ground, terminal=True, direction=-1)
     >>> flight = wa.integrators.integrate(fall, [10.0, 0.0], [0.0, 5.0], events=event)
-    >>> round(float(flight.event_time[0, 0]), 6), int(flight.status)
+    >>> round(float(flight.event_time[0, 0, 0]), 6), int(flight.status[0])
     (1.427843, 1)
     """
 
@@ -67,3 +67,8 @@ class Event:
         if self.size is not None:
             check_integer("size", self.size, low=1, high=MAX_COUNT, remedy="give how many numbers the function writes")
         check_integer("max_count", self.max_count, low=1, high=MAX_COUNT, remedy="give how many zeros to keep")
+
+    @property
+    def places(self) -> int:
+        """How many zeros are kept of each number."""
+        return 1 if self.terminal else self.max_count

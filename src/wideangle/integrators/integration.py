@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,76 @@ def integrate(
     n_threads: int | None = None,
     progress: bool = False,
 ) -> xr.Dataset:
-    """Integrate dy/dt = f(t, y, params).
+    """Integrate batches of initial-value problems dy/dt = f(t, y, params).
+
+    Every trajectory has its own steps, error control, events and status. Sixteen of them advance side by side in the
+    lanes of vector registers, and threads share the batch; one that has ended makes room for the next at once.
+
+    Parameters
+    ----------
+    rhs
+        Function f(t, y, params, out) that writes the derivative of every component into ``out``; decorated with
+        ``numba.njit``, or such that it can be. Where it does not branch on values it is compiled for lanes
+        (:mod:`wideangle.integrators.elementwise` says how to write it), and else called for one trajectory after
+        another, at several times the cost; ``attrs["rhs_in_lanes"]`` of the result says which. A component that it
+        leaves unwritten counts as not finite, and so does everything when it raises.
+    y0
+        Values at ``times[0]``, (component,) or (trajectory, component), finite.
+    times
+        Output times, (time,), at least two and strictly increasing. Steps do not stop at them: values between come
+        from the method's interpolant.
+    params
+        (parameter,) or (trajectory, parameter), finite; default None, for no parameters. An argument without the axis
+        of trajectories, or with one of length 1, serves them all.
+    method
+        ``"dop853"``: Dormand-Prince pair of order 8 with interpolant of order 7. ``"tsit5"``: Tsitouras 5(4) with
+        interpolant of order 4, for loose tolerances. ``"rodas5p"``: Rosenbrock method of order 5 for stiff problems.
+        ``"auto"`` (default): tsit5 for ``rtol >= 1e-4``, else dop853; a trajectory whose steps turn out to be limited
+        by stability goes on with rodas5p from where it stands.
+    rtol, atol
+        The estimated error of a step, divided by ``atol + rtol * |y|`` and squared, averages to at most 1 over the
+        components. ``rtol`` in [1e-14, 0.1], default 1e-8; ``atol`` positive, one number or (component,), default
+        1e-12.
+    events
+        An :class:`Event` or a list of them.
+    jacobian
+        Function f(t, y, params, out) that writes the derivative of slope i by component j into ``out[i, j]``, for
+        rodas5p; default None, by central differences.
+    max_steps
+        Most steps of a trajectory, the rejected ones included, default 100,000.
+    n_threads
+        Threads; default every processor available. The results are the same bits with any number.
+    progress
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``y(trajectory, time, component)``, NaN after the end of a trajectory; by ``trajectory``: ``status`` (0
+        finished, 1 terminal event, 2 step too small, 3 too many steps, 4 not finite), ``method`` with which it ended
+        (0 tsit5, 1 dop853, 2 rodas5p), ``n_steps`` accepted, ``n_rejected``, ``n_evaluations`` of the right-hand side
+        (those for Jacobians included) and ``final_time``. With events also ``event_time(trajectory, event,
+        occurrence)``, ``event_y`` there with ``component``, both padded with NaN, and ``n_events(trajectory, event)``.
+        There is an axis ``trajectory`` of length 1 where neither ``y0`` nor ``params`` has one. Trajectory k does not
+        depend on the others: of a batch of 10 it is the same bits as of a batch of a million.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong type, shape or range, or a function does not compile, before any work.
+    KeyboardInterrupt
+        On Ctrl-C, within 0.2 s; nothing is left running.
+
+    Warns
+    -----
+    UserWarning
+        If an event had more zeros than its ``max_count`` keeps.
+
+    References
+    ----------
+    E. Hairer, S. P. Norsett and G. Wanner, *Solving Ordinary Differential Equations* I and II (DOP853, step control,
+    test for stiffness); Ch. Tsitouras, Comput. Math. Appl. 62 (2011) 770; G. Steinebach, BIT 63 (2023) 27 (Rodas5P).
+    The lanes are not in the literature: they are the same steps, taken for sixteen trajectories at once.
 
     Examples
     --------
@@ -54,8 +124,10 @@ def integrate(
     >>> solution = wa.integrators.integrate(decay, [1.0], [0.0, 1.0], params=[[1.0], [2.0]])
     >>> bool(np.allclose(solution.y.sel(time=1.0, component=0), np.exp([-1.0, -2.0])))
     True
+    >>> solution.status.values.tolist(), solution.attrs["rhs_in_lanes"]
+    ([0, 0], 'True')
     """
-    start, parameters, single = _check_batch(y0, params)
+    start, parameters = _check_batch(y0, params)
     output_times = _check_times(times)
     method = check_choice("method", method, METHODS)
     rtol = _check_rtol(rtol)
@@ -66,9 +138,9 @@ def integrate(
     watched = _check_events(events)
     number = max(len(start), len(parameters))
     check_memory(
-        8 * number * output_times.size * start.shape[1],
+        8 * number * start.shape[1] * (output_times.size + sum((event.size or 1) * event.places for event in watched)),
         f"{number} trajectories at {output_times.size} times need",
-        remedy="ask for fewer times, or integrate parts of the batch one after another",
+        remedy="ask for fewer times or events, or integrate parts of the batch one after another",
     )
     from wideangle.integrators._compilation import compile_jacobian, compile_rhs
     from wideangle.integrators._running import Batch, run_batch
@@ -90,9 +162,8 @@ def integrate(
         progress,
     )
     raw, found = run_batch(batch)
+    _warn_of_events(found)
     dataset = _dataset(raw, found, output_times)
-    if single:
-        dataset = dataset.isel(trajectory=0, drop=True)
     dataset.attrs = provenance(
         "wideangle.integrators.integrate",
         source=SOURCE,
@@ -100,7 +171,7 @@ def integrate(
         rhs_in_lanes=compiled.in_lanes,
         method=method,
         rtol=rtol,
-        atol=tolerance.tolist(),
+        atol=float(tolerance[0]) if np.ndim(atol) == 0 else tolerance.tolist(),
         max_steps=max_steps,
     )
     return dataset
@@ -136,6 +207,16 @@ def _dataset(raw: Any, found: Any, times: NDArray[np.float64]) -> xr.Dataset:
     return dataset
 
 
+def _warn_of_events(found: Any) -> None:
+    most = found.count.max(axis=0, initial=0)
+    for event in np.flatnonzero(most > found.capacity):
+        warnings.warn(
+            f"event {event} had up to {most[event]} zeros in a trajectory, of which the first {found.capacity[event]} "
+            "were kept; raise max_count of the Event to keep more",
+            stacklevel=3,
+        )
+
+
 def _check_events(events: Any) -> list[Event]:
     given = [] if events is None else [events] if isinstance(events, Event) else events
     if not isinstance(given, (list, tuple)) or not all(isinstance(event, Event) for event in given):
@@ -153,19 +234,18 @@ def _finite_floats(name: str, value: Any, ndim: tuple[int, ...], remedy: str) ->
     return result
 
 
-def _check_batch(y0: Any, params: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
-    """Return initial values and parameters as matrices of one or as many rows, and whether neither was a batch."""
+def _check_batch(y0: Any, params: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return initial values and parameters as matrices of one or as many rows."""
     start = _finite_floats("y0", y0, (1, 2), "give (component,) or (trajectory, component)")
     remedy = "give (parameter,) or (trajectory, parameter)"
     parameters = np.empty((1, 0)) if params is None else _finite_floats("params", params, (1, 2), remedy)
-    single = start.ndim == 1 and (params is None or parameters.ndim == 1)
     start, parameters = np.atleast_2d(start), np.atleast_2d(parameters)
     if 1 not in (len(start), len(parameters), len(start) / len(parameters)):
         raise ValueError(
             f"y0 and params must agree in the number of trajectories, got shapes {start.shape} and {parameters.shape}; "
             "give one of them without the axis of trajectories to use it for all"
         )
-    return start, parameters, single
+    return start, parameters
 
 
 def _check_times(times: Any) -> NDArray[np.float64]:

@@ -18,7 +18,15 @@ import wideangle as wa
 from wideangle.cli import main
 from wideangle.propagation.prediction import METHODS
 
-COMMANDS: tuple[list[str], ...] = ([], ["predict"], ["simulate"], ["reproduce"], ["reproduce", "propagation"], ["info"])
+COMMANDS: tuple[list[str], ...] = (
+    [],
+    ["predict"],
+    ["simulate"],
+    ["reproduce"],
+    ["reproduce", "propagation"],
+    ["reproduce", "dynamics"],
+    ["info"],
+)
 
 
 class Ran:
@@ -114,6 +122,28 @@ def test_simulate_does_not_depend_on_threads(capsys: pytest.CaptureFixture[str])
     assert one == two
 
 
+def test_reproduce_dynamics_prints_claims_and_where_the_report_is(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    from wideangle.papers.dynamics import Job, Reproduction
+    from wideangle.reports import Claim
+
+    jobs = []
+
+    def reproduce(job: Job, *, announce: object, progress: bool) -> Reproduction:
+        jobs.append(job)
+        claim = Claim("The number is positive.", 0.3, (0.1, 0.5), (0.0, np.inf))
+        return Reproduction(claims=(claim,), measurements=None, report=job.out / "report.html")  # type: ignore[arg-type]
+
+    monkeypatch.setattr("wideangle.papers.dynamics.reproduce", reproduce)
+    ran = Ran(capsys, "reproduce", "dynamics", "--seed", "5", "--out", str(tmp_path))
+    assert (ran.code, jobs[0].seed, jobs[0].out) == (0, 5, tmp_path)
+    assert re.search(r"^agrees +The number is", ran.out, re.MULTILINE)
+    assert jobs[0].description in ran.out
+    assert f"Report, figures and numbers: {tmp_path / 'report.html'}" in ran.out
+
+
 def test_info(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WIDEANGLE_CPU_PATH", "")
     ran = Ran(capsys, "info")
@@ -156,6 +186,9 @@ def test_info(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
         ("reproduce propagation --data no-such-data --out {tmp}/out", "no-such-data"),
         ("reproduce propagation --seed -1 --out {tmp}/out", "seed must lie between 0"),
         ("reproduce propagation --out {tmp}/file/below", "file"),
+        ("reproduce dynamics --data no-such-data --out {tmp}/out", "no-such-data"),
+        ("reproduce dynamics --seed -1 --out {tmp}/out", "seed must lie between 0"),
+        ("reproduce dynamics --out {tmp}/file/below", "file"),
     ],
 )
 def test_bad_arguments_get_one_line(
@@ -170,6 +203,7 @@ def test_bad_arguments_get_one_line(
 
     monkeypatch.setattr("wideangle._core.simulate_angles", work)
     monkeypatch.setattr("wideangle.papers.propagation.reproduce", work)
+    monkeypatch.setattr("wideangle.papers.dynamics.reproduce", work)
     (tmp_path / "file").write_text("")
     ran = Ran(capsys, *arguments.format(tmp=tmp_path).split())
     assert (ran.code, ran.out) == (2, "")

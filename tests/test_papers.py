@@ -17,7 +17,7 @@ from scipy.special import digamma
 import wideangle as wa
 from wideangle.data import LabelledData
 from wideangle.network import MLP
-from wideangle.papers import propagation
+from wideangle.papers import _preparation
 from wideangle.papers.propagation import Job, Measurements, Reproduction, prepare, reproduce, summed_variance
 from wideangle.papers.propagation_claims import angle_text, judge
 from wideangle.papers.propagation_inputs import small_angle_drift
@@ -198,6 +198,6 @@ def test_refuses_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     np.savez(tmp_path / "few.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
     with pytest.raises(ValueError, match="at least one batch of 100 training samples, got 3"):
         prepare(out=tmp_path, data=tmp_path / "few.npz")
-    monkeypatch.setattr(propagation, "find_spec", lambda name: None)
+    monkeypatch.setattr(_preparation, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"wideangle\[reference\]"):
         prepare(out=tmp_path)

@@ -19,6 +19,8 @@ from wideangle._version import __version__
 
 if TYPE_CHECKING:
     from wideangle.network import MLP
+    from wideangle.papers import dynamics as dynamics_paper
+    from wideangle.papers import propagation as propagation_paper
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -228,14 +230,40 @@ def propagation(data: Path | None, out: Path, full: bool, seed: int) -> None:
       wideangle reproduce propagation --data mnist/ --out mnist-report --full
     """
     from wideangle.papers.propagation import prepare, reproduce
-    from wideangle.reports import claims_table
 
     with argument_errors():
         job = prepare(data=data, out=out, full=full, seed=seed)
-    result = reproduce(job, announce=lambda text: click.echo(text, err=True), progress=show_progress(None))
-    click.echo(claims_table(result.claims, width=min(shutil.get_terminal_size((110, 24)).columns, 160)))
-    click.echo(f"\n{job.description}")
-    click.echo(f"Report, figures and numbers: {result.report}")
+    show(reproduce(job, announce=lambda text: click.echo(text, err=True), progress=show_progress(None)), job)
+
+
+@reproduce.command()
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="MNIST-format IDX files (a directory) or an NPZ file to train on [default: the digits of scikit-learn].",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("wideangle-dynamics"), show_default=True, metavar="DIR"
+)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Seed of initial values, the data split and training."
+)
+def dynamics(data: Path | None, out: Path, seed: int) -> None:
+    """Learning dynamics of two-layer ReLU networks (arXiv 1809.06848).
+
+    Writes report.html, figures as PNG and SVG, and all numbers as NetCDF; prints a table of claims with verdicts.
+    Takes about a minute on two cores, and once another for compiling; needs the part [reference] (PyTorch).
+
+    \b
+    Example:
+      wideangle reproduce dynamics --seed 1 --out dynamics-report
+    """
+    from wideangle.papers.dynamics import prepare, reproduce
+
+    with argument_errors():
+        job = prepare(data=data, out=out, seed=seed)
+    show(reproduce(job, announce=lambda text: click.echo(text, err=True), progress=show_progress(None)), job)
 
 
 @cli.command()
@@ -266,6 +294,18 @@ def info() -> None:
         rows.append((package, found))
     for name, value in rows:
         click.echo(f"{name:<12} {value}")
+
+
+def show(
+    result: propagation_paper.Reproduction | dynamics_paper.Reproduction,
+    job: propagation_paper.Job | dynamics_paper.Job,
+) -> None:
+    """Print what a reproduction found, and where."""
+    from wideangle.reports import claims_table
+
+    click.echo(claims_table(result.claims, width=min(shutil.get_terminal_size((110, 24)).columns, 160)))
+    click.echo(f"\n{job.description}")
+    click.echo(f"Report, figures and numbers: {result.report}")
 
 
 def show_progress(asked: bool | None) -> bool:

@@ -8,10 +8,8 @@ statistical error.
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +18,7 @@ from wideangle._cpu import available_threads
 from wideangle._provenance import provenance
 from wideangle.data import LabelledData, load_digits, load_images
 from wideangle.network import MLP
+from wideangle.papers._preparation import make_writable, require_training
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -151,18 +150,14 @@ def prepare(*, data: Path | None = None, out: Path, full: bool = False, seed: in
     from wideangle.propagation.figure_architectures import ARCHITECTURES
 
     check_seed(seed)
-    if find_spec("torch") is None:
-        raise ModuleNotFoundError('training needs PyTorch; install it with: pip install "wideangle[reference]"')
+    require_training()
     labelled = load_digits(seed=seed) if data is None else load_images(data)
     if len(labelled.x_train) < BATCH_SIZE:
         raise ValueError(
             f"data must hold at least one batch of {BATCH_SIZE} training samples, got {len(labelled.x_train)} in"
             f" {str(data)!r}; give a larger data set"
         )
-    out.mkdir(parents=True, exist_ok=True)
-    # Permissions and read-only file systems show only when something is written.
-    with tempfile.TemporaryFile(dir=out):
-        pass
+    make_writable(out)
     return Job(
         data=labelled,
         out=out,

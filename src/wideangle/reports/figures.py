@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = ("png", "svg")
+_DECIMALS = 9  # Of positions, in units of the figure.
 
 
 @dataclass(frozen=True)
@@ -135,11 +136,27 @@ def render(
         rcParams.update(_parameters(theme))
         figure = Figure(figsize=size, layout="constrained")
         draw(figure, theme)
+        _fix_layout(figure)
         buffer = io.BytesIO()
         # Without these, SVG files carry the date and PNG files the version of matplotlib.
         metadata = {"Date": None, "Creator": None} if file_format == "svg" else {"Software": None}
         figure.savefig(buffer, format=file_format, dpi=dpi, metadata=metadata)
     return buffer.getvalue()
+
+
+def _fix_layout(figure: Figure) -> None:
+    """Lay the figure out once, without the last bits of positions, which the solver of the layout does not repeat."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    nested = list(figure.subfigs)
+    while nested:
+        part = nested.pop()
+        nested += part.subfigs
+        part.bbox_relative.set_points(part.bbox_relative.get_points().round(_DECIMALS))
+    for axes in figure.axes:
+        place = axes.get_position(original=True)
+        place.set_points(place.get_points().round(_DECIMALS))
+        axes.set_position(place, which="original")
 
 
 def _parameters(theme: Theme) -> Any:

@@ -1,0 +1,188 @@
+"""Reproduction of arXiv 1809.06848 (Tachet des Combes et al.): the learning dynamics of neural networks.
+
+Six panels: (a) classes learn in parallel and along sigmoids, (b) phase diagrams of single neurons, (c) speed against
+input norm and frequency, (d) hinge against cross-entropy, (e) gradient starvation of modes, (f) starvation in networks
+trained on images with an added feature. Every claim is judged by a number with its error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wideangle._checks import check_seed
+from wideangle.data import LabelledData, load_digits, load_images
+from wideangle.papers._preparation import make_writable, require_training
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from wideangle.reports import Claim
+
+SOURCE = "arXiv 1809.06848"
+# Share of the training images that are left without the added feature; with all of them so it is the control.
+WITHOUT_PATCH = (0.0, 0.03, 0.1, 0.3, 1.0)
+MOST_IMAGES = 1500  # Of the training and of the test set; gradient descent sees all images in every step.
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a reproduction will do, checked and ready to start.
+
+    Parameters
+    ----------
+    data
+        Images of panel (f), told apart by whether their class is odd or even.
+    out
+        Existing, writable directory for the results.
+    seed
+        Seed of initial values, of the split of the digits and of training.
+    n_networks
+        Networks in the ensembles of panels (a) and (c).
+    n_grid
+        Initial readouts, and projections, of panel (b).
+    learning_rates
+        Steps of gradient descent in panel (a).
+    n_runs
+        Networks trained for each share of images without the feature in panel (f), with different weights.
+    steps
+        Steps of gradient descent of each.
+    """
+
+    data: LabelledData
+    out: Path
+    seed: int
+    n_networks: int = 16
+    n_grid: int = 161
+    learning_rates: tuple[float, ...] = (0.2, 0.1, 0.05)
+    n_runs: int = 24
+    steps: int = 400
+
+    @property
+    def description(self) -> str:
+        """One sentence on the extent of the training."""
+        return (
+            f"Training: {self.n_runs} networks for each of {len(WITHOUT_PATCH)} shares of images without the added"
+            f" feature, on {self.data.name} ({min(len(self.data.x_train), MOST_IMAGES)} training images):"
+            f" {self.steps} steps of gradient descent."
+        )
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """All numbers of the reproduction, as the functions of the same names describe them.
+
+    Those of ``patched`` are in :mod:`wideangle.papers.dynamics_patches`, the others in
+    :mod:`wideangle.papers.dynamics_panels`; ``training`` is :func:`wideangle.dynamics.compare_training`.
+    """
+
+    parallel: xr.Dataset
+    training: xr.Dataset
+    phases: xr.Dataset
+    speed: xr.Dataset
+    losses: xr.Dataset
+    starvation: xr.Dataset
+    hinge: xr.Dataset
+    patched: xr.Dataset
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """Outcome of a reproduction.
+
+    Parameters
+    ----------
+    claims
+        The claims, each with its verdict.
+    measurements
+        The numbers behind them.
+    report
+        Path of report.html; figures and dynamics.nc lie beside it.
+    """
+
+    claims: tuple[Claim, ...]
+    measurements: Measurements
+    report: Path
+
+
+def prepare(*, data: Path | None = None, out: Path, seed: int = 0) -> Job:
+    """Check everything that can fail before any work is done.
+
+    Parameters
+    ----------
+    data
+        Directory of IDX files or NPZ file with the images of panel (f); scikit-learn's digits by default.
+    out
+        Directory to write to, made if it does not exist.
+    seed
+        Seed of initial values, of the split of the digits and of training, 0 <= seed < 2**64.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the seed or the data are unusable.
+    OSError
+        If ``data`` cannot be read or ``out`` cannot be written.
+    ModuleNotFoundError
+        If PyTorch is missing.
+    """
+    check_seed(seed)
+    require_training()
+    labelled = load_digits(seed=seed) if data is None else load_images(data)
+    for part, labels in (("training", labelled.y_train), ("test", labelled.y_test)):
+        if min(sum(labels % 2 == 0), sum(labels % 2 == 1)) < 10:
+            raise ValueError(
+                f"data must hold at least ten {part} images of odd and of even classes, which are told apart, got"
+                f" {sum(labels % 2 == 1)} and {sum(labels % 2 == 0)} in {str(data)!r}; give a larger data set"
+            )
+    make_writable(out)
+    return Job(data=labelled, out=out, seed=seed)
+
+
+def reproduce(job: Job, *, announce: Callable[[str], None] = lambda text: None, progress: bool = False) -> Reproduction:
+    """Measure, judge, draw and write.
+
+    Parameters
+    ----------
+    job
+        From :func:`prepare`.
+    announce
+        Called with a line of text before each stage.
+    progress
+        Show progress bars of the long stages.
+    """
+    from wideangle.papers.dynamics_claims import judge
+    from wideangle.papers.dynamics_report import write
+
+    measurements = measure(job, announce=announce, progress=progress)
+    claims = judge(measurements)
+    announce("Drawing figures, writing report ...")
+    report = write(job, measurements, claims)
+    return Reproduction(claims=claims, measurements=measurements, report=report)
+
+
+def measure(job: Job, *, announce: Callable[[str], None] = lambda text: None, progress: bool = False) -> Measurements:
+    """Compute every number."""
+    from wideangle.papers import dynamics_panels as panels
+    from wideangle.papers.dynamics_patches import patched
+
+    announce("Integrating phase diagrams and modes (the first time on a machine, compiling the integrators) ...")
+    phases, starvation, hinge = panels.phases(job.n_grid), panels.starvation(), panels.hinge()
+    announce(f"Integrating ensembles of {job.n_networks} two-layer networks ...")
+    parallel = panels.parallel(job.n_networks, job.seed)
+    speed, losses = panels.speed(job.n_networks, job.seed), panels.losses()
+    announce("Training one of them by gradient descent with decreasing steps ...")
+    training = panels.trained(parallel, job.learning_rates)
+    announce(job.description)
+    return Measurements(
+        parallel=parallel,
+        training=training,
+        phases=phases,
+        speed=speed,
+        losses=losses,
+        starvation=starvation,
+        hinge=hinge,
+        patched=patched(job.data, n_runs=job.n_runs, steps=job.steps, seed=job.seed, progress=progress),
+    )

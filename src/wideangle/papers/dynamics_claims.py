@@ -1,0 +1,295 @@
+"""The claims of arXiv 1809.06848, and of what follows from it, each with what was measured."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wideangle.reports import Claim
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from wideangle.papers.dynamics import Measurements
+
+Array = NDArray[np.float64]
+
+STANDARD_ERRORS = 5.0
+CURVES = 1e-3  # Of accuracies; neurons that die, which the prediction leaves out, begin with margins of about 1e-4.
+EXPONENT = 1e-3
+INTEGRATION = 1e-6  # Of relative errors of quantities that are integrated with relative tolerances of 1e-8 and less.
+ORDER = 0.05
+ABOVE_START = 0.02  # Margins beyond which the start, at 0.001 or so, plays no part.
+
+
+def judge(measurements: Measurements) -> tuple[Claim, ...]:
+    """Return all claims in the order of the panels."""
+    return (
+        *parallel_claims(measurements.parallel, measurements.training),
+        *phase_claims(measurements.phases),
+        *speed_claims(measurements.speed),
+        *loss_claims(measurements.losses),
+        *starvation_claims(measurements.starvation, measurements.hinge),
+        *patch_claims(measurements.patched),
+    )
+
+
+def parallel_claims(parallel: xr.Dataset, training: xr.Dataset) -> list[Claim]:
+    """Judge the curves of accuracy: their shape, their independence of each other, and training with finite steps."""
+    accuracy, predicted = (expected_accuracy(parallel[name].values) for name in ("simulated", "predicted"))
+    n_networks, n_modes = accuracy.shape[:2]
+    bends = inflections(parallel["time"].values, accuracy, parallel["simulated"].values > ABOVE_START)
+    order, half = training["order"].item(), STANDARD_ERRORS * training["order_standard_error"].item()
+    errors = ", ".join(f"{error:.2g}" for error in training["training_error"].values)
+    return [
+        _exact(
+            f"Classes learn in parallel, each as if alone: over {n_networks} networks the expected accuracies of"
+            f" {n_modes} features follow the closed form of a single one within {CURVES:g}.",
+            float(np.max(np.abs(accuracy - predicted))),
+            (0.0, CURVES),
+            f"{n_networks * n_modes} curves",
+        ),
+        _exact(
+            "These curves are sigmoids: the number of those without exactly one inflection is 0.",
+            int(np.sum(bends != 1)),
+            (0, 0),
+            f"{n_networks * n_modes} curves, from margin {ABOVE_START:g} on",
+        ),
+        Claim(
+            "Gradient descent tends to this flow in proportion to its step: the order in the step differs from 1 by at"
+            f" most {ORDER:g}.",
+            order - 1.0,
+            (order - 1.0 - half, order - 1.0 + half),
+            (-ORDER, ORDER),
+            f"order {order:.4f}; relative errors {errors}",
+        ),
+    ]
+
+
+def expected_accuracy(margins: Array) -> Array:
+    """Return the probability that labels drawn from the network's own probabilities are right."""
+    result: Array = np.exp(-np.logaddexp(0.0, -margins))
+    return result
+
+
+def inflections(times: Array, curves: Array, counted: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return how often the slopes of curves (..., time) change between rising and falling, where counted."""
+    slopes = np.diff(curves) / np.diff(times)
+    bends = np.sign(np.diff(slopes))
+    return np.asarray(np.sum((bends[..., 1:] != bends[..., :-1]) & counted[..., 1:-2], axis=-1))
+
+
+def phase_claims(phases: xr.Dataset) -> list[Claim]:
+    """Judge the closed-form phases and times against integration."""
+    claims = []
+    for loss in phases["loss"].values.tolist():
+        here = phases.sel(loss=loss)
+        wrong = int((here["phase"] != here["predicted_phase"]).sum())
+        times = here["convergence_time"].values, here["predicted_convergence_time"].values
+        once = int(np.sum(np.isnan(times[0]) != np.isnan(times[1])))
+        error = float(np.nanmax(np.abs(times[0] / np.where(times[1] > 0.0, times[1], np.nan) - 1.0)))
+        claims += [
+            _exact(
+                f"Neurons learn, are rescued, die or stay as the lines z = -u, z = 0 and u = 0 say ({loss}): the"
+                " number of neurons with another fate is 0.",
+                wrong,
+                (0, 0),
+                f"{here['phase'].size:,} neurons",
+            ),
+            _exact(
+                f"Their times to margin 1 are those of the closed form ({loss}): the largest relative error is at most"
+                f" {INTEGRATION:g}.",
+                error if once == 0 else math.inf,
+                (0.0, INTEGRATION),
+                f"{int(np.isfinite(times[1]).sum()):,} neurons learn",
+            ),
+        ]
+    return claims
+
+
+def speed_claims(speed: xr.Dataset) -> list[Claim]:
+    """Judge how the time to a margin scales with frequency and input norm."""
+    same_margins = speed.isel(case=speed["start"].values == "margins")
+    by_frequency = same_margins.isel(case=same_margins["input_norm"].values == 1.0)
+    by_norm = same_margins.isel(case=same_margins["frequency"].values == 0.5)
+    claims = []
+    for name, cases, text in (
+        ("frequency", by_frequency, "the frequency of a class"),
+        ("input_norm", by_norm, "the norm of its inputs, at given initial margins"),
+    ):
+        mean, error = exponent(cases, name)
+        claims.append(
+            Claim(
+                f"The time to a margin is inversely proportional to {text}: the exponent differs from -1 by at most"
+                f" {EXPONENT:g}.",
+                mean + 1.0,
+                (mean + 1.0 - STANDARD_ERRORS * error, mean + 1.0 + STANDARD_ERRORS * error),
+                (-EXPONENT, EXPONENT),
+                f"exponent {mean:.6f}; se {error:.1g}",
+            )
+        )
+    same_weights = speed.isel(case=speed["start"].values == "weights")
+    mean, error = exponent(same_weights, "input_norm")
+    predicted, _ = exponent(same_weights, "input_norm", "predicted")
+    claims += [
+        Claim(
+            "From given initial weights, too, the time is inversely proportional to the norm: the exponent is -1 within"
+            " 0.02.",
+            mean,
+            (mean - STANDARD_ERRORS * error, mean + STANDARD_ERRORS * error),
+            (-1.02, -0.98),
+            f"se {error:.1g}; closed form {predicted:.4f}",
+        ),
+        _exact(
+            "The closed form gives every one of these times within 0.2 %.",
+            float(np.max(np.abs(speed["simulated"].values / speed["predicted"].values - 1.0))),
+            (0.0, 2e-3),
+            f"{speed['simulated'].size} times",
+        ),
+    ]
+    return claims
+
+
+def exponent(cases: xr.Dataset, against: str, name: str = "simulated") -> tuple[float, float]:
+    """Return the slope of ln time against the logarithm of a coordinate: mean over networks and standard error."""
+    slopes = np.polyfit(np.log(cases[against].values), np.log(cases[name].values), 1)[0]
+    return float(np.mean(slopes)), standard_error(slopes)
+
+
+def standard_error(values: Array) -> float:
+    """Return the standard error of the mean."""
+    return float(np.std(values, ddof=1) / math.sqrt(len(values)))
+
+
+def loss_claims(losses: xr.Dataset) -> list[Claim]:
+    """Judge what the hinge and the cross-entropy do to the margin in the long run."""
+    late = losses.sel(loss="cross-entropy").isel(time=slice(-2, None))
+    growth = float(np.diff(late["simulated"].values)[0] / np.diff(np.log(late["time"].values))[0])
+    margin = float(late["simulated"].values.mean())
+    stop_error = np.max(np.abs(losses["stop_time"].values / losses["predicted_stop_time"].values - 1.0))
+    path_error = np.max(np.abs(losses["simulated"].values / losses["predicted"].values - 1.0))
+    return [
+        _exact(
+            "Under the hinge learning ends at t* = ln(1/m₀)/(2pr): the largest relative error is at most"
+            f" {INTEGRATION:g}.",
+            float(stop_error),
+            (0.0, INTEGRATION),
+            f"{losses.sizes['case']} combinations of m₀, p and r",
+        ),
+        _exact(
+            "From then on nothing moves: the largest change of a weight up to t = 10¹² is 0.",
+            losses["drift"].item(),
+            (0.0, 0.0),
+        ),
+        _exact(
+            "Under cross-entropy the margin grows for ever, like ln t: at t = 10¹² by m/(m - 1) for each unit of ln t,"
+            " within 0.01.",
+            growth - margin / (margin - 1.0),
+            (-0.01, 0.01),
+            f"{growth:.4f} at margin {margin:.2f}",
+        ),
+        _exact(
+            f"Both paths of the margin are those of the closed form, with a relative error of at most {INTEGRATION:g}.",
+            float(path_error),
+            (0.0, INTEGRATION),
+        ),
+    ]
+
+
+def starvation_claims(starvation: xr.Dataset, hinge: xr.Dataset) -> list[Claim]:
+    """Judge the power law of starvation, its bounds, and the freezing under the hinge."""
+    fractions = starvation["fraction"].values
+    grown = np.log(starvation["simulated"].isel(time=-1) / starvation["simulated"].isel(time=0)).values
+    exponents = grown[:, 1] / grown[:, 0]
+    above, below = 0.0, 0.0
+    for run in (starvation, hinge):
+        above = max(above, float((run["simulated"] / run["predicted"] - 1.0).max()))
+        below = max(below, float((run["lower_bound"] / run["simulated"] - 1.0).max()))
+    frozen = hinge["simulated"].sel(loss="hinge").isel(time=-1, mode=1).values
+    error = float(np.max(np.abs(frozen / hinge["frozen_margin"].values - 1.0)))
+    start = hinge["simulated"].isel(loss=0, time=0, fraction=0).values
+    at_one = start[1] * start[0] ** -fractions
+    return [
+        _exact(
+            "The rarer feature is starved by the law m₂/m₂(0) = (m₁/m₁(0))^λ: at t = 10¹² the exponent is λ within"
+            f" {EXPONENT:g} for each of {len(fractions)} frequencies λ.",
+            float(np.max(np.abs(exponents - fractions))),
+            (0.0, EXPONENT),
+            ", ".join(f"{value:.5f}" for value in exponents),
+        ),
+        _exact(
+            f"At all times the law is an upper bound, and the lower bound one: by at most {INTEGRATION:g} relatively"
+            " are they crossed.",
+            max(above, below),
+            (0.0, INTEGRATION),
+            f"{starvation.sizes['time'] * len(fractions) + 2 * hinge.sizes['time'] * len(fractions)} points",
+        ),
+        _exact(
+            f"Under the hinge the rarer feature freezes at the predicted value, within a relative {INTEGRATION:g}.",
+            error,
+            (0.0, INTEGRATION),
+            ", ".join(f"{value:.4f}" for value in frozen),
+        ),
+        _exact(
+            f"It freezes when m₁ gets to 1: the value is the law's there within 1 %, for λ up to {fractions[-1]:g}.",
+            float(np.min(frozen / at_one)),
+            (0.99, 1.01),
+            f"least ratio, at λ = {fractions[np.argmin(frozen / at_one)]:g}; it freezes at m₁ + m₂ = 1",
+        ),
+    ]
+
+
+def patch_claims(patched: xr.Dataset) -> list[Claim]:
+    """Judge starvation in trained networks, by paired differences of networks that start from the same weights."""
+    equal = patched["equal_accuracy"].sel(image="clean").transpose("without", "run")
+    end = patched["accuracy"].sel(image="clean").isel(time=-1).transpose("without", "run")
+    target = patched["equal_loss"].item()
+    most, control = equal.values[0], equal.values[-1]
+    steps = np.diff(equal.values, axis=0)
+    weakest = int(np.argmin([np.mean(row) for row in steps]))
+    margins = patched["equal_margin"].sel(image="clean").transpose("without", "run").values
+    shares = patched["without"].values
+    return [
+        _mean(
+            f"At the same training loss of {target:.2g}, networks whose training images all have the patch classify"
+            " fewer clean images than the control without it: the accuracy differs by more than 0.05.",
+            control - most,
+            (0.05, 1.0),
+            f"{np.mean(most):.3f} against {np.mean(control):.3f}",
+        ),
+        _mean(
+            "The more frequent the patch, the lower that accuracy: even the smallest difference between neighbouring"
+            " frequencies is positive.",
+            steps[weakest],
+            (0.0, 1.0),
+            f"{100 * shares[weakest]:g} % against {100 * shares[weakest + 1]:g} % without patch",
+        ),
+        _mean(
+            "Their mean margin on clean images is less than half of the control's.",
+            margins[0] / margins[-1],
+            (-math.inf, 0.5),
+            f"{np.mean(margins[0]):.2f} against {np.mean(margins[-1]):.2f}",
+        ),
+        _mean(
+            "Longer training does not make up for it: after equally many steps the accuracy on clean images differs by"
+            " more than 0.05 as well.",
+            end.values[-1] - end.values[0],
+            (0.05, 1.0),
+            f"{np.mean(end.values[0]):.3f} against {np.mean(end.values[-1]):.3f} at t = {patched['time'].values[-1]:g}",
+        ),
+    ]
+
+
+def _exact(statement: str, measured: float, allowed: tuple[float, float], note: str = "") -> Claim:
+    """Return a claim on a number without statistical error."""
+    return Claim(statement, measured, (measured, measured), allowed, note)
+
+
+def _mean(statement: str, values: Array, allowed: tuple[float, float], note: str) -> Claim:
+    """Return a claim on a mean over training runs."""
+    mean, half = float(np.mean(values)), STANDARD_ERRORS * standard_error(values)
+    note += f"; se {half / STANDARD_ERRORS:.2g}, {len(values)} runs"
+    return Claim(statement, mean, (mean - half, mean + half), allowed, note)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from wideangle._checks import check_array, check_choice
 from wideangle._provenance import provenance
 from wideangle.dynamics._arguments import check_positive
 from wideangle.dynamics._growth import Array
+from wideangle.dynamics._separability import SeparabilityWarning
 from wideangle.dynamics.modes import check_modes, check_times, simulate_modes
 from wideangle.losses import Loss, parse_loss
 
@@ -224,7 +226,10 @@ def _flow_of_two_layers(features: Array, shares: Array, factors: Array, times: A
     from wideangle.dynamics.two_layer import simulate_two_layer
 
     x, y, weights, readout = _two_layers(features, factors)
-    run = simulate_two_layer(x, y, weights, readout, times, loss=loss, probabilities=shares, rtol=rtol)
+    with warnings.catch_warnings():
+        # Inputs of one class are orthogonal here, and each neuron sees one of them alone: nothing that it warns of.
+        warnings.simplefilter("ignore", SeparabilityWarning)
+        run = simulate_two_layer(x, y, weights, readout, times, loss=loss, probabilities=shares, rtol=rtol)
     return _per_mode(features, run["margins"].values.T)
 
 

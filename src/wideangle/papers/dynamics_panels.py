@@ -124,6 +124,7 @@ def trained(parallel: xr.Dataset, learning_rates: Sequence[float]) -> xr.Dataset
         first["margin0"].values,
         np.geomspace(1.0, 400.0, 60),
         imbalance=first["imbalance"].values,
+        architecture="relu",
         learning_rates=learning_rates,
     )
 

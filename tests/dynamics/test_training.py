@@ -36,7 +36,7 @@ def test_relu_networks_agree(loss: str) -> None:
     found = wa.dynamics.compare_training(
         [[0.0, 1.5], [0.8, 0.0]],
         SHARES,
-        [0.05, 0.1],
+        [0.05, -0.03],
         np.linspace(0.0, 8.0, 9),
         loss=loss,
         imbalance=[0.2, -0.1],
@@ -72,6 +72,11 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"learning_rates": [0.1, 0.2, 3.0]}, ValueError, "learning_rates"),
     ({"learning_rates": [0.1, -0.2, 0.3]}, ValueError, "learning_rates"),
     ({"architecture": "relu"}, ValueError, "features"),
+    (
+        {"architecture": "relu", "features": np.eye(2), "margins0": [-0.1, 0.1], "imbalance": 0.3},
+        ValueError,
+        "negative",
+    ),
     ({"architecture": "deep"}, ValueError, "architecture"),
     ({"loss": "log"}, ValueError, "loss"),
 ]
@@ -79,7 +84,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
 
 @pytest.mark.parametrize(("change", "error", "message"), BAD)
 def test_bad_input(change: dict[str, Any], error: type[Exception], message: str) -> None:
-    arguments: dict[str, Any] = {"margins0": [0.1, 0.1], "times": [0.0, 1.0]} | change
-    subject = [arguments.pop(name) for name in ("margins0", "times")]
+    arguments: dict[str, Any] = {"features": FEATURES, "margins0": [0.1, 0.1], "times": [0.0, 1.0]} | change
+    features, *subject = [arguments.pop(name) for name in ("features", "margins0", "times")]
     with pytest.raises(error, match=message):
-        wa.dynamics.compare_training(FEATURES, SHARES, *subject, **arguments)
+        wa.dynamics.compare_training(features, SHARES, *subject, **arguments)

@@ -65,7 +65,7 @@ def test_every_claim_has_its_verdict_in_the_report(job: Job, result: Reproductio
     document = result.report.read_text(encoding="utf-8")
     rows = re.findall(r'<tr><td class="verdict \w+"><span[^>]*>.</span>([^<]+)</td><td>([^<]+)</td>', document)
     assert rows == [(claim.verdict, escape(claim.statement)) for claim in result.claims]
-    assert len(rows) == 23
+    assert len(rows) == 24
 
 
 def test_report_stands_alone_and_describes_its_figures(job: Job, result: Reproduction) -> None:
@@ -128,6 +128,8 @@ def test_verdicts_turn_with_the_measurement(result: Reproduction) -> None:
     wiggling = measured.parallel.copy(deep=True)
     wiggling["simulated"][0, 0] += 0.2 * np.sin(np.arange(wiggling.sizes["time"]))
     assert verdict(replace(measured, parallel=wiggling), "sigmoids") == "disagrees"
+    apart = measured.training.assign(flow_error=2e-6)
+    assert verdict(replace(measured, training=apart), "that of the modes") == "disagrees"
     training = measured.training.assign(order=1.1, order_standard_error=0.001)
     assert verdict(replace(measured, training=training), "in proportion to its step") == "disagrees"
     blurred = training.assign(order_standard_error=0.02)

@@ -53,7 +53,8 @@ def compare_training(
     architecture
         ``"diagonal"`` (default): f(x) is the sum over modes of x_k times a product of D factors, on inputs F.
         ``"relu"``: one hidden ReLU layer with all its weights, on inputs of which each has a feature of its own (F with
-        one positive entry in each row and column) and labels 1 and -1 in turn; depth 2.
+        one positive entry in each row and column) and labels 1 and -1 in turn; depth 2. There a mode may start from a
+        negative margin only with a negative imbalance: other neurons die.
     learning_rates
         At least three different steps, each at most the last time. Default: 0.1 or, if that is smaller, a 200th of the
         last time, then halved three times.
@@ -99,6 +100,11 @@ def compare_training(
     rates = _check_rates(learning_rates, float(output_times[-1]))
     if architecture == "relu":
         _check_own_features(problem.features, problem.depth)
+        if np.any((start < 0.0) & (gap >= 0.0)):
+            raise ValueError(
+                f"imbalance must be negative where margins0 is, for architecture='relu', got {gap.tolist()} with "
+                f"{start.tolist()}; a ReLU neuron passes through zero only from a projection larger than its readout"
+            )
 
     factors = _factors(start, gap, problem.depth)
     shares = problem.probabilities[0]

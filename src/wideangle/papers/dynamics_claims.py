@@ -58,6 +58,13 @@ def parallel_claims(parallel: xr.Dataset, training: xr.Dataset) -> list[Claim]:
             (0, 0),
             f"{n_networks * n_modes} curves, from margin {ABOVE_START:g} on",
         ),
+        _exact(
+            "The flow of all weights of a ReLU network with a neuron for each feature is that of the modes, within a"
+            f" relative {INTEGRATION:g}.",
+            training["flow_error"].item(),
+            (0.0, INTEGRATION),
+            f"{training.sizes['mode']} neurons",
+        ),
         Claim(
             "Gradient descent tends to this flow in proportion to its step: the order in the step differs from 1 by at"
             f" most {ORDER:g}.",

@@ -118,12 +118,14 @@ def trained(parallel: xr.Dataset, learning_rates: Sequence[float]) -> xr.Dataset
     Each mode is one neuron with the margin and the imbalance of the neurons it stands for, which obeys the same law.
     """
     first = parallel.isel(network=0)
+    # From a negative margin a single neuron learns with the larger of its factors below.
+    signs = np.where(first["margin0"].values < 0.0, -1.0, 1.0)
     return compare_training(
         np.eye(first.sizes["mode"]),
         first["frequency"].values,
         first["margin0"].values,
         np.geomspace(1.0, 400.0, 60),
-        imbalance=first["imbalance"].values,
+        imbalance=signs * first["imbalance"].values,
         architecture="relu",
         learning_rates=learning_rates,
     )

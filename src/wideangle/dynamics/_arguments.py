@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from wideangle._checks import check_array, check_integer
+from wideangle._checks import check_array, check_integer, check_real
 from wideangle.dynamics._growth import Array
 
 MAX_DEPTH = 1000
@@ -51,6 +51,29 @@ def check_imbalance(value: Any, depth: int) -> Array:
     if depth != 2 and np.any(result > 0.0):
         raise ValueError(f"imbalance must be 0 for depth {depth}, got {result.max()}; set depth=2 or imbalance=0")
     return result
+
+
+def check_times(value: Any) -> Array:
+    """Return strictly increasing times from 0 on."""
+    remedy = "give strictly increasing times of gradient flow, 0 or later"
+    check_array("times", value, ndim=(1,), remedy=remedy)
+    times = check_numbers("times", value, remedy=remedy)
+    if times[0] < 0.0:
+        raise ValueError(f"times must not be negative, got {times[0]}; {remedy}")
+    steps = np.diff(times)
+    if np.any(steps <= 0.0):
+        k = int(np.argmax(steps <= 0.0))
+        raise ValueError(f"times must increase, got times[{k}] = {times[k]}, times[{k + 1}] = {times[k + 1]}; {remedy}")
+    return times
+
+
+def check_rtol(value: Any) -> float:
+    """Return the relative error allowed in a step."""
+    remedy = "give a relative error allowed in a step, from 1e-14 to 0.1"
+    rtol = check_real("rtol", value, remedy=remedy)
+    if not 1e-14 <= rtol <= 0.1:
+        raise ValueError(f"rtol must lie in [1e-14, 0.1], got {value!r}; {remedy}")
+    return rtol
 
 
 def broadcast(**arrays: Array) -> tuple[tuple[int, ...], list[Array]]:

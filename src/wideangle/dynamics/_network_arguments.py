@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from wideangle._checks import check_array, check_integer, check_memory, check_real
-from wideangle.dynamics._arguments import check_numbers
+from wideangle.dynamics._arguments import check_numbers, check_rtol
 from wideangle.dynamics._growth import Array
 
 _LARGEST = 1e100
@@ -51,26 +51,9 @@ def check_sample_weights(value: Any, samples: int) -> Array:
     return weights
 
 
-def check_flow_times(value: Any) -> Array:
-    """Return strictly increasing times, 0 or later."""
-    remedy = "give strictly increasing times of gradient flow, 0 or later"
-    check_array("times", value, ndim=(1,), remedy=remedy)
-    times = check_numbers("times", value, remedy=remedy)
-    if times[0] < 0.0:
-        raise ValueError(f"times must not be negative, got {times[0]}; {remedy}")
-    steps = np.diff(times)
-    if np.any(steps <= 0.0):
-        k = int(np.argmax(steps <= 0.0))
-        raise ValueError(f"times must increase, got times[{k}] = {times[k]}, times[{k + 1}] = {times[k + 1]}; {remedy}")
-    return times
-
-
 def check_control(rtol: Any, atol: Any, max_steps: Any) -> Control:
     """Return tolerances and the largest number of steps."""
-    remedy = "give a relative error allowed in a step, from 1e-14 to 0.1"
-    relative = check_real("rtol", rtol, remedy=remedy)
-    if not 1e-14 <= relative <= 0.1:
-        raise ValueError(f"rtol must lie in [1e-14, 0.1], got {rtol!r}; {remedy}")
+    relative = check_rtol(rtol)
     absolute = check_real("atol", atol, remedy="give a positive number, such as 1e-12")
     if not absolute > 0.0:
         raise ValueError(f"atol must be positive, got {atol!r}; give a positive number, such as 1e-12")

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from wideangle._checks import check_array, check_flag, check_integer, check_memory, check_real, check_threads
 from wideangle._provenance import provenance
-from wideangle.dynamics._arguments import check_depth, check_numbers
+from wideangle.dynamics._arguments import check_depth, check_numbers, check_rtol, check_times
 from wideangle.dynamics._growth import Array
 from wideangle.losses import Loss, parse_loss
 
@@ -126,7 +126,7 @@ def simulate_modes(
     problem = problem._replace(imbalance=np.abs(problem.imbalance))
     loss = parse_loss(loss)
     output_times = check_times(times)
-    rtol = _check_rtol(rtol)
+    rtol = check_rtol(rtol)
     atol = check_real("atol", atol, remedy="give a positive number, such as 1e-12")
     if atol <= 0.0:
         raise ValueError(f"atol must be positive, got {atol!r}; give a number such as 1e-12")
@@ -233,30 +233,6 @@ def check_modes(features: Any, probabilities: Any, margins0: Any, imbalance: Any
 def _floats(name: str, value: Any, ndim: tuple[int, ...], remedy: str) -> Array:
     check_array(name, value, ndim=ndim, remedy=remedy)
     return check_numbers(name, value, remedy=remedy, largest=1e100)
-
-
-def check_times(times: Any) -> Array:
-    """Return strictly increasing times from 0 on."""
-    remedy = "give strictly increasing times from 0 on"
-    check_array("times", times, ndim=(1,), remedy=remedy)
-    result = check_numbers("times", times, remedy=remedy)
-    if result[0] < 0.0:
-        raise ValueError(f"times must not be negative, got {result[0]}; {remedy}")
-    steps = np.diff(result)
-    if np.any(steps <= 0.0):
-        k = int(np.argmax(steps <= 0.0))
-        raise ValueError(
-            f"times must increase, got times[{k}] = {result[k]}, times[{k + 1}] = {result[k + 1]}; {remedy}"
-        )
-    return result
-
-
-def _check_rtol(value: Any) -> float:
-    remedy = "give a relative tolerance between 1e-14 and 0.1"
-    result = check_real("rtol", value, remedy=remedy)
-    if not 1e-14 <= result <= 0.1:
-        raise ValueError(f"rtol must lie in [1e-14, 0.1], got {value!r}; {remedy}")
-    return result
 
 
 def _solve_hinge(problem: Problem, times: Array) -> Array:

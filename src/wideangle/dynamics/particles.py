@@ -10,12 +10,12 @@ from numpy.typing import ArrayLike
 from wideangle._checks import check_choice, check_flag, check_threads
 from wideangle._cpu import available_threads
 from wideangle._provenance import provenance
+from wideangle.dynamics._arguments import check_times
 from wideangle.dynamics._growth import Array
 from wideangle.dynamics._network_arguments import (
     check_control,
     check_data,
     check_flow_memory,
-    check_flow_times,
     check_initial,
 )
 from wideangle.dynamics.two_layer import ROUNDINGS, accuracy_of, statistics_of
@@ -153,7 +153,7 @@ def simulate_particles(
             f"particles0 must have a component for each of {inputs.shape[1]} features and one more, the readout, got "
             f"shape {np.shape(particles0)}; give (particle, feature + 1)"
         )
-    output_times = check_flow_times(times)
+    output_times = check_times(times)
     parsed = parse_loss(loss)
     scaling = check_choice("scaling", scaling, SCALINGS)
     boundaries = check_choice("boundaries", boundaries, BOUNDARIES)

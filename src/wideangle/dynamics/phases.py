@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from wideangle._checks import check_array, check_choice, check_flag, check_real, check_threads
 from wideangle._provenance import provenance
-from wideangle.dynamics._arguments import check_numbers
+from wideangle.dynamics._arguments import check_numbers, check_rtol
 from wideangle.dynamics._growth import Array
 from wideangle.dynamics._phase import DIES, INACTIVE, LEARNS, PHASES, RESCUED, Neurons
 from wideangle.losses import Loss, parse_loss
@@ -126,9 +126,7 @@ def phase_diagram(
     horizon = _positive("time", time, "give a time, such as 1000")
     kind = parse_loss(loss)
     method = check_choice("method", method, METHODS)
-    rtol = check_real("rtol", rtol, remedy="give a relative tolerance between 1e-14 and 0.1")
-    if not 1e-14 <= rtol <= 0.1:
-        raise ValueError(f"rtol must lie in [1e-14, 0.1], got {rtol!r}; give a relative tolerance such as 1e-8")
+    rtol = check_rtol(rtol)
     check_threads(n_threads)
     progress = check_flag("progress", progress)
 

@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike
 
 from wideangle._checks import check_array, check_choice
 from wideangle._provenance import provenance
-from wideangle.dynamics._arguments import check_positive
+from wideangle.dynamics._arguments import check_positive, check_times
 from wideangle.dynamics._growth import Array
 from wideangle.dynamics._separability import SeparabilityWarning
-from wideangle.dynamics.modes import check_modes, check_times, simulate_modes
+from wideangle.dynamics.modes import check_modes, simulate_modes
 from wideangle.losses import Loss, parse_loss
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from numpy.typing import ArrayLike
 from wideangle._checks import check_flag, check_threads
 from wideangle._cpu import available_threads
 from wideangle._provenance import provenance
+from wideangle.dynamics._arguments import check_times
 from wideangle.dynamics._growth import Array
 from wideangle.dynamics._network_arguments import (
     check_control,
     check_data,
     check_flow_memory,
-    check_flow_times,
     check_initial,
     check_learning_rate,
     check_sample_weights,
@@ -163,7 +163,7 @@ def simulate_two_layer(
     shares = check_sample_weights(probabilities, labels.size)
     weights, readout = check_network(weights0, readout0, inputs.shape[1])
     single = np.ndim(weights0) == 2 and np.ndim(readout0) == 1
-    output_times = check_flow_times(times)
+    output_times = check_times(times)
     parsed = parse_loss(loss)
     descent = check_learning_rate(learning_rate, output_times)
     control = check_control(rtol, atol, max_steps)

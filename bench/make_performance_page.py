@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -80,7 +81,10 @@ def main() -> int:
 
 def machine() -> str:
     """CPU, cores and versions."""
-    others = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("numpy", "torch", "numba"))
+    names = ["numpy", "scipy", "torch", "numba"]
+    if importlib.util.find_spec("diffrax"):
+        names += ["diffrax", "jax"]
+    others = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
     return (
         f"Measured on {cpu_model()}, {peers.available_cores()} cores, instruction set `{active_cpu_path()}`; "
         f"wideangle {wa.__version__}, Python {platform.python_version()}, {others}. Every figure is the median of the "

@@ -17,9 +17,18 @@ from wideangle._version import __version__
 from wideangle.network import MLP, NetworkWeights
 
 if TYPE_CHECKING:
-    from wideangle import data, dynamics, integrators, propagation, reference, reports, statistics
+    from wideangle import data, dynamics, integrators, parametrization, propagation, reference, reports, statistics
 
-_SUBMODULES = ("data", "dynamics", "integrators", "propagation", "reference", "reports", "statistics")
+_SUBMODULES = (
+    "data",
+    "dynamics",
+    "integrators",
+    "parametrization",
+    "propagation",
+    "reference",
+    "reports",
+    "statistics",
+)
 
 __all__ = [
     "MLP",
@@ -28,6 +37,7 @@ __all__ = [
     "data",
     "dynamics",
     "integrators",
+    "parametrization",
     "propagation",
     "reference",
     "reports",

@@ -1,0 +1,12 @@
+"""How width enters a network and its training: scalings, the regimes they lead to, and their limits.
+
+Source: Hajjar, Chizat and Giraud, arXiv 2110.15596.
+"""
+
+from __future__ import annotations
+
+from wideangle.parametrization.first_step import predict_first_step
+from wideangle.parametrization.regimes import Regime, classify, equivalent, scaling
+from wideangle.scalings import Scaling
+
+__all__ = ["Regime", "Scaling", "classify", "equivalent", "predict_first_step", "scaling"]

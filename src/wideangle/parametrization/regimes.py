@@ -1,0 +1,290 @@
+"""Which scalings are the same, and what a network does under one of them as its width grows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal
+
+from wideangle._checks import check_choice
+from wideangle.scalings import Exponents, Scaling, named_scaling
+
+_HALF = Fraction(1, 2)
+_NONE = Fraction(-(10**9))  # the exponent of nothing: smaller than any that exponents of thousands of layers add up to
+_MOST_STEPS = 8
+
+
+def scaling(name: str, n_hidden: int) -> Scaling:
+    r"""Return a scaling of the literature with its exact exponents.
+
+    Parameters
+    ----------
+    name
+        - ``"standard"``: initial weights of size one over the root of the number of inputs, one learning rate for all;
+        - ``"ntk"``: the same sizes as multipliers, which gives the tangent-kernel limit;
+        - ``"mup"``: maximal update;
+        - ``"ip"``: integrable, or mean-field: averages over neurons in place of sums;
+        - ``"ip-llr"``: that with a large first step, by which networks of any depth leave their start;
+        - ``"ip-bias"``: integrable with random biases that are not scaled with the width;
+        - ``"ip-non-centered"``: integrable with initial weights of nonzero mean;
+        - ``"hp"``: hybrid, ``"mup"`` with the initial weights of inner layers taken out after the first step.
+    n_hidden
+        Number L of hidden layers, from 1.
+
+    Returns
+    -------
+    Scaling
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the name is not known, or the number is not an integer from 1 on.
+
+    Notes
+    -----
+    Exponents from Hajjar, Chizat and Giraud, arXiv 2110.15596, sections 2 to 6; ``"standard"``, ``"ntk"`` and
+    ``"mup"`` also Yang and Hu, arXiv 2011.14522. Biases: ``"standard"`` has those of PyTorch; in ``"ntk"``, ``"mup"``
+    and ``"hp"`` they start at zero and count as weights of an input that is always 1, as there. The integrable scalings
+    have none, ``"ip-bias"`` apart: with the others a bias of the last hidden layer would learn however deep the network
+    is. Not in these papers: the exponents for Adam, under which every step changes a weight by as much as a
+    step of gradient descent does, apart from ``"standard"``, which has one learning rate for all widths. Optimizers
+    that act on whole matrices, such as Muon, are not covered.
+
+    Examples
+    --------
+    >>> import wideangle as wa
+    >>> s = wa.parametrization.scaling("ip-llr", 3)
+    >>> [str(exponent) for exponent in s.c_first]
+    ['-2', '-5/2', '-5/2', '-2']
+    """
+    return named_scaling(name, n_hidden)
+
+
+def equivalent(first: Scaling, second: Scaling) -> bool:
+    r"""Whether two scalings give the same network at every width and step under gradient descent.
+
+    A layer's multiplier times :math:`m^{-\theta}`, its initial weights times :math:`m^{\theta}` and its learning rate
+    times :math:`m^{2 \theta}` make no difference: :math:`(a, b, c) \to (a + \theta, b - \theta, c - 2 \theta)`, with a
+    :math:`\theta` for each layer, and for its biases. Scalings that only agree in the limit, as ``"ip-llr"`` and
+    ``"hp"`` do, are not equivalent.
+
+    Parameters
+    ----------
+    first, second
+        To be compared. Biases count where both have them, the exponents for Adam do not.
+
+    Raises
+    ------
+    TypeError
+        If one is not a :class:`Scaling`.
+
+    Notes
+    -----
+    Yang and Hu, arXiv 2011.14522, section 3.
+
+    Examples
+    --------
+    >>> import wideangle as wa
+    >>> mup = wa.parametrization.scaling("mup", 2)
+    >>> mine = wa.parametrization.Scaling(a=(0, "1/2", 1), b=(0, 0, 0), c=(-1, -1, -1))
+    >>> wa.parametrization.equivalent(mup, mine)
+    True
+    """
+    one, other = _check_scaling("first", first), _check_scaling("second", second)
+    both = "none" not in (one.biases, other.biases)
+    return _invariants(one, both) == _invariants(other, both)
+
+
+def _invariants(s: Scaling, with_biases: bool) -> tuple[object, ...]:
+    def added(ones: Exponents, others: Exponents, factor: int) -> Exponents:
+        return tuple(factor * one + other for one, other in zip(ones, others, strict=True))
+
+    weights = (added(s.a, s.b, 1), added(s.a, s.c, 2), added(s.a, s.c_first, 2), s.centered, s.drops_initial)
+    if not with_biases:
+        return weights
+    # Where biases start at zero it does not matter how large they could have been.
+    start = added(s.bias_a, s.bias_b, 1) if s.biases == "random" else None
+    return weights, s.biases, start, added(s.bias_a, s.bias_c, 2), added(s.bias_a, s.bias_c_first, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Regime:
+    r"""What a network does under a scaling as its width m grows; sizes go like m to the exponents.
+
+    Attributes
+    ----------
+    name
+        ``"unstable"``: activations or outputs grow without bound, at the start or after some steps. ``"trivial"``: the
+        output does not change in the limit. ``"kernel"``: it changes, while the activations of the last hidden layer do
+        not, so that the network is a kernel machine. ``"feature-learning"``: both change.
+    initial_output
+        Exponent of the output before training.
+    initial_activations
+        Of the pre-activations of layers 1 to L before training.
+    activation_updates
+        Of the change of the pre-activations of layers 1 to L by training.
+    output_update
+        Of the change of the output by training; its own bias, which always learns, is left out.
+    """
+
+    name: Literal["trivial", "unstable", "kernel", "feature-learning"]
+    initial_output: Fraction
+    initial_activations: tuple[Fraction, ...]
+    activation_updates: tuple[Fraction, ...]
+    output_update: Fraction
+
+
+def classify(scaling: Scaling, *, optimizer: Literal["sgd", "adam"] = "sgd") -> Regime:
+    r"""Tell the regime of a scaling and the exponents that lead to it.
+
+    Parameters
+    ----------
+    scaling
+        With the same width for all hidden layers.
+    optimizer
+        ``"sgd"`` (default) or ``"adam"``.
+
+    Returns
+    -------
+    Regime
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described.
+
+    Notes
+    -----
+    Derived, for a generic activation, data and loss and a few steps of training. Sizes of activations and of
+    back-propagated gradients are followed through the layers: a sum of m terms has m times their size where they are
+    aligned, which a layer's update is with the activations and gradients that made it, and root m times their size
+    where they are independent with mean zero, as with initial weights; only in the readout is the change of
+    activations, being proportional to it, aligned with initial weights. For one learning rate and stable starts this
+    gives the exponent r of Yang and Hu, arXiv 2011.14522, theorem 3.8: feature learning for r = 0, kernel regime for
+    r > 0, where -r is the exponent of the last hidden layer's update.
+
+    Activations that are small in the limit, as integrable scalings have them at the start, are taken to be of the size
+    of the pre-activations, and their products with a layer's update to be aligned. So it is for ReLU, because of its
+    kink at zero. A smooth odd activation does not (see :func:`predict_first_step`).
+
+    Examples
+    --------
+    >>> import wideangle as wa
+    >>> wa.parametrization.classify(wa.parametrization.scaling("ntk", 3)).name
+    'kernel'
+    >>> regime = wa.parametrization.classify(wa.parametrization.scaling("ip", 4))
+    >>> regime.name, str(regime.output_update)
+    ('trivial', '-2')
+    """
+    sizes = _Sizes(_check_scaling("scaling", scaling))
+    check_choice("optimizer", optimizer, ("sgd", "adam"))
+    initial, initial_output = tuple(sizes.activations), sizes.output
+    unstable = max(*initial, initial_output) > 0
+    # Every update can only add to the sizes: they come to rest, or the network is found unstable before.
+    before: object = None
+    for step in range(_MOST_STEPS):
+        if unstable or before == sizes.state():
+            break
+        before = sizes.state()
+        sizes.train(optimizer, first=step == 0)
+        unstable = max(*sizes.activations, sizes.output) > 0
+    change, features = sizes.output_update, sizes.updates[-1]
+    name: Literal["trivial", "unstable", "kernel", "feature-learning"] = (
+        "unstable" if unstable else "trivial" if change < 0 else "kernel" if features < 0 else "feature-learning"
+    )
+    return Regime(name, initial_output, initial, tuple(sizes.updates), change)
+
+
+@dataclass(slots=True)
+class _Sizes:
+    """Exponents of the sizes of all that a network consists of; its layers are counted from 0 here."""
+
+    scaling: Scaling
+    starts: list[Fraction] = field(init=False)  # of an initial weight
+    weights: list[Fraction] = field(init=False)  # of the update of a weight
+    biases: list[Fraction] = field(init=False)  # of a bias
+    bias_updates: list[Fraction] = field(init=False)
+    activations: list[Fraction] = field(init=False)
+    updates: list[Fraction] = field(init=False)  # of the activations
+    output: Fraction = field(init=False)
+    output_update: Fraction = _NONE
+
+    def __post_init__(self) -> None:
+        layers = len(self.scaling.a)
+        self.starts = [-b for b in self.scaling.b]
+        self.weights = [_NONE] * layers
+        self.biases = [-b if self.scaling.biases == "random" else _NONE for b in self.scaling.bias_b]
+        self.bias_updates = [_NONE] * layers
+        self.updates = [_NONE] * (layers - 1)
+        *self.activations, self.output = self._forward()
+
+    def state(self) -> object:
+        return (
+            tuple(self.weights),
+            tuple(self.bias_updates),
+            tuple(self.starts),
+            tuple(self.updates),
+            self.output_update,
+        )
+
+    def _random_sum(self) -> Fraction:
+        return _HALF if self.scaling.centered else Fraction(1)
+
+    def _forward(self) -> Iterator[Fraction]:
+        entering = Fraction(0)
+        for layer, a in enumerate(self.scaling.a):
+            random, aligned = (Fraction(0), Fraction(0)) if layer == 0 else (self._random_sum(), Fraction(1))
+            last = layer == len(self.scaling.a) - 1
+            terms = [self.starts[layer] + random + entering, self.weights[layer] + aligned + entering]
+            if last:
+                terms.append(self.starts[layer] + aligned + self.updates[-1])
+            bias = max(self.biases[layer], self.bias_updates[layer]) - self.scaling.bias_a[layer]
+            entering = max(max(terms) - a, bias)
+            yield entering
+
+    def _gradients(self) -> list[Fraction]:
+        """Exponents of the derivative of the output with respect to the pre-activations of each layer."""
+        derivatives = [Fraction(0)]
+        for layer in range(len(self.scaling.a) - 1, 0, -1):
+            random, aligned = (self._random_sum(), Fraction(1)) if len(derivatives) > 1 else (Fraction(0), Fraction(0))
+            size = max(self.starts[layer] + random, self.weights[layer] + aligned)
+            derivatives.append(derivatives[-1] - self.scaling.a[layer] + size)
+        return derivatives[::-1]
+
+    def train(self, optimizer: Literal["sgd", "adam"], *, first: bool) -> None:
+        rates, bias_rates = self.scaling.learning_rate_exponents(optimizer, first=first)
+        derivatives = self._gradients()
+        entering = [Fraction(0), *self.activations]
+        for layer, derivative in enumerate(derivatives):
+            step = derivative + entering[layer] - self.scaling.a[layer] if optimizer == "sgd" else Fraction(0)
+            self.weights[layer] = max(self.weights[layer], step - rates[layer])
+            if self.scaling.biases == "none":
+                continue
+            step = derivative - self.scaling.bias_a[layer] if optimizer == "sgd" else Fraction(0)
+            self.bias_updates[layer] = max(self.bias_updates[layer], step - bias_rates[layer])
+        if self.scaling.drops_initial and first:
+            self.starts[1:-1] = [_NONE] * (len(self.starts) - 2)
+        self._follow(entering)
+
+    def _follow(self, entering: list[Fraction]) -> None:
+        changed = _NONE
+        for layer in range(len(self.updates)):
+            aligned, random = (Fraction(0), Fraction(0)) if layer == 0 else (Fraction(1), self._random_sum())
+            now = max(entering[layer], changed) if layer else Fraction(0)
+            terms = [self.weights[layer] + aligned + now, self.starts[layer] + random + changed]
+            changed = max(max(terms) - self.scaling.a[layer], self.bias_updates[layer] - self.scaling.bias_a[layer])
+            changed = max(changed, self.updates[layer])
+            self.updates[layer] = changed
+        *self.activations, self.output = self._forward()
+        terms = [self.weights[-1] + 1 + self.activations[-1], self.starts[-1] + 1 + changed]
+        self.output_update = max(self.output_update, max(terms) - self.scaling.a[-1])
+
+
+def _check_scaling(name: str, value: object) -> Scaling:
+    if not isinstance(value, Scaling):
+        raise TypeError(
+            f"{name} must be a Scaling, got {value!r} ({type(value).__name__}); "
+            "give wideangle.parametrization.scaling('mup', 3) or a Scaling of your own"
+        )
+    return value

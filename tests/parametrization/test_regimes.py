@@ -96,7 +96,7 @@ def test_standard_networks_need_a_learning_rate_of_one_over_the_width() -> None:
 
 
 def yang_and_hu(a: list[Fraction], b: list[Fraction], c: Fraction) -> str:
-    """Regime by arXiv 2011.14522, theorems 3.3, 3.4 and 3.8, for one learning rate and activations of order one."""
+    """Regime by Yang and Hu, arXiv 2011.14522, section 3, for one learning rate and activations of order one."""
     last = len(a) - 1
     smallest = min(2 * exponent + (1 if layer == 0 else 0) for layer, exponent in enumerate(a[:-1]))
     r = min(a[last] + b[last], 2 * a[last] + c) + c - 1 + smallest

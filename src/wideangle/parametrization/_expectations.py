@@ -47,7 +47,7 @@ def rectified_product(scale: Array, cosine: Array, sine: Array) -> Array:
     r"""Return :math:`E[\max(u, 0) \max(v, 0)]` of Gaussians with scale = :math:`\sigma_u \sigma_v`.
 
     ``cosine`` and ``sine``, at least 0, are those of the angle whose cosine is the correlation, times the scale. Cho
-    and Saul, arXiv 1112.3712, equation 6, with a series where the two terms nearly cancel.
+    and Saul, Kernel methods for deep learning (2009), with a series where the two terms nearly cancel.
     """
     angle = np.arctan2(sine, cosine)
     rest = math.pi - angle

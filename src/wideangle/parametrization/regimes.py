@@ -161,7 +161,7 @@ def classify(scaling: Scaling, *, optimizer: Literal["sgd", "adam"] = "sgd") -> 
     aligned, which a layer's update is with the activations and gradients that made it, and root m times their size
     where they are independent with mean zero, as with initial weights; only in the readout is the change of
     activations, being proportional to it, aligned with initial weights. For one learning rate and stable starts this
-    gives the exponent r of Yang and Hu, arXiv 2011.14522, theorem 3.8: feature learning for r = 0, kernel regime for
+    gives the exponent r of Yang and Hu, arXiv 2011.14522, section 3: feature learning for r = 0, kernel regime for
     r > 0, where -r is the exponent of the last hidden layer's update.
 
     Activations that are small in the limit, as integrable scalings have them at the start, are taken to be of the size

@@ -1,0 +1,41 @@
+"""Draw the figure of docs/parametrization.md: ``python docs/make_parametrization_figures.py`` writes to docs/images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import wideangle as wa
+from wideangle.reports import Theme, render
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+IMAGES = Path(__file__).parent / "images"
+STYLES = ("infinite-width", "finite-width-linear", "finite-width", "small-angle")
+SAMPLE = np.array([np.sqrt(2.0), 0.0])
+
+
+def draw_first_step(figure: Figure, theme: Theme) -> None:
+    """Output after the first step against its size, and against the angle to the training sample."""
+    left, right = figure.subplots(1, 2)
+    steps = np.linspace(-2.5, 2.5, 101)
+    steps = steps[steps != 0.0]
+    for n_hidden, style in zip((1, 2, 3, 4), STYLES, strict=True):
+        outputs = [wa.parametrization.predict_first_step(n_hidden, SAMPLE, SAMPLE, step=s).output.item() for s in steps]
+        left.plot(steps, outputs, label=f"L = {n_hidden}", **theme.line(style))
+    left.set(title="ReLU, at the training sample", xlabel="step s", ylabel="output after the step", ylim=(-3.0, 3.0))
+    left.legend()
+    angles = np.linspace(0.0, np.pi, 61)
+    points = np.sqrt(2.0) * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    for activation, style in zip(("relu", "gelu", "tanh"), STYLES, strict=False):
+        first = wa.parametrization.predict_first_step(2, SAMPLE, points, step=1.0, activation=activation)
+        right.plot(angles, first.output, label=activation, **theme.line(style))
+    right.set(title="Two hidden layers, s = 1", xlabel="angle to the training sample")
+    right.legend()
+
+
+if __name__ == "__main__":
+    (IMAGES / "first-step.svg").write_bytes(render(draw_first_step, size=(8.5, 3.2)))

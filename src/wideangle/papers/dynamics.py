@@ -1,8 +1,9 @@
 """Reproduction of arXiv 1809.06848 (Tachet des Combes et al.): the learning dynamics of neural networks.
 
-Six panels: (a) classes learn in parallel and along sigmoids, (b) phase diagrams of single neurons, (c) speed against
+Seven panels: (a) classes learn in parallel and along sigmoids, (b) phase diagrams of single neurons, (c) speed against
 input norm and frequency, (d) hinge against cross-entropy, (e) gradient starvation of modes, (f) starvation in networks
-trained on images with an added feature. Every claim is judged by a number with its error.
+trained on images with an added feature, (g) wide networks in the kernel and the mean-field scaling. Every claim is
+judged by a number with its error.
 """
 
 from __future__ import annotations
@@ -49,6 +50,10 @@ class Job:
         Networks trained for each share of images without the feature in panel (f), with different weights.
     steps
         Steps of gradient descent of each.
+    widths
+        Widths of the networks of panel (g), even numbers of particles.
+    n_wide
+        Networks of each width.
     """
 
     data: LabelledData
@@ -59,6 +64,8 @@ class Job:
     learning_rates: tuple[float, ...] = (0.2, 0.1, 0.05)
     n_runs: int = 24
     steps: int = 400
+    widths: tuple[int, ...] = (128, 256, 512, 1024, 2048, 4096)
+    n_wide: int = 32
 
     @property
     def description(self) -> str:
@@ -74,8 +81,9 @@ class Job:
 class Measurements:
     """All numbers of the reproduction, as the functions of the same names describe them.
 
-    Those of ``patched`` are in :mod:`wideangle.papers.dynamics_patches`, the others in
-    :mod:`wideangle.papers.dynamics_panels`; ``training`` is :func:`wideangle.dynamics.compare_training`.
+    Those of ``patched`` are in :mod:`wideangle.papers.dynamics_patches`, those of ``particles`` in
+    :mod:`wideangle.papers.dynamics_particles`, the others in :mod:`wideangle.papers.dynamics_panels`; ``training`` is
+    :func:`wideangle.dynamics.compare_training`.
     """
 
     parallel: xr.Dataset
@@ -86,6 +94,7 @@ class Measurements:
     starvation: xr.Dataset
     hinge: xr.Dataset
     patched: xr.Dataset
+    particles: xr.Dataset
 
 
 @dataclass(frozen=True)
@@ -166,6 +175,7 @@ def reproduce(job: Job, *, announce: Callable[[str], None] = lambda text: None, 
 def measure(job: Job, *, announce: Callable[[str], None] = lambda text: None, progress: bool = False) -> Measurements:
     """Compute every number."""
     from wideangle.papers import dynamics_panels as panels
+    from wideangle.papers.dynamics_particles import particles
     from wideangle.papers.dynamics_patches import patched
 
     announce("Integrating phase diagrams and modes (the first time on a machine, compiling the integrators) ...")
@@ -175,6 +185,8 @@ def measure(job: Job, *, announce: Callable[[str], None] = lambda text: None, pr
     speed, losses = panels.speed(job.n_networks, job.seed), panels.losses()
     announce("Training one of them by gradient descent with decreasing steps ...")
     training = panels.trained(parallel, job.learning_rates)
+    announce(f"Integrating networks of up to {max(job.widths)} particles ...")
+    wide = particles(job.widths, job.n_wide, job.seed)
     announce(job.description)
     return Measurements(
         parallel=parallel,
@@ -185,4 +197,5 @@ def measure(job: Job, *, announce: Callable[[str], None] = lambda text: None, pr
         starvation=starvation,
         hinge=hinge,
         patched=patched(job.data, n_runs=job.n_runs, steps=job.steps, seed=job.seed, progress=progress),
+        particles=wide,
     )

@@ -22,6 +22,9 @@ CURVES = 1e-3  # Of accuracies; neurons that die, which the prediction leaves ou
 EXPONENT = 1e-3
 INTEGRATION = 1e-6  # Of relative errors of quantities that are integrated with relative tolerances of 1e-8 and less.
 ORDER = 0.05
+# Of exponents in the width, fitted from some 100 particles on. Corrections to the law of large numbers are of order
+# 1/width, a few per cent there, which moves an exponent by about 0.01.
+WIDTH_EXPONENT = 0.05
 ABOVE_START = 0.02  # Margins beyond which the start, at 0.001 or so, plays no part.
 
 
@@ -34,6 +37,7 @@ def judge(measurements: Measurements) -> tuple[Claim, ...]:
         *loss_claims(measurements.losses),
         *starvation_claims(measurements.starvation, measurements.hinge),
         *patch_claims(measurements.patched),
+        *particle_claims(measurements.particles),
     )
 
 
@@ -288,6 +292,58 @@ def patch_claims(patched: xr.Dataset) -> list[Claim]:
             f"{np.mean(end.values[0]):.3f} against {np.mean(end.values[-1]):.3f} at t = {patched['time'].values[-1]:g}",
         ),
     ]
+
+
+def particle_claims(particles: xr.Dataset) -> list[Claim]:
+    """Judge how far wide networks move from their start, and their tangent kernels, in the two scalings."""
+    kernel, mean_field = (particles.sel(scaling=scaling) for scaling in ("kernel", "mean-field"))
+    widths = f"{particles['width'].values[0]} to {particles['width'].values[-1]} particles"
+    within = f"within {WIDTH_EXPONENT:g}"
+    claims = []
+    for run, name, allowed, statement in (
+        (
+            kernel,
+            "movement",
+            (-0.5 - WIDTH_EXPONENT, -0.5 + WIDTH_EXPONENT),
+            f"In the kernel scaling particles move by m^(-1/2): the exponent is -1/2 {within}.",
+        ),
+        (
+            kernel,
+            "kernel_change",
+            (-0.75 - WIDTH_EXPONENT, -0.5 + WIDTH_EXPONENT),
+            f"Its kernel changes by m^(-3/4) at random and m^(-1/2) on average: the exponent lies between {within}.",
+        ),
+        (
+            mean_field,
+            "kernel_change",
+            (-WIDTH_EXPONENT, WIDTH_EXPONENT),
+            f"In the mean-field scaling the kernel changes alike at any width: the exponent is 0 {within}.",
+        ),
+    ):
+        mean, error = width_exponent(run[name])
+        half, last = STANDARD_ERRORS * error, root_mean_square(run[name]).values[-1]
+        note = f"{widths}; {last:.2g} at the last; se {error:.1g}"
+        claims.append(Claim(statement, mean, (mean - half, mean + half), allowed, note))
+    return claims
+
+
+def root_mean_square(values: xr.DataArray) -> xr.DataArray:
+    """Return the root mean square over networks."""
+    result: xr.DataArray = np.sqrt((values**2).mean("network"))
+    return result
+
+
+def width_exponent(values: xr.DataArray) -> tuple[float, float]:
+    """Return the slope of the logarithm of the root mean square over networks against ln width, and standard error.
+
+    Networks of different width are independent, so that the errors of the points add up in squares.
+    """
+    squares = (values**2).transpose("width", "network").values
+    errors = np.std(squares, axis=1, ddof=1) / math.sqrt(squares.shape[1]) / (2.0 * np.mean(squares, axis=1))
+    x = np.log(values["width"].values)
+    weights = (x - x.mean()) / np.sum((x - x.mean()) ** 2)
+    slope = float(weights @ np.log(np.mean(squares, axis=1)) / 2.0)
+    return slope, float(np.linalg.norm(weights * errors))
 
 
 def _exact(statement: str, measured: float, allowed: tuple[float, float], note: str = "") -> Claim:

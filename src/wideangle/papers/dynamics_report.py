@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,17 +12,20 @@ import numpy as np
 
 from wideangle._version import __version__
 from wideangle.papers.dynamics import SOURCE
-from wideangle.papers.dynamics_claims import exponent, standard_error
+from wideangle.papers.dynamics_claims import exponent, standard_error, width_exponent
 from wideangle.papers.dynamics_figures import (
     draw_losses,
     draw_overview,
     draw_parallel,
+    draw_particles,
     draw_patched,
     draw_phases,
     draw_speed,
     draw_starvation,
     share_text,
+    slope_text,
 )
+from wideangle.papers.dynamics_patches import patch_pixels
 from wideangle.reports import DARK, claims_dataset, html, render
 
 if TYPE_CHECKING:
@@ -36,7 +40,8 @@ FIGURES = (
     ("losses", draw_losses, (9.2, 3.2)),
     ("starvation", draw_starvation, (9.2, 3.6)),
     ("patches", draw_patched, (9.2, 3.6)),
-    ("dynamics", draw_overview, (15.5, 10.2)),
+    ("particles", draw_particles, (9.2, 3.0)),
+    ("dynamics", draw_overview, (15.5, 13.6)),
 )
 DPI = 125.0
 TITLE = "Learning dynamics of two-layer ReLU networks"
@@ -57,6 +62,7 @@ HEADINGS = (
     "d. Hinge and cross-entropy",
     "e. Gradient starvation",
     "f. Starvation in trained networks",
+    "g. From the kernel regime to feature learning",
 )
 
 
@@ -90,6 +96,7 @@ def compose(job: Job, measurements: Measurements, claims: Sequence[Claim], pictu
         (losses_alt(measurements), LOSSES_CAPTION, ""),
         (starvation_alt(measurements), STARVATION_CAPTION, starvation_table(measurements)),
         (patched_alt(measurements), patched_caption(job, measurements), patched_table(measurements)),
+        (particles_alt(measurements), particles_caption(measurements), ""),
     )
     sections = [html.section("Claims and verdicts", html.claims(claims, caption=VERDICTS))]
     for heading, (name, draw, size), (alt, caption, table) in zip(HEADINGS, FIGURES, texts, strict=False):
@@ -234,15 +241,20 @@ def starvation_table(measurements: Measurements) -> str:
 
 
 def patched_caption(job: Job, measurements: Measurements) -> str:
-    attributes = measurements.patched.attrs
     return (
         f"{job.description} They have one hidden ReLU layer and tell odd from even classes. The added feature is a"
-        f" patch: {len(attributes['patch_pixels'])} pixels in a corner set to the label, one standard deviation up or"
-        " down. Left: accuracy on test images without it, mean and standard error over networks, by share of training"
-        " images without it. Right: the same when the training loss gets to a common value, and on test images with the"
-        " patch of their own or the other class. The theory of modes predicts the sign of the effect; its size on real"
-        " images it does not predict."
+        f" patch: {patch_text(job.data.n_features)} set to the label, one standard deviation up or down. Left: accuracy"
+        " on test images without it, mean and standard error over networks, by share of training images without it."
+        " Right: the same when the training loss gets to a common value, and on test images with the patch of their own"
+        " or the other class. The theory of modes predicts the sign of the effect; its size on real images it does not"
+        " predict."
     )
+
+
+def patch_text(n_features: int) -> str:
+    """Return what the patch covers; where an image is not a square of pixels, its corner is unknown."""
+    count = len(patch_pixels(n_features))
+    return f"{count} pixels in a corner" if math.isqrt(n_features) ** 2 == n_features else f"the first {count} features"
 
 
 def patched_alt(measurements: Measurements) -> str:
@@ -277,6 +289,33 @@ def patched_table(measurements: Measurements) -> str:
     )
 
 
+def particles_caption(measurements: Measurements) -> str:
+    particles = measurements.particles
+    return (
+        "Networks of m neurons (w, a) on twelve inputs in the plane, the classes of XOR, at time"
+        f" {particles.attrs['time']:g} of the squared loss. Left: root mean square over {particles.sizes['network']}"
+        " networks of the relative change of all weights (dots) and of the tangent kernel on the inputs (squares);"
+        " lines: fitted powers of m. In the kernel scaling, f = m^(-1/2) Σ a relu(w·x), both vanish as m grows; in the"
+        " mean-field scaling, f = m^(-1) Σ a relu(w·x), they do not. Middle and right: the same"
+        f" {particles.sizes['particle']} particles w in both scalings, from the start of the grey lines to the dots, in"
+        " the colour of the class that they vote for; bars at the rim: directions of the inputs of either class."
+    )
+
+
+def particles_alt(measurements: Measurements) -> str:
+    particles = measurements.particles
+    slopes = [
+        slope_text(width_exponent(particles[name].sel(scaling=scaling))[0])
+        for scaling in ("kernel", "mean-field")
+        for name in ("movement", "kernel_change")
+    ]
+    return (
+        f"Left: log-log chart by width; slopes {slopes[0]} (particles) and {slopes[1]} (kernel) in the kernel scaling,"
+        f" {slopes[2]} and {slopes[3]} in the mean-field scaling. Middle: in the kernel scaling particles stay a round"
+        " cloud. Right: in the mean-field scaling they move outwards and gather at the inputs of their class."
+    )
+
+
 def provenance(job: Job, measurements: Measurements) -> dict[str, Any]:
     """Return what is needed to compute the same again; nothing of it names the machine."""
     attributes = measurements.patched.attrs
@@ -285,6 +324,7 @@ def provenance(job: Job, measurements: Measurements) -> dict[str, Any]:
         "Seed": job.seed,
         "Ensembles": f"{job.n_networks} networks each in (a) and (c)",
         "Phase diagrams": f"{job.n_grid} x {job.n_grid} neurons for each loss",
+        "Particles": f"{job.n_wide} networks in (g) of each of the widths {', '.join(map(str, job.widths))}",
         "Training data": (
             f"{job.data.name}: {attributes['n_train']} training and {attributes['n_test']} test images, odd against"
             " even classes"
@@ -294,5 +334,5 @@ def provenance(job: Job, measurements: Measurements) -> dict[str, Any]:
             f" images with learning rate {attributes['learning_rate']:g} on the cross-entropy"
         ),
         "Numbers": f"dynamics.nc, groups {', '.join(vars(measurements))} and claims",
-        "Sources": SOURCE,
+        "Sources": f"{SOURCE}; (g): {measurements.particles.attrs['source']}",
     }

@@ -245,7 +245,7 @@ def draw_particles(measurements: Measurements, figure: Any, theme: Theme) -> Non
 
 def draw_scalings(particles: xr.Dataset, figure: Any, theme: Theme, letter: str = "") -> None:
     """Draw the numbers of :func:`wideangle.papers.dynamics_particles.particles` by width, and what moved where."""
-    left, *planes = figure.subplots(1, 3, width_ratios=(1.5, 1.0, 1.0))
+    left, *planes = figure.subplots(1, 3, width_ratios=(1.3, 1.0, 1.0))
     width = particles["width"].values
     ends = []
     for scaling, method in SCALING_STYLES.items():
@@ -263,6 +263,7 @@ def draw_scalings(particles: xr.Dataset, figure: Any, theme: Theme, letter: str 
     left.set_title(f"{letter}From kernel to features")
     for height, text, colour in ends:
         left.annotate(text, (width[-1] * 1.3, height), va="center", color=colour, annotation_clip=False, fontsize=8.5)
+    planes[0].set_ylabel("w₂")
     for axes, scaling in zip(planes, SCALING_STYLES, strict=True):
         draw_plane(axes, particles.sel(scaling=scaling), theme)
         axes.set_title(
@@ -278,7 +279,7 @@ def slope_text(slope: float) -> str:
 def draw_plane(axes: Axes, here: xr.Dataset, theme: Theme) -> None:
     """Draw weights w in the plane at the start and at the end, and the directions of the inputs."""
     start, end = here["shown"].sel(moment="start").values, here["shown"].sel(moment="end").values
-    reach = 5.2
+    reach = 5.8
     for label, method in ((1.0, "finite-width-linear"), (-1.0, "small-angle")):
         colour = theme.methods[method]
         for direction in here["inputs"].values[here["labels"].values == label]:
@@ -287,7 +288,7 @@ def draw_plane(axes: Axes, here: xr.Dataset, theme: Theme) -> None:
         paths = np.stack([start[own, :2], end[own, :2], np.full((own.sum(), 2), np.nan)], axis=1).reshape(-1, 2)
         axes.plot(*paths.T, color=theme.methods["simulation"], alpha=0.35, linewidth=0.6)
         axes.plot(*end[own, :2].T, "o", color=colour, markersize=2.2, markeredgewidth=0.0)
-    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), xlabel="w₁", ylabel="w₂", aspect="equal")
+    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), xlabel="w₁", aspect="equal")
     axes.set_xticks([-4, 0, 4])
     axes.set_yticks([-4, 0, 4])
 

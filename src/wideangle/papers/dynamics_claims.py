@@ -311,7 +311,10 @@ def particle_claims(particles: xr.Dataset) -> list[Claim]:
             kernel,
             "kernel_change",
             (-0.75 - WIDTH_EXPONENT, -0.5 + WIDTH_EXPONENT),
-            f"Its kernel changes by m^(-3/4) at random and m^(-1/2) on average: the exponent lies between {within}.",
+            (
+                "The tangent kernel changes by m^(-3/4) at random and by m^(-1/2) on average: the exponent lies between"
+                f" -3/4 and -1/2, {within}."
+            ),
         ),
         (
             mean_field,

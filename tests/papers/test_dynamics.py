@@ -8,6 +8,7 @@ import struct
 from dataclasses import replace
 from html import escape
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -293,10 +294,10 @@ def test_own_images_are_told_apart_by_parity(tmp_path: Path) -> None:
     assert "mine (60 training images)" in prepare(data=tmp_path / "mine.npz", out=tmp_path).description
 
 
-def mnist_like(side: int = 12) -> dict[str, np.ndarray]:
+def mnist_like(side: int = 12) -> dict[str, Any]:
     """Grey noise with a bright corner block in images of odd classes, and a dark one in those of even classes."""
     rng = np.random.default_rng(4)
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Any] = {}
     for part, count in (("train", 1600), ("test", 40)):
         labels = (np.arange(count) % 10).astype(np.uint8)
         images = rng.integers(100, 156, (count, side, side)).astype(np.uint8)
@@ -305,7 +306,7 @@ def mnist_like(side: int = 12) -> dict[str, np.ndarray]:
     return arrays
 
 
-def write_images(folder: Path, kind: str, arrays: dict[str, np.ndarray]) -> Path:
+def write_images(folder: Path, kind: str, arrays: dict[str, Any]) -> Path:
     if kind == "npz":
         np.savez(folder / "mine.npz", **arrays)
         return folder / "mine.npz"

@@ -38,6 +38,8 @@ STOPPED = 100
 _SMALLEST = 16.0 * 2.0**-52
 # Events in a row without time going on, beyond the number of neurons and samples.
 _STANDSTILL = 100
+# Numbers, more than loops are unrolled to.
+_GAP = 64
 
 
 @njit
@@ -258,6 +260,18 @@ def _drivers(key: int) -> Any:
 follow, descend = _drivers(digest())
 
 
+def apart(array: Any) -> Any:
+    """Return a flat copy of an array with unused memory around it.
+
+    Vectorised loops compare addresses when they run, and where two arrays are too close to each other take another
+    branch, which adds in another order: the last bits of results would depend on where memory happens to lie.
+    """
+    memory = np.zeros(array.size + 2 * _GAP, dtype=array.dtype)
+    result = memory[_GAP : _GAP + array.size]
+    result[:] = array.ravel()
+    return result
+
+
 def make_work(flow: Flow, stages: int, dense_rows: int) -> Work:
     """Allocate what one trajectory needs."""
     n, h, d, size = flow.neurons, flow.samples, flow.features, flow.size
@@ -265,10 +279,10 @@ def make_work(flow: Flow, stages: int, dense_rows: int) -> Work:
     exact = not flow.stepped
 
     def zeros(length: int) -> Any:
-        return np.zeros(max(length, 1))
+        return apart(np.zeros(max(length, 1)))
 
     def integers(length: int) -> Any:
-        return np.zeros(max(length, 1), dtype=np.int64)
+        return apart(np.zeros(max(length, 1), dtype=np.int64))
 
     held = h if exact and flow.loss == HINGE else 0
     return Work(
@@ -309,4 +323,4 @@ def make_work(flow: Flow, stages: int, dense_rows: int) -> Work:
     )
 
 
-__all__ = ["CHATTERING", "EVALUATIONS", "FINISHED", "STOPPED", "descend", "digest", "follow", "make_work"]
+__all__ = ["CHATTERING", "EVALUATIONS", "FINISHED", "STOPPED", "apart", "descend", "digest", "follow", "make_work"]

@@ -10,7 +10,7 @@ from numba import njit
 
 from wideangle.dynamics._flow_field import EPSILON
 
-# A neuron's w . x = 0, a margin of 1, a sliding neuron's readout of 0, ends of the coefficients of what slides or is held.
+# w . x = 0, a margin of 1, a readout of 0 of a neuron that slides, an end of the coefficient of what slides or is held.
 NONE, ACTIVATION, MARGIN, READOUT, SLIDE, HOLD = map(np.int64, range(6))
 # Distances and rates below so many roundings of their terms count as none.
 ROUNDINGS = 64.0

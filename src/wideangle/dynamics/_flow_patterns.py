@@ -1,4 +1,4 @@
-"""Changes of the pattern at a boundary: to cross it, slide along it or hold it, let go, and pass the point of zero weights."""
+"""Changes of the pattern at a boundary: crossing, sliding, holding, letting go, passing the point of zero weights."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -494,3 +495,15 @@ def test_a_weight_of_a_sample_is_a_number_of_samples(loss: str) -> None:
 def test_bad_weights_of_samples(probabilities: Any) -> None:
     with pytest.raises((ValueError, TypeError), match="probabilities"):
         simulate_two_layer(np.eye(3), [1, 1, -1], [[0.1] * 3], [0.1], [1.0], probabilities=probabilities)
+
+
+@pytest.mark.parametrize("options", ["", ", learning_rate=0.125"])
+def test_interrupt_leaves_the_process_usable(interrupt: Callable[[str, str, str], str], options: str) -> None:
+    setup = f"""
+    from wideangle.dynamics import simulate_two_layer as simulate
+    def run(trajectories, end):
+        return simulate([[1.0], [-1.0]], [1, -1], [[[0.1]]] * trajectories, [0.1], [end]{options}, n_threads=2)
+    run(1, 1.0)
+    """
+    after = "print(int(run(3, 1.0).status.sum()))"
+    assert interrupt(setup, "run(200_000, 1e4)" if options else "run(2_000_000, 1e6)", after) == "0\n"

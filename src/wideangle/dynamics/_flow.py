@@ -30,7 +30,7 @@ from wideangle.dynamics._flow_field import (
 from wideangle.dynamics._flow_patterns import pass_zero, vanishes
 from wideangle.dynamics._flow_settling import set_rates, settle
 from wideangle.dynamics._flow_steps import error_of_step, first_step, interpolate, run_dense, run_stages
-from wideangle.integrators._calls import addresses
+from wideangle.integrators._calls import addresses, njit_on_disk
 from wideangle.integrators._digest import package_digest
 
 FINISHED, _, STEP_TOO_SMALL, TOO_MANY_STEPS, NON_FINITE, CHATTERING = range(6)
@@ -254,7 +254,7 @@ def _drivers(key: int) -> Any:
         t, status = _descend(addresses(flow), addresses(work), out, stop, learning_rate, steps)
         return t, status, key
 
-    return njit(nogil=True, cache=True)(follow), njit(nogil=True, cache=True)(descend)
+    return njit_on_disk(nogil=True)(follow), njit_on_disk(nogil=True)(descend)
 
 
 follow, descend = _drivers(digest())

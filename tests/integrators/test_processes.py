@@ -160,7 +160,9 @@ def test_a_read_only_installation(tmp_path: Path, writable: bool) -> None:
     folder.mkdir()
     (folder / "slopes.py").write_text(SLOPES.format(factor=1.0))
     home.mkdir() if writable else home.touch()
-    solution, time = map(float.fromhex, run_read_only(tmp_path, READ_ONLY.format(folder=folder), str(home)).split())
+    solution, time = map(
+        float.fromhex, run_read_only(tmp_path, READ_ONLY.format(folder=str(folder)), str(home)).split()
+    )
     assert solution == pytest.approx(np.exp(-0.7), rel=1e-8)
     expected = phase_diagram([0.2], [0.2], method="closed-form").convergence_time
     assert time == pytest.approx(float(expected[0, 0]), rel=1e-6)

@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("numba")
 
 from wideangle.dynamics import _flow, _flow_running
+from wideangle.dynamics._network_arguments import Control
 
 FOLDER = Path(_flow.__file__).parent
 
@@ -60,7 +61,7 @@ def test_arrays_lie_apart() -> None:
     """Vectorised loops must not take another branch, with sums in another order, where arrays are close."""
     x, times = np.eye(3), np.array([0.0, 1.0])
     flow = _flow_running._make_flow(
-        x, np.ones(3), np.ones(3) / 3, 4, times, "hinge", 1.0, 1.0, _flow_running.Control(1e-8, 1e-12, 100), False
+        x, np.ones(3), np.ones(3) / 3, 4, times, "hinge", 1.0, 1.0, Control(1e-8, 1e-12, 100), False
     )
     work = _flow.make_work(flow, 12, 7)
     arrays = [array for array in (*flow, *work) if isinstance(array, np.ndarray)]

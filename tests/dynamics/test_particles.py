@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -198,3 +199,14 @@ def test_bad_input_is_refused(change: dict[str, Any], error: type[Exception], ma
     arguments: dict[str, Any] = {"x": [[1.0, 2.0]], "y": [1], "particles0": [[0.1, 0.2, 0.3]], "times": [0.0, 1.0]}
     with pytest.raises(error, match=match):
         simulate_particles(**arguments | change)
+
+
+def test_interrupt_leaves_the_process_usable(interrupt: Callable[[str, str, str], str]) -> None:
+    setup = """
+    import numpy as np
+    from wideangle.dynamics import simulate_particles as simulate
+    x, y, particles = np.eye(3), [1, -1, 1], np.random.default_rng(0).normal(size=(3000, 4))
+    simulate(x, y, particles, [0.1])
+    """
+    after = "print(int(simulate(x, y, particles, [0.1]).status))"
+    assert interrupt(setup, "simulate(x, y, [particles] * 300, [1e6], rtol=1e-8)", after) == "0\n"

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from wideangle.reports import Claim
+from wideangle.papers._verdicts import estimated_claim, standard_error
+from wideangle.papers._verdicts import exact_claim as _exact
+from wideangle.papers._verdicts import mean_claim as _mean
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from wideangle.papers.dynamics import Measurements
+    from wideangle.reports import Claim
 
 Array = NDArray[np.float64]
 
-STANDARD_ERRORS = 5.0
 CURVES = 1e-3  # Of accuracies; neurons that die, which the prediction leaves out, begin with margins of about 1e-4.
 EXPONENT = 1e-3
 INTEGRATION = 1e-6  # Of relative errors of quantities that are integrated with relative tolerances of 1e-8 and less.
@@ -42,7 +44,7 @@ def parallel_claims(parallel: xr.Dataset, training: xr.Dataset) -> list[Claim]:
     accuracy, predicted = (expected_accuracy(parallel[name].values) for name in ("simulated", "predicted"))
     n_networks, n_modes = accuracy.shape[:2]
     bends = inflections(parallel["time"].values, accuracy, parallel["simulated"].values > ABOVE_START)
-    order, half = training["order"].item(), STANDARD_ERRORS * training["order_standard_error"].item()
+    order = training["order"].item()
     errors = ", ".join(f"{error:.2g}" for error in training["training_error"].values)
     return [
         _exact(
@@ -65,11 +67,11 @@ def parallel_claims(parallel: xr.Dataset, training: xr.Dataset) -> list[Claim]:
             (0.0, INTEGRATION),
             f"{training.sizes['mode']} neurons",
         ),
-        Claim(
+        estimated_claim(
             "Gradient descent tends to this flow in proportion to its step: the order in the step differs from 1 by at"
             f" most {ORDER:g}.",
             order - 1.0,
-            (order - 1.0 - half, order - 1.0 + half),
+            training["order_standard_error"].item(),
             (-ORDER, ORDER),
             f"order {order:.4f}; relative errors {errors}",
         ),
@@ -129,11 +131,11 @@ def speed_claims(speed: xr.Dataset) -> list[Claim]:
     ):
         mean, error = exponent(cases, name)
         claims.append(
-            Claim(
+            estimated_claim(
                 f"The time to a margin is inversely proportional to {text}: the exponent differs from -1 by at most"
                 f" {EXPONENT:g}.",
                 mean + 1.0,
-                (mean + 1.0 - STANDARD_ERRORS * error, mean + 1.0 + STANDARD_ERRORS * error),
+                error,
                 (-EXPONENT, EXPONENT),
                 f"exponent {mean:.6f}; se {error:.1g}",
             )
@@ -142,11 +144,11 @@ def speed_claims(speed: xr.Dataset) -> list[Claim]:
     mean, error = exponent(same_weights, "input_norm")
     predicted, _ = exponent(same_weights, "input_norm", "predicted")
     claims += [
-        Claim(
+        estimated_claim(
             "From given initial weights, too, the time is inversely proportional to the norm: the exponent is -1 within"
             " 0.02.",
             mean,
-            (mean - STANDARD_ERRORS * error, mean + STANDARD_ERRORS * error),
+            error,
             (-1.02, -0.98),
             f"se {error:.1g}; closed form {predicted:.4f}",
         ),
@@ -164,11 +166,6 @@ def exponent(cases: xr.Dataset, against: str, name: str = "simulated") -> tuple[
     """Return the slope of ln time against the logarithm of a coordinate: mean over networks and standard error."""
     slopes = np.polyfit(np.log(cases[against].values), np.log(cases[name].values), 1)[0]
     return float(np.mean(slopes)), standard_error(slopes)
-
-
-def standard_error(values: Array) -> float:
-    """Return the standard error of the mean."""
-    return float(np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
 def loss_claims(losses: xr.Dataset) -> list[Claim]:
@@ -288,15 +285,3 @@ def patch_claims(patched: xr.Dataset) -> list[Claim]:
             f"{np.mean(end.values[0]):.3f} against {np.mean(end.values[-1]):.3f} at t = {patched['time'].values[-1]:g}",
         ),
     ]
-
-
-def _exact(statement: str, measured: float, allowed: tuple[float, float], note: str = "") -> Claim:
-    """Return a claim on a number without statistical error."""
-    return Claim(statement, measured, (measured, measured), allowed, note)
-
-
-def _mean(statement: str, values: Array, allowed: tuple[float, float], note: str) -> Claim:
-    """Return a claim on a mean over training runs."""
-    mean, half = float(np.mean(values)), STANDARD_ERRORS * standard_error(values)
-    note += f"; se {half / STANDARD_ERRORS:.2g}, {len(values)} runs"
-    return Claim(statement, mean, (mean - half, mean + half), allowed, note)

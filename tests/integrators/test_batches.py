@@ -272,8 +272,9 @@ def test_counts_go_on_where_the_stiff_method_takes_over() -> None:
     """Of the steps allowed, the last one is the first of rodas5p: it adds to all that the explicit method counted."""
 
     def run(steps: int) -> xr.Dataset:
-        found = integrate(van_der_pol, [2.0, 0.0], [0.0, 20.0], params=[1e4], max_steps=steps)
-        return found.isel(trajectory=0)
+        batch = integrate(van_der_pol, [2.0, 0.0], [0.0, 20.0], params=[1e4], max_steps=steps)
+        alone: xr.Dataset = batch.isel(trajectory=0)
+        return alone
 
     first = bisect.bisect_left(range(1, 100), 2, key=lambda steps: int(run(steps).method)) + 1
     before, after = run(first - 1), run(first)

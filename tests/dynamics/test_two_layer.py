@@ -437,7 +437,7 @@ def test_data_that_are_not_orthogonally_separable_warn() -> None:
         ({"times": [0.0, 1.0, 1.0]}, ValueError, r"times must increase, got times\[1\] = 1.0"),
         ({"times": [-1.0, 1.0]}, ValueError, "times must not be negative"),
         ({"times": []}, ValueError, "times must not be empty"),
-        ({"times": [0.0, np.nan]}, ValueError, "times must be finite"),
+        ({"times": [0.0, np.nan]}, ValueError, r"times must be finite, got times\[1\] = nan"),
         ({"weights0": [[np.nan, 0.0]]}, ValueError, "weights0 must be finite"),
         ({"weights0": [[1.0, 0.0, 2.0]]}, ValueError, "weights0 must have as many features as x, 2"),
         ({"weights0": [1.0, 0.0]}, ValueError, r"weights0 must have 2 or 3 dimension"),

@@ -1,24 +1,20 @@
-"""The reproduction of arXiv 1809.06848, much reduced: files, verdicts, numbers, refusals."""
+"""The reproduction of arXiv 1809.06848: verdicts, numbers, refusals."""
 
 from __future__ import annotations
 
 import gzip
-import re
 import struct
 from dataclasses import replace
-from html import escape
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import xarray as xr
 from scipy.integrate import solve_ivp
 
-from wideangle.data import LabelledData
-from wideangle.papers import _preparation
-from wideangle.papers.dynamics import WITHOUT_PATCH, Job, Measurements, Reproduction, prepare, reproduce
+from wideangle.papers._frame import Reproduction
+from wideangle.papers.dynamics import WITHOUT_PATCH, Measurements, prepare, reproduce
 from wideangle.papers.dynamics_claims import exponent, inflections, judge, particle_claims, width_exponent
 from wideangle.papers.dynamics_panels import collective_modes
 from wideangle.papers.dynamics_particles import particles
@@ -27,90 +23,26 @@ from wideangle.papers.dynamics_report import patch_text
 
 pytest.importorskip("torch")
 
-FIGURES = ("parallel", "phases", "speed", "losses", "starvation", "patches", "particles", "dynamics")
 # What follows from the theory and contradicts what is said of it: the reproduction has to find both.
 CONTRADICTED = ("From given initial weights, too", "It freezes when m₁ gets to 1")
 
 
-def small_data() -> LabelledData:
-    """Four clouds in 16 dimensions, images of 4 x 4 pixels."""
-    generator = np.random.default_rng(8)
-    labels = np.arange(400) % 4
-    x = (generator.normal(size=(400, 16)) + 1.5 * np.eye(16)[labels + 5]).astype(np.float32)
-    return LabelledData(x[:200], labels[:200], x[200:], labels[200:], name="clouds")
+@pytest.fixture
+def result(reduced_dynamics: Any) -> Reproduction[Measurements]:
+    found: Reproduction[Measurements] = reduced_dynamics.result
+    return found
 
 
-@pytest.fixture(scope="module")
-def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
-    return Job(
-        data=small_data(),
-        out=tmp_path_factory.mktemp("report"),
-        seed=3,
-        n_networks=3,
-        n_grid=21,
-        learning_rates=(0.4, 0.2, 0.1),
-        n_runs=3,
-        steps=60,
-        widths=(64, 256),
-        n_wide=8,
-    )
-
-
-@pytest.fixture(scope="module")
-def result(job: Job) -> Reproduction:
-    return reproduce(job)
-
-
-def test_writes_valid_figures(job: Job, result: Reproduction) -> None:
-    for name in FIGURES:
-        assert (job.out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-        root = ElementTree.parse(job.out / f"{name}.svg").getroot()
-        assert root.tag == "{http://www.w3.org/2000/svg}svg"
-
-
-def test_every_claim_has_its_verdict_in_the_report(job: Job, result: Reproduction) -> None:
-    document = result.report.read_text(encoding="utf-8")
-    rows = re.findall(r'<tr><td class="verdict \w+"><span[^>]*>.</span>([^<]+)</td><td>([^<]+)</td>', document)
-    assert rows == [(claim.verdict, escape(claim.statement)) for claim in result.claims]
-    assert len(rows) == 27
-
-
-def test_report_stands_alone_and_describes_its_figures(job: Job, result: Reproduction) -> None:
-    document = result.report.read_text(encoding="utf-8")
-    assert not re.search(r"https?:|<script|<link|url\(", document)
-    assert all(link.startswith("data:") for link in re.findall(r'(?:src|srcset|href)="([^"]*)"', document))
-    texts = re.findall(r'<img src="[^"]*" alt="([^"]*)"', document)
-    assert len(texts) == len(FIGURES) - 1
-    assert all(len(text) > 100 and "nan" not in text for text in texts)
-    assert str(job.out) not in document
-    assert str(Path.home()) not in document
-
-
-def test_netcdf_holds_the_numbers(job: Job, result: Reproduction) -> None:
-    for name, expected in vars(result.measurements).items():
-        found = xr.load_dataset(job.out / "dynamics.nc", group=name, engine="h5netcdf")
-        assert set(found) == set(expected), name
-        for variable in expected:
-            np.testing.assert_array_equal(found[variable].values, expected[variable].values)
-    claims = xr.load_dataset(job.out / "dynamics.nc", group="claims", engine="h5netcdf")
-    assert claims["verdict"].values.tolist() == [claim.verdict for claim in result.claims]
-
-
-def test_repeats_bit_for_bit(job: Job, result: Reproduction, tmp_path: Path) -> None:
-    again = reproduce(replace(job, out=tmp_path))
-    for name in ("report.html", "starvation.svg", "dynamics.png"):
-        assert (tmp_path / name).read_bytes() == (job.out / name).read_bytes()
-    assert again.claims == result.claims
-
-
-def test_what_is_known_comes_out(result: Reproduction) -> None:
+def test_what_is_known_comes_out(result: Reproduction[Measurements]) -> None:
     # Everything without statistical error holds at any size of the ensembles.
     for claim in result.claims[:-7]:
         contradicted = claim.statement.startswith(CONTRADICTED)
         assert claim.verdict == ("disagrees" if contradicted else "agrees"), claim
 
 
-def test_patched_networks_start_from_the_same_weights_and_control_knows_no_patch(result: Reproduction) -> None:
+def test_patched_networks_start_from_the_same_weights_and_control_knows_no_patch(
+    result: Reproduction[Measurements],
+) -> None:
     patched = result.measurements.patched
     # The patch is only in the training images: what clean test images give at time 0 does not depend on it.
     start = patched["margin"].sel(image="clean").isel(time=0).transpose("without", "run").values
@@ -123,7 +55,7 @@ def test_patched_networks_start_from_the_same_weights_and_control_knows_no_patch
     assert equal.sel(image="reversed") < equal.sel(image="clean") < equal.sel(image="patched")
 
 
-def test_verdicts_turn_with_the_measurement(result: Reproduction) -> None:
+def test_verdicts_turn_with_the_measurement(result: Reproduction[Measurements]) -> None:
     measured = result.measurements
 
     def verdict(measurements: Measurements, part: str) -> str:
@@ -172,7 +104,7 @@ def test_verdicts_turn_with_the_measurement(result: Reproduction) -> None:
     assert verdict(replace(measured, patched=patched), "At the same training loss") == "disagrees"
 
 
-def test_exchanged_scalings_are_found_out(result: Reproduction) -> None:
+def test_exchanged_scalings_are_found_out(result: Reproduction[Measurements]) -> None:
     measured = result.measurements
     exchanged = measured.particles.isel(scaling=[1, 0]).assign_coords(scaling=measured.particles["scaling"])
     assert [claim.verdict for claim in particle_claims(measured.particles)].count("disagrees") == 0
@@ -281,11 +213,7 @@ def test_equal_loss_is_one_that_all_networks_reach() -> None:
 
 
 def test_default_job_is_that_of_the_paper(tmp_path: Path) -> None:
-    job = prepare(out=tmp_path / "new" / "folder")
-    assert job.out.is_dir()
-    assert list(job.out.iterdir()) == []
-    assert job.data.name == "digits"
-    assert "24 networks for each of 5 shares" in job.description
+    assert "24 networks for each of 5 shares" in prepare(out=tmp_path).description
 
 
 def test_own_images_are_told_apart_by_parity(tmp_path: Path) -> None:
@@ -343,21 +271,11 @@ def test_patch_of_images_that_are_not_square_is_not_said_to_be_in_a_corner() -> 
     assert patch_text(3072) == "the first 192 features"
 
 
-def test_refuses_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="seed must lie between 0"):
-        prepare(out=tmp_path, seed=-1)
-    with pytest.raises(FileNotFoundError, match="no such file or directory"):
-        prepare(out=tmp_path, data=tmp_path / "missing.npz")
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="file"):
-        prepare(out=tmp_path / "file")
+def test_refuses_images_of_one_parity(tmp_path: Path) -> None:
     images, labels = np.arange(80, dtype=np.uint8).reshape(20, 2, 2), np.full(20, 4)
     np.savez(tmp_path / "even.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
     with pytest.raises(ValueError, match=r"at least ten training images of odd and of even classes.*got 0 and 20"):
         prepare(out=tmp_path, data=tmp_path / "even.npz")
-    monkeypatch.setattr(_preparation, "find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match=r"wideangle\[reference\]"):
-        prepare(out=tmp_path)
 
 
 @pytest.mark.slow

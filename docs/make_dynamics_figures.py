@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import wideangle as wa
-from wideangle.papers.dynamics_figures import draw_fates
+from wideangle.papers.dynamics_figures import draw_fates, draw_scalings
+from wideangle.papers.dynamics_particles import particles
 from wideangle.reports import Theme, render
 
 if TYPE_CHECKING:
@@ -108,6 +109,11 @@ def draw_networks(figure: Figure, theme: Theme) -> None:
     right.legend()
 
 
+def draw_particles(figure: Figure, theme: Theme) -> None:
+    """Change of particles and kernels by width in both scalings, and particles in the plane."""
+    draw_scalings(particles((64, 256, 1024, 4096, 16384), 32, seed=1), figure, theme)
+
+
 def draw_training(figure: Figure, theme: Theme) -> None:
     """Modes, flow of the factors, and gradient descent."""
     left, right = figure.subplots(1, 2)
@@ -137,6 +143,7 @@ def main() -> None:
         "phases": (draw_phases, (8.5, 3.6)),
         "modes": (draw_modes, (8.5, 3.2)),
         "two-layer": (draw_networks, (8.5, 3.2)),
+        "particles": (draw_particles, (8.5, 2.9)),
         "training": (draw_training, (8.5, 3.2)),
     }
     for name, (draw, size) in figures.items():

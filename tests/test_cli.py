@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,25 +123,28 @@ def test_simulate_does_not_depend_on_threads(capsys: pytest.CaptureFixture[str])
     assert one == two
 
 
-def test_reproduce_dynamics_prints_claims_and_where_the_report_is(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("paper", "option"), [("propagation", "--full"), ("dynamics", "--seed=5")])
+def test_reproduce_prints_claims_and_where_the_report_is(
+    paper: str, option: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("torch")
-    from wideangle.papers.dynamics import Job, Reproduction
+    from wideangle.papers._frame import Job, Reproduction
     from wideangle.reports import Claim
 
-    jobs = []
+    jobs: list[Any] = []
 
-    def reproduce(job: Job, *, announce: object, progress: bool) -> Reproduction:
+    def reproduce(job: Job, *, announce: object, progress: bool) -> Reproduction[None]:
         jobs.append(job)
         claim = Claim("The number is positive.", 0.3, (0.1, 0.5), (0.0, np.inf))
-        return Reproduction(claims=(claim,), measurements=None, report=job.out / "report.html")  # type: ignore[arg-type]
+        return Reproduction(claims=(claim,), measurements=None, report=job.out / "report.html")
 
-    monkeypatch.setattr("wideangle.papers.dynamics.reproduce", reproduce)
-    ran = Ran(capsys, "reproduce", "dynamics", "--seed", "5", "--out", str(tmp_path))
-    assert (ran.code, jobs[0].seed, jobs[0].out) == (0, 5, tmp_path)
+    monkeypatch.setattr(f"wideangle.papers.{paper}.reproduce", reproduce)
+    ran = Ran(capsys, "reproduce", paper, option, "--out", str(tmp_path))
+    (job,) = jobs
+    assert (ran.code, job.out) == (0, tmp_path)
+    assert (job.n_runs, job.seed) == ((10, 0) if paper == "propagation" else (24, 5))
     assert re.search(r"^agrees +The number is", ran.out, re.MULTILINE)
-    assert jobs[0].description in ran.out
+    assert job.description in ran.out
     assert f"Report, figures and numbers: {tmp_path / 'report.html'}" in ran.out
 
 

@@ -67,6 +67,41 @@ def check_array(name: str, value: Any, *, ndim: Collection[int], remedy: str) ->
     return result
 
 
+def check_numbers(
+    name: str, value: Any, *, remedy: str, ndim: Collection[int] = range(65), largest: float = math.inf
+) -> NDArray[np.float64]:
+    """Return a new array of finite float64, not empty, with magnitudes up to ``largest``, its last axis contiguous."""
+    array = check_array(name, value, ndim=ndim, remedy=remedy)
+    with np.errstate(over="ignore"):
+        result = array.astype(np.float64, order="C")
+    wrong = np.argwhere(~(np.abs(result) <= largest) | ~np.isfinite(result))
+    if len(wrong):
+        place = f"{name}[{', '.join(map(str, wrong[0]))}] = " if result.ndim else ""
+        limit = "" if largest == math.inf else f" and at most {largest:g} in size"
+        raise ValueError(f"{name} must be finite{limit}, got {place}{result[tuple(wrong[0])]}; {remedy}")
+    return result
+
+
+def check_increasing(name: str, value: Any, *, remedy: str) -> NDArray[np.float64]:
+    """Return a new array of finite and strictly increasing float64, of one dimension and not empty."""
+    result = check_numbers(name, value, ndim=(1,), remedy=remedy)
+    wrong = np.flatnonzero(result[1:] <= result[:-1])
+    if wrong.size:
+        k = int(wrong[0])
+        pair = f"{name}[{k}] = {result[k]}, {name}[{k + 1}] = {result[k + 1]}"
+        raise ValueError(f"{name} must increase, got {pair}; {remedy}")
+    return result
+
+
+def check_rtol(value: Any) -> float:
+    """Return the relative tolerance of an integrator."""
+    remedy = "give a relative tolerance between 1e-14 and 0.1"
+    result = check_real("rtol", value, remedy=remedy)
+    if not 1e-14 <= result <= 0.1:
+        raise ValueError(f"rtol must lie in [1e-14, 0.1], got {value!r}; {remedy}")
+    return result
+
+
 def check_theta0(value: Any) -> float:
     """Return the angle between the inputs in radians, 0 < theta0 <= pi."""
     remedy = "give the angle between the two inputs in radians, 0 < theta0 <= pi"

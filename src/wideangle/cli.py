@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
@@ -19,8 +20,6 @@ from wideangle._version import __version__
 
 if TYPE_CHECKING:
     from wideangle.network import MLP
-    from wideangle.papers import dynamics as dynamics_paper
-    from wideangle.papers import propagation as propagation_paper
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -74,6 +73,13 @@ def cli(context: click.Context) -> None:
     show_help_without_command(context)
 
 
+def add_options(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
+    """Add options that several commands have, in the order in which --help lists them."""
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def network_options(command: Command) -> Command:
     """Add the options that say which network and which angle."""
     options = (
@@ -84,9 +90,7 @@ def network_options(command: Command) -> Command:
             "--theta0", type=float, default=0.1, show_default=True, help="Angle between the inputs in radians, (0, pi]."
         ),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return add_options(command, options)
 
 
 def network(width: int | None, depth: int | None, widths: str | None) -> MLP:
@@ -205,21 +209,22 @@ def reproduce(context: click.Context) -> None:
     show_help_without_command(context)
 
 
+def reproduction_options(paper: str, seed_of: str) -> Callable[[Command], Command]:
+    """Add the options that every reproduction has; ``seed_of`` says of what the seed is."""
+    place = click.Path(path_type=Path)
+    data_help = "MNIST-format IDX files (a directory) or an NPZ file to train on [default: the digits of scikit-learn]."
+    options = (
+        click.option("--data", type=place, metavar="PATH", help=data_help),
+        click.option("--out", type=place, default=Path(f"wideangle-{paper}"), show_default=True, metavar="DIR"),
+        click.option("--seed", type=int, default=0, show_default=True, help=f"Seed of {seed_of}."),
+    )
+    return lambda command: add_options(command, options)
+
+
 @reproduce.command()
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    metavar="PATH",
-    help="MNIST-format IDX files (a directory) or an NPZ file to train on [default: the digits of scikit-learn].",
-)
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("wideangle-propagation"), show_default=True, metavar="DIR"
-)
+@reproduction_options("propagation", "the ensemble, the data split and training")
 @click.option("--full", is_flag=True, help="Ten training runs of each architecture instead of one.")
-@click.option(
-    "--seed", type=int, default=0, show_default=True, help="Seed of the ensemble, the data split and training."
-)
-def propagation(data: Path | None, out: Path, full: bool, seed: int) -> None:
+def propagation(**options: Any) -> None:
     """Angles between two inputs of a random ReLU network (arXiv 2302.09712 and 2306.01513).
 
     Writes report.html, figures as PNG and SVG, and all numbers as NetCDF; prints a table of claims with verdicts.
@@ -229,27 +234,14 @@ def propagation(data: Path | None, out: Path, full: bool, seed: int) -> None:
     Example:
       wideangle reproduce propagation --data mnist/ --out mnist-report --full
     """
-    from wideangle.papers.propagation import prepare, reproduce
+    from wideangle.papers import propagation
 
-    with argument_errors():
-        job = prepare(data=data, out=out, full=full, seed=seed)
-    show(reproduce(job, announce=lambda text: click.echo(text, err=True), progress=show_progress(None)), job)
+    run_reproduction(propagation, options)
 
 
 @reproduce.command()
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    metavar="PATH",
-    help="MNIST-format IDX files (a directory) or an NPZ file to train on [default: the digits of scikit-learn].",
-)
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("wideangle-dynamics"), show_default=True, metavar="DIR"
-)
-@click.option(
-    "--seed", type=int, default=0, show_default=True, help="Seed of initial values, the data split and training."
-)
-def dynamics(data: Path | None, out: Path, seed: int) -> None:
+@reproduction_options("dynamics", "initial values, the data split and training")
+def dynamics(**options: Any) -> None:
     """Learning dynamics of two-layer ReLU networks (arXiv 1809.06848).
 
     Writes report.html, figures as PNG and SVG, and all numbers as NetCDF; prints a table of claims with verdicts.
@@ -259,11 +251,21 @@ def dynamics(data: Path | None, out: Path, seed: int) -> None:
     Example:
       wideangle reproduce dynamics --seed 1 --out dynamics-report
     """
-    from wideangle.papers.dynamics import prepare, reproduce
+    from wideangle.papers import dynamics
+
+    run_reproduction(dynamics, options)
+
+
+def run_reproduction(paper: ModuleType, options: dict[str, Any]) -> None:
+    """Check the options of a paper's module, reproduce the paper, and print what was found, and where."""
+    from wideangle.reports import claims_table
 
     with argument_errors():
-        job = prepare(data=data, out=out, seed=seed)
-    show(reproduce(job, announce=lambda text: click.echo(text, err=True), progress=show_progress(None)), job)
+        job = paper.prepare(**options)
+    result = paper.reproduce(job, announce=lambda text: click.echo(text, err=True), progress=show_progress(None))
+    click.echo(claims_table(result.claims, width=min(shutil.get_terminal_size((110, 24)).columns, 160)))
+    click.echo(f"\n{job.description}")
+    click.echo(f"Report, figures and numbers: {result.report}")
 
 
 @cli.command()
@@ -294,18 +296,6 @@ def info() -> None:
         rows.append((package, found))
     for name, value in rows:
         click.echo(f"{name:<12} {value}")
-
-
-def show(
-    result: propagation_paper.Reproduction | dynamics_paper.Reproduction,
-    job: propagation_paper.Job | dynamics_paper.Job,
-) -> None:
-    """Print what a reproduction found, and where."""
-    from wideangle.reports import claims_table
-
-    click.echo(claims_table(result.claims, width=min(shutil.get_terminal_size((110, 24)).columns, 160)))
-    click.echo(f"\n{job.description}")
-    click.echo(f"Report, figures and numbers: {result.report}")
 
 
 def show_progress(asked: bool | None) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,7 @@ def test_the_mean_field_depends_on_the_distribution_of_particles_alone() -> None
     np.testing.assert_allclose(two.kernel_change, one.kernel_change, atol=1e-7)
 
 
+# For the kernel scaling see the next test: at these widths the fluctuation, of exponent -3/4, is the larger part.
 @pytest.mark.parametrize(("scaling", "exponents"), [("kernel", (-0.5, -0.75)), ("mean-field", (0.0, 0.0))])
 def test_movement_and_change_of_the_kernel_follow_the_width(scaling: str, exponents: tuple[float, float]) -> None:
     x, y = data()
@@ -70,6 +72,36 @@ def test_movement_and_change_of_the_kernel_follow_the_width(scaling: str, expone
         values = [float(run[name][:, -1].mean()) for run in runs]
         assert np.polyfit(np.log(widths), np.log(values), 1)[0] == pytest.approx(exponent, abs=0.12)
         assert scaling == "kernel" or min(values) > 0.1
+
+
+def test_mean_and_fluctuation_of_the_kernel_change_have_exponents_of_their_own() -> None:
+    # Each sample drives particles on the active side of its boundary only: the mean number of activations that switch
+    # is of order m^1/2, its fluctuation m^1/4, of the m that make up the kernel.
+    angles = np.radians([35.0, 140.0, 235.0, 300.0])
+    x, y = np.stack([np.cos(angles), np.sin(angles)], axis=1), np.array([1.0, -1.0, 1.0, -1.0])
+    widths, networks = np.array([256, 1024, 4096]), 96
+    means, fluctuations, errors = [], [], []
+    for width in widths:
+        half = gaussian(width // 2, 2, 3, networks)
+        start = np.concatenate([half, half * [1.0, 1.0, -1.0]], axis=1)
+        run = simulate_particles(x, y, start, [0.0, 10.0], scaling="kernel", boundaries="stepped", rtol=1e-5)
+        particles = run.particles.values
+        hidden = np.maximum(particles[..., :2] @ x.T, 0.0)
+        gates = np.where(hidden > 0.0, particles[..., 2:], 0.0)
+        kernels = np.einsum("ntjk,ntjl,kl->ntkl", gates, gates, x @ x.T) + np.einsum("ntjk,ntjl->ntkl", hidden, hidden)
+        change = (kernels[:, 1] - kernels[:, 0]) / np.linalg.norm(kernels[:, 0].mean(axis=0))
+        variance = float(np.sum(change.var(axis=0, ddof=1)))
+        means.append(np.sqrt(np.sum(change.mean(axis=0) ** 2) - variance / networks))
+        fluctuations.append(np.sqrt(variance))
+        along = np.sum(change * change.mean(axis=0), axis=(1, 2))
+        errors.append(along.std(ddof=1) / np.sqrt(networks) / along.mean())
+    ends = np.log(widths[-1] / widths[0])
+    error = np.hypot(errors[0], errors[-1]) / ends
+    assert error < 0.04, (means, fluctuations, errors)
+    assert np.log(means[-1] / means[0]) / ends == pytest.approx(-0.5, abs=5.0 * error)
+    # The relative error of a variance of some ten independent numbers.
+    error = np.sqrt(2.0 / (10.0 * networks)) / ends
+    assert np.polyfit(np.log(widths), np.log(fluctuations), 1)[0] == pytest.approx(-0.75, abs=5.0 * error)
 
 
 @pytest.mark.slow
@@ -167,3 +199,14 @@ def test_bad_input_is_refused(change: dict[str, Any], error: type[Exception], ma
     arguments: dict[str, Any] = {"x": [[1.0, 2.0]], "y": [1], "particles0": [[0.1, 0.2, 0.3]], "times": [0.0, 1.0]}
     with pytest.raises(error, match=match):
         simulate_particles(**arguments | change)
+
+
+def test_interrupt_leaves_the_process_usable(interrupt: Callable[[str, str, str], str]) -> None:
+    setup = """
+    import numpy as np
+    from wideangle.dynamics import simulate_particles as simulate
+    x, y, particles = np.eye(3), [1, -1, 1], np.random.default_rng(0).normal(size=(3000, 4))
+    simulate(x, y, particles, [0.1])
+    """
+    after = "print(int(simulate(x, y, particles, [0.1]).status))"
+    assert interrupt(setup, "simulate(x, y, [particles] * 300, [1e6], rtol=1e-8)", after) == "0\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -109,3 +110,16 @@ def test_bad_input(change: dict[str, Any], error: type[Exception], message: str)
     readout, projection = arguments.pop("readout"), arguments.pop("projection")
     with pytest.raises(error, match=message):
         wa.dynamics.phase_diagram(readout, projection, **arguments)
+
+
+def test_interrupt_leaves_the_process_usable(interrupt: Callable[[str, str, str], str]) -> None:
+    setup = """
+    import numpy as np
+    from wideangle.dynamics import phase_diagram
+    phase_diagram([0.1], [0.1])
+    grid = np.linspace(-2.0, 2.0, 1000)
+    """
+    after = "print(int(phase_diagram([0.1], [0.1]).phase[0, 0]))"
+    assert (
+        interrupt(setup, "phase_diagram(grid, grid, margin=300.0, time=1e150, rtol=1e-13, n_threads=2)", after) == "0\n"
+    )

@@ -46,6 +46,7 @@ def decay(t, y, params, out):  # type: ignore[no-untyped-def]
         ({"rtol": np.nan}, ValueError, r"rtol must be finite"),
         ({"atol": 0.0}, ValueError, r"atol must be positive, got 0.0; give one positive number, or one for each"),
         ({"atol": [1e-9, 1e-9]}, ValueError, r"atol must be a number or have one for each of 1 components, got 2"),
+        ({"atol": np.nan}, ValueError, r"atol must be finite, got nan; give one positive number"),
         ({"atol": None}, TypeError, r"atol must hold real numbers"),
         ({"max_steps": 0}, ValueError, r"max_steps must lie between 1 and"),
         ({"max_steps": 10.5}, TypeError, r"max_steps must be an integer"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 
 import numpy as np
@@ -265,6 +266,24 @@ def test_counts() -> None:
     assert int(run.n_evaluations) == 2 + 12 * int(run.n_steps + run.n_rejected)
     run = integrate(decay, [1.0], [0.0, 1e-7, 1.0], params=[1.0], method="dop853").isel(trajectory=0)
     assert int(run.n_evaluations) == 2 + 12 * int(run.n_steps + run.n_rejected) + 3
+
+
+def test_counts_go_on_where_the_stiff_method_takes_over() -> None:
+    """Of the steps allowed, the last one is the first of rodas5p: it adds to all that the explicit method counted."""
+
+    def run(steps: int) -> xr.Dataset:
+        batch = integrate(van_der_pol, [2.0, 0.0], [0.0, 20.0], params=[1e4], max_steps=steps)
+        alone: xr.Dataset = batch.isel(trajectory=0)
+        return alone
+
+    first = bisect.bisect_left(range(1, 100), 2, key=lambda steps: int(run(steps).method)) + 1
+    before, after = run(first - 1), run(first)
+    assert (int(before.method), int(after.method)) == (1, 2)
+    assert int(after.n_steps + after.n_rejected) == first == int(before.n_steps + before.n_rejected) + 1
+    assert int(after.n_rejected) >= int(before.n_rejected) > 0
+    assert int(after.n_steps) >= int(before.n_steps)
+    # Stages, Jacobian and slope at the start of one step.
+    assert 5 <= int(after.n_evaluations - before.n_evaluations) <= 20
 
 
 def test_attributes_and_netcdf(tmp_path) -> None:  # type: ignore[no-untyped-def]

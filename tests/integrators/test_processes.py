@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import wideangle
+from wideangle.dynamics import phase_diagram
 from wideangle.integrators import integrate
 
 pytest.importorskip("numba")
@@ -110,6 +111,63 @@ def test_a_changed_package_is_compiled_anew(tmp_path: Path) -> None:
     steps.write_text(text.replace("_SAFETY = 0.9\n", "_SAFETY = 0.5\n"))
     os.utime(steps, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     assert steps_taken() > 1.5 * before
+
+
+def run_read_only(tmp_path: Path, code: str, home: str) -> str:
+    """Run code with a copy of the package in whose folders no ``__pycache__`` can be made, not even by root."""
+    copy = tmp_path / "src" / "wideangle"
+    if not copy.exists():
+        shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        for folder in {path.parent for path in copy.rglob("*.py")}:
+            (folder / "__pycache__").touch()
+    environment = {key: value for key, value in os.environ.items() if key not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
+    environment |= {"HOME": home, "USERPROFILE": home, "LOCALAPPDATA": home, "PYTHONPATH": str(copy.parent)}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def test_imports_where_no_cache_can_be_written(tmp_path: Path) -> None:
+    """Numba by itself refuses to declare functions that it finds no place for."""
+    blocked = tmp_path / "file"
+    blocked.touch()
+    code = (
+        "import wideangle.dynamics._flow, wideangle.dynamics._mode_flow, wideangle.dynamics._neuron_flow\n"
+        "import wideangle.integrators._explicit, wideangle.integrators._rosenbrock\n"
+        "print(wideangle.dynamics._flow.follow._cache.cache_path)"
+    )
+    assert run_read_only(tmp_path, code, str(blocked)) == "None\n"
+    (tmp_path / "home").mkdir()
+    assert run_read_only(tmp_path, code, str(tmp_path / "home")).startswith(str(tmp_path / "home"))
+
+
+READ_ONLY = """
+import sys
+sys.path.insert(0, {folder!r})
+import slopes
+from wideangle.dynamics import phase_diagram
+from wideangle.integrators import integrate
+run = integrate(slopes.kept, [1.0], [0.0, 1.0], params=[0.7], method="dop853")
+print(run.y.values[0, -1, 0].hex(), float(phase_diagram([0.2], [0.2]).convergence_time[0, 0]).hex())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_read_only_installation(tmp_path: Path, writable: bool) -> None:
+    """Compiled code goes to the user's own cache, or if that cannot be written to either, is not kept."""
+    folder, home = tmp_path / "code", tmp_path / "home"
+    folder.mkdir()
+    (folder / "slopes.py").write_text(SLOPES.format(factor=1.0))
+    home.mkdir() if writable else home.touch()
+    solution, time = map(
+        float.fromhex, run_read_only(tmp_path, READ_ONLY.format(folder=str(folder)), str(home)).split()
+    )
+    assert solution == pytest.approx(np.exp(-0.7), rel=1e-8)
+    expected = phase_diagram([0.2], [0.2], method="closed-form").convergence_time
+    assert time == pytest.approx(float(expected[0, 0]), rel=1e-6)
+    kept = {path.name.split(".")[0] for path in home.rglob("*.nbi")}
+    assert kept == ({"_explicit", "_compilation"} if writable else set())
 
 
 INTERRUPTED = """

@@ -10,17 +10,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from wideangle.dynamics._flow_events import (
-    ACTIVATION,
-    NONE,
-    earliest,
-    margin_tolerance,
-    pass_zero,
-    set_rates,
-    settle,
-    size_of_weights,
-    vanishes,
-)
+from wideangle.dynamics._flow_boundaries import ACTIVATION, NONE, margin_tolerance, size_of_weights
+from wideangle.dynamics._flow_crossings import earliest
 from wideangle.dynamics._flow_field import (
     EVALUATIONS,
     EVENTS,
@@ -36,8 +27,10 @@ from wideangle.dynamics._flow_field import (
     evaluate,
     restore,
 )
+from wideangle.dynamics._flow_patterns import pass_zero, vanishes
+from wideangle.dynamics._flow_settling import set_rates, settle
 from wideangle.dynamics._flow_steps import error_of_step, first_step, interpolate, run_dense, run_stages
-from wideangle.integrators._calls import addresses
+from wideangle.integrators._calls import addresses, njit_on_disk
 from wideangle.integrators._digest import package_digest
 
 FINISHED, _, STEP_TOO_SMALL, TOO_MANY_STEPS, NON_FINITE, CHATTERING = range(6)
@@ -45,6 +38,8 @@ STOPPED = 100
 _SMALLEST = 16.0 * 2.0**-52
 # Events in a row without time going on, beyond the number of neurons and samples.
 _STANDSTILL = 100
+# Numbers, more than loops are unrolled to.
+_GAP = 64
 
 
 @njit
@@ -105,6 +100,22 @@ def _move_to_end(tableau: Any, flow: Any, work: Any) -> None:
         work.pre0[place], work.rate0[place] = work.pre1[place], work.rate1[place]
     for j in range(flow.samples):
         work.margin0[j], work.margin_rate0[j] = work.margin1[j], work.margin_rate1[j]
+
+
+@njit
+def _move_to_boundary(tableau: Any, flow: Any, work: Any, kind: Any, index: Any, where: Any) -> Any:
+    """Make a boundary within the step the start of the next; return its kind, or NONE if it has been dealt with."""
+    size = flow.size
+    interpolate(tableau, flow, work, where, size)
+    is_zero = kind == ACTIVATION and vanishes(flow, work, index)
+    before = size_of_weights(flow, work, START, index // flow.samples) if is_zero else 0.0
+    for q in range(size):
+        work.y[2 * size + q] = work.y[q]
+        work.y[q] = work.y[size + q]
+    if is_zero:
+        pass_zero(flow, work, index, before)
+        return NONE
+    return kind
 
 
 @njit
@@ -191,15 +202,7 @@ def _follow(tableau: Any, flow: Any, work: Any, out: Any, stop: Any) -> Any:
         else:
             t_next = t + where * tried
             _write_outputs(tableau, flow, work, out, t, tried, t_next, -1.0)
-            interpolate(tableau, flow, work, where, size)
-            is_zero = kind == ACTIVATION and vanishes(flow, work, index)
-            before = size_of_weights(flow, work, START, index // flow.samples) if is_zero else 0.0
-            for q in range(size):
-                work.y[2 * size + q] = work.y[q]
-                work.y[q] = work.y[size + q]
-            if is_zero:
-                pass_zero(flow, work, index, before)
-                kind = NONE
+            kind = _move_to_boundary(tableau, flow, work, kind, index, where)
             standing = standing + 1 if t_next == t else 0
             if standing > _STANDSTILL + flow.neurons + flow.samples or not _begin_step(flow, work, kind, index):
                 return t, CHATTERING
@@ -251,10 +254,22 @@ def _drivers(key: int) -> Any:
         t, status = _descend(addresses(flow), addresses(work), out, stop, learning_rate, steps)
         return t, status, key
 
-    return njit(nogil=True, cache=True)(follow), njit(nogil=True, cache=True)(descend)
+    return njit_on_disk(nogil=True)(follow), njit_on_disk(nogil=True)(descend)
 
 
 follow, descend = _drivers(digest())
+
+
+def apart(array: Any) -> Any:
+    """Return a flat copy of an array with unused memory around it.
+
+    Vectorised loops compare addresses when they run, and where two arrays are too close to each other take another
+    branch, which adds in another order: the last bits of results would depend on where memory happens to lie.
+    """
+    memory = np.zeros(array.size + 2 * _GAP, dtype=array.dtype)
+    result = memory[_GAP : _GAP + array.size]
+    result[:] = array.ravel()
+    return result
 
 
 def make_work(flow: Flow, stages: int, dense_rows: int) -> Work:
@@ -264,10 +279,10 @@ def make_work(flow: Flow, stages: int, dense_rows: int) -> Work:
     exact = not flow.stepped
 
     def zeros(length: int) -> Any:
-        return np.zeros(max(length, 1))
+        return apart(np.zeros(max(length, 1)))
 
     def integers(length: int) -> Any:
-        return np.zeros(max(length, 1), dtype=np.int64)
+        return apart(np.zeros(max(length, 1), dtype=np.int64))
 
     held = h if exact and flow.loss == HINGE else 0
     return Work(
@@ -308,4 +323,4 @@ def make_work(flow: Flow, stages: int, dense_rows: int) -> Work:
     )
 
 
-__all__ = ["CHATTERING", "EVALUATIONS", "FINISHED", "STOPPED", "descend", "digest", "follow", "make_work"]
+__all__ = ["CHATTERING", "EVALUATIONS", "FINISHED", "STOPPED", "apart", "descend", "digest", "follow", "make_work"]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wideangle.dynamics._flow import STOPPED, descend, follow, make_work
+from wideangle.dynamics._flow import STOPPED, apart, descend, follow, make_work
 from wideangle.dynamics._flow_field import (
     CROSS_ENTROPY,
     EVALUATIONS,
@@ -99,17 +99,17 @@ def _make_flow(
         samples,
         features,
         neurons * (features + 1),
-        np.ascontiguousarray(x.T).ravel(),
-        np.ascontiguousarray(x).ravel(),
-        np.ascontiguousarray(gram).ravel(),
-        np.sqrt(np.einsum("nd,nd->n", x, x)),
-        np.ascontiguousarray(y),
+        apart(x.T),
+        apart(x),
+        apart(gram),
+        apart(np.sqrt(np.einsum("nd,nd->n", x, x))),
+        apart(y),
         scale,
-        scale * speed * weights,
+        apart(scale * speed * weights),
         _LOSSES[loss],
         stepped,
         *control,
-        np.ascontiguousarray(times),
+        apart(times),
         times.size,
         capacity,
     )

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from numba import njit
+from wideangle.integrators._calls import njit_on_disk
 
 HEAD = 4
 
 
-@njit(cache=True)
+@njit_on_disk()
 def linear(t: Any, y: Any, params: Any, out: Any) -> None:
     """One factor: y is the margin."""
     modes = len(y)
@@ -32,7 +32,7 @@ def linear(t: Any, y: Any, params: Any, out: Any) -> None:
             out[k] += params[row + k] * force
 
 
-@njit(cache=True)
+@njit_on_disk()
 def balanced(t: Any, y: Any, params: Any, out: Any) -> None:
     """Two factors of equal size: y is ln |margin|, and F has the signs of the margins."""
     modes = len(y)
@@ -49,7 +49,7 @@ def balanced(t: Any, y: Any, params: Any, out: Any) -> None:
             out[k] += params[row + k] * force
 
 
-@njit(cache=True)
+@njit_on_disk()
 def deep(t: Any, y: Any, params: Any, out: Any) -> None:
     """A balanced chain of D > 2 factors: y is the logarithm of the margin."""
     modes = len(y)
@@ -69,7 +69,7 @@ def deep(t: Any, y: Any, params: Any, out: Any) -> None:
         out[k] *= math.exp((1.0 - 2.0 / depth) * y[k])
 
 
-@njit(cache=True)
+@njit_on_disk()
 def imbalanced(t: Any, y: Any, params: Any, out: Any) -> None:
     """Two factors: the margin is a e^y + b e^-y, which is C/2 sinh y, or e^y for a balanced mode."""
     modes = len(y)

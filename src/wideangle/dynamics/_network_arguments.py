@@ -6,11 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from wideangle._checks import check_array, check_integer, check_memory, check_real
-from wideangle.dynamics._arguments import check_numbers, check_rtol
+from wideangle._checks import check_array, check_integer, check_memory, check_numbers, check_real, check_rtol
+from wideangle.dynamics._arguments import LARGEST
 from wideangle.dynamics._growth import Array
-
-_LARGEST = 1e100
 
 
 class Control(NamedTuple):
@@ -23,8 +21,7 @@ class Control(NamedTuple):
 
 def check_data(x: Any, y: Any) -> tuple[Array, Array]:
     """Return inputs (sample, feature) and as many labels of -1 or 1."""
-    check_array("x", x, ndim=(2,), remedy="give inputs as (sample, feature)")
-    inputs = check_numbers("x", x, remedy="give inputs as (sample, feature)", largest=_LARGEST)
+    inputs = check_numbers("x", x, ndim=(2,), remedy="give inputs as (sample, feature)", largest=LARGEST)
     remedy = "give a label of -1 or 1 for each sample"
     labels = check_array("y", y, ndim=(1,), remedy=remedy).astype(np.float64)
     if labels.size != len(inputs):
@@ -32,7 +29,7 @@ def check_data(x: Any, y: Any) -> tuple[Array, Array]:
     wrong = labels[np.abs(labels) != 1.0]
     if wrong.size:
         raise ValueError(f"y must hold labels -1 and 1 alone, got {wrong[0]}; {remedy}")
-    return np.ascontiguousarray(inputs), labels
+    return inputs, labels
 
 
 def check_sample_weights(value: Any, samples: int) -> Array:
@@ -40,8 +37,7 @@ def check_sample_weights(value: Any, samples: int) -> Array:
     if value is None:
         return np.full(samples, 1.0 / samples)
     remedy = f"give {samples} positive weights, one for each sample, divided by their sum"
-    check_array("probabilities", value, ndim=(1,), remedy=remedy)
-    weights = check_numbers("probabilities", value, remedy=remedy)
+    weights = check_numbers("probabilities", value, ndim=(1,), remedy=remedy)
     if weights.size != samples:
         raise ValueError(f"probabilities must have one entry for each sample, got {weights.size}; {remedy}")
     if np.any(weights <= 0.0):
@@ -64,8 +60,7 @@ def check_control(rtol: Any, atol: Any, max_steps: Any) -> Control:
 def check_initial(name: str, value: Any, shape: str, ndim: int) -> Array:
     """Return initial values with an axis of trajectories before the ``ndim`` others."""
     remedy = f"give {shape} or (trajectory, {shape[1:]}"
-    check_array(name, value, ndim=(ndim, ndim + 1), remedy=remedy)
-    result = check_numbers(name, value, remedy=remedy, largest=_LARGEST)
+    result = check_numbers(name, value, ndim=(ndim, ndim + 1), remedy=remedy, largest=LARGEST)
     return result if result.ndim == ndim + 1 else result[None]
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from numba import njit
-
+from wideangle.integrators._calls import njit_on_disk
 from wideangle.integrators.elementwise import where
 
 
-@njit(cache=True)
+@njit_on_disk()
 def flow(t: Any, y: Any, params: Any, out: Any) -> None:
     """Gradient flow while the neuron is on; beyond u = 0, where it ends, the same with the ReLU's slope of 1."""
     margin = params[1] * y[0] * y[1]
@@ -23,19 +22,19 @@ def flow(t: Any, y: Any, params: Any, out: Any) -> None:
     out[1] = force * y[0]
 
 
-@njit(cache=True)
+@njit_on_disk()
 def projection(t: Any, y: Any, params: Any) -> Any:
     """Zero where the neuron dies."""
     return y[1]
 
 
-@njit(cache=True)
+@njit_on_disk()
 def readout(t: Any, y: Any, params: Any) -> Any:
     """Zero where the neuron is rescued."""
     return y[0]
 
 
-@njit(cache=True)
+@njit_on_disk()
 def learned(t: Any, y: Any, params: Any) -> Any:
     """Zero where the margin is the one to reach, the last parameter."""
     return where(y[0] > 0.0, params[1] * y[0] * y[1], -1.0) - params[6]

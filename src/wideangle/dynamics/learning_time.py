@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from wideangle._checks import check_choice
+from wideangle._checks import check_choice, check_numbers
 from wideangle.dynamics import _inversion
 from wideangle.dynamics._arguments import (
     broadcast,
     check_depth,
     check_imbalance,
     check_margins,
-    check_numbers,
     check_positive,
 )
 from wideangle.dynamics._growth import Array, Growth, Mask

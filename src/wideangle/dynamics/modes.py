@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from wideangle._checks import check_array, check_flag, check_integer, check_memory, check_real, check_threads
+from wideangle._checks import (
+    check_flag,
+    check_integer,
+    check_memory,
+    check_numbers,
+    check_real,
+    check_rtol,
+    check_threads,
+)
 from wideangle._provenance import provenance
-from wideangle.dynamics._arguments import check_depth, check_numbers, check_rtol, check_times
+from wideangle.dynamics._arguments import LARGEST, check_depth, check_times
 from wideangle.dynamics._growth import Array
 from wideangle.losses import Loss, parse_loss
 
@@ -231,8 +239,7 @@ def check_modes(features: Any, probabilities: Any, margins0: Any, imbalance: Any
 
 
 def _floats(name: str, value: Any, ndim: tuple[int, ...], remedy: str) -> Array:
-    check_array(name, value, ndim=ndim, remedy=remedy)
-    return check_numbers(name, value, remedy=remedy, largest=1e100)
+    return check_numbers(name, value, ndim=ndim, remedy=remedy, largest=LARGEST)
 
 
 def _solve_hinge(problem: Problem, times: Array) -> Array:

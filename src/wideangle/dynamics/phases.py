@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from wideangle._checks import check_array, check_choice, check_flag, check_real, check_threads
+from wideangle._checks import check_choice, check_flag, check_numbers, check_real, check_rtol, check_threads
 from wideangle._provenance import provenance
-from wideangle.dynamics._arguments import check_numbers, check_rtol
 from wideangle.dynamics._growth import Array
 from wideangle.dynamics._phase import DIES, INACTIVE, LEARNS, PHASES, RESCUED, Neurons
 from wideangle.losses import Loss, parse_loss
@@ -155,8 +154,7 @@ def phase_diagram(
 
 def _axis(name: str, value: Any) -> Array:
     remedy = "give a one-dimensional array of initial values, such as np.linspace(-2, 2, 101)"
-    check_array(name, value, ndim=(1,), remedy=remedy)
-    return check_numbers(name, value, remedy=remedy, largest=1e50)
+    return check_numbers(name, value, ndim=(1,), remedy=remedy, largest=1e50)
 
 
 def _positive(name: str, value: Any, remedy: str) -> float:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from wideangle._checks import check_real
+from wideangle._checks import check_numbers, check_real
 from wideangle._provenance import provenance
 from wideangle.dynamics import _inversion
-from wideangle.dynamics._arguments import check_depth, check_margins, check_numbers
+from wideangle.dynamics._arguments import check_depth, check_margins
 from wideangle.dynamics._growth import Array, Growth, Index
 from wideangle.dynamics.learning_time import elapsed, margins_at
 from wideangle.losses import Loss, parse_loss

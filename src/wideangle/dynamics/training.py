@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from wideangle._checks import check_array, check_choice
+from wideangle._checks import check_choice
 from wideangle._provenance import provenance
 from wideangle.dynamics._arguments import check_positive, check_times
 from wideangle.dynamics._growth import Array
@@ -140,8 +140,7 @@ def _check_rates(value: Any, end: float) -> Array:
     if value is None:
         return np.asarray(min(_LARGEST_RATE, end / 200.0) * 0.5 ** np.arange(_RATES), np.float64)
     remedy = "give at least three different steps, such as [0.1, 0.05, 0.025]"
-    check_array("learning_rates", value, ndim=(1,), remedy=remedy)
-    rates = check_positive("learning_rates", value, remedy=remedy)
+    rates = check_positive("learning_rates", value, ndim=(1,), remedy=remedy)
     if np.unique(rates).size < max(3, rates.size):
         raise ValueError(f"learning_rates must be three different numbers or more, got {rates.tolist()}; {remedy}")
     if rates.max() > end:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -11,6 +12,19 @@ from numba.extending import intrinsic
 
 # The compiled code of the drivers: a division by zero gives an infinity, and never an exception in a thread.
 kernel = njit(error_model="numpy")
+
+
+def njit_on_disk(**options: Any) -> Callable[[Any], Any]:
+    """Return njit with its code kept on disk, or only in memory where Numba finds no directory that it can write to."""
+
+    def decorate(function: Any) -> Any:
+        try:
+            return njit(cache=True, **options)(function)
+        except RuntimeError:
+            return njit(**options)(function)
+
+    return decorate
+
 
 _INT64 = ir.IntType(64)
 _POINTER = ir.DoubleType().as_pointer()

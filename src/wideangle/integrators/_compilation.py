@@ -6,6 +6,7 @@ if the function itself was declared with ``cache=True``.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 from collections.abc import Callable
@@ -111,7 +112,9 @@ def _disk_key(function: Any) -> str | None:
 def _compile(wrapper: Callable[..., None], arguments: tuple[Any, ...], key: str | None) -> CFunc:
     library = CFunc(wrapper, (arguments, types.void), {}, {})
     if key is not None:
-        library._cache = _DiskCache(wrapper, key)
+        # It raises where Numba finds no directory that it can write to.
+        with contextlib.suppress(RuntimeError):
+            library._cache = _DiskCache(wrapper, key)
     library.compile()
     return library
 

@@ -10,10 +10,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from numba import njit
-
 from wideangle.integrators import _status as status
-from wideangle.integrators._calls import addresses, call_rhs, fetch_add, kernel
+from wideangle.integrators._calls import addresses, call_rhs, fetch_add, kernel, njit_on_disk
 from wideangle.integrators._digest import package_digest
 from wideangle.integrators._lanes import (
     LANES,
@@ -242,7 +240,7 @@ def _driver(digest: int) -> Any:
         )
         return digest
 
-    return njit(nogil=True, cache=True, error_model="numpy")(run_explicit)
+    return njit_on_disk(nogil=True, error_model="numpy")(run_explicit)
 
 
 run_explicit = _driver(package_digest())

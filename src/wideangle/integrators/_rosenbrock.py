@@ -15,10 +15,9 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from wideangle.integrators import _status as status
-from wideangle.integrators._calls import addresses, call_rhs, call_scalar, fetch_add, kernel
+from wideangle.integrators._calls import addresses, call_rhs, call_scalar, fetch_add, kernel, njit_on_disk
 from wideangle.integrators._digest import package_digest
 from wideangle.integrators._lanes import LANES
 from wideangle.integrators._linear import factor, solve
@@ -343,7 +342,7 @@ def _driver(digest: int) -> Any:
         )
         return digest
 
-    return njit(nogil=True, cache=True, error_model="numpy")(run_rosenbrock)
+    return njit_on_disk(nogil=True, error_model="numpy")(run_rosenbrock)
 
 
 run_rosenbrock = _driver(package_digest())

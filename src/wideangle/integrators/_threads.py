@@ -33,6 +33,8 @@ def run_threads(
     """Run ``task(thread, shared)`` in threads side by side until they end; on an interrupt, stop them all."""
     shared = Shared(*(np.zeros(length, dtype=np.int64) for length in (1, n_threads, 1)))
     failures: list[BaseException] = []
+    # Not join(): up to Python 3.12 an interrupted one makes a thread that runs on pass for one that has ended.
+    ended = [threading.Event() for _ in range(n_threads)]
 
     def guarded(thread: int) -> None:
         try:
@@ -40,6 +42,8 @@ def run_threads(
         except BaseException as error:
             failures.append(error)
             shared.stop[0] = 1
+        finally:
+            ended[thread].set()
 
     def report() -> None:
         if advance is not None:
@@ -51,15 +55,16 @@ def run_threads(
         for thread in threads:
             thread.start()
             started.append(thread)
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(_SECONDS)
+        for event in ended:
+            while not event.wait(_SECONDS):
                 report()
     except BaseException:
         shared.stop[0] = 1
-        for thread in started:
-            thread.join()
         raise
+    finally:
+        for thread, event in zip(started, ended, strict=False):
+            event.wait()
+            thread.join()
     # The threads may have ended before the first report.
     report()
     if failures:

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wideangle._checks import (
-    check_array,
     check_choice,
     check_flag,
+    check_increasing,
     check_integer,
     check_memory,
-    check_real,
+    check_numbers,
+    check_rtol,
     check_threads,
 )
 from wideangle._cpu import available_threads
@@ -130,7 +131,7 @@ def integrate(
     start, parameters = _check_batch(y0, params)
     output_times = _check_times(times)
     method = check_choice("method", method, METHODS)
-    rtol = _check_rtol(rtol)
+    rtol = check_rtol(rtol)
     tolerance = _check_atol(atol, start.shape[1])
     max_steps = check_integer("max_steps", max_steps, low=1, high=2**53, remedy="give a number of steps, such as 10**6")
     n_threads = check_threads(n_threads) or available_threads()
@@ -224,21 +225,11 @@ def _check_events(events: Any) -> list[Event]:
     return list(given)
 
 
-def _finite_floats(name: str, value: Any, ndim: tuple[int, ...], remedy: str) -> NDArray[np.float64]:
-    array = check_array(name, value, ndim=ndim, remedy=remedy)
-    result = np.array(array, dtype=np.float64, order="C")
-    wrong = np.argwhere(~np.isfinite(result))
-    if wrong.size:
-        place = ", ".join(map(str, wrong[0]))
-        raise ValueError(f"{name} must be finite, got {name}[{place}] = {result[tuple(wrong[0])]}; {remedy}")
-    return result
-
-
 def _check_batch(y0: Any, params: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return initial values and parameters as matrices of one or as many rows."""
-    start = _finite_floats("y0", y0, (1, 2), "give (component,) or (trajectory, component)")
+    start = check_numbers("y0", y0, ndim=(1, 2), remedy="give (component,) or (trajectory, component)")
     remedy = "give (parameter,) or (trajectory, parameter)"
-    parameters = np.empty((1, 0)) if params is None else _finite_floats("params", params, (1, 2), remedy)
+    parameters = np.empty((1, 0)) if params is None else check_numbers("params", params, ndim=(1, 2), remedy=remedy)
     start, parameters = np.atleast_2d(start), np.atleast_2d(parameters)
     if 1 not in (len(start), len(parameters), len(start) / len(parameters)):
         raise ValueError(
@@ -250,29 +241,15 @@ def _check_batch(y0: Any, params: Any) -> tuple[NDArray[np.float64], NDArray[np.
 
 def _check_times(times: Any) -> NDArray[np.float64]:
     remedy = "give strictly increasing times, the first of them that of y0"
-    result = _finite_floats("times", times, (1,), remedy)
+    result = check_increasing("times", times, remedy=remedy)
     if result.size < 2:
         raise ValueError(f"times must have at least two values, got {result.tolist()}; {remedy}")
-    steps = np.diff(result)
-    if not np.all(steps > 0.0):
-        k = int(np.argmin(steps > 0.0))
-        raise ValueError(
-            f"times must increase, got times[{k}] = {result[k]}, times[{k + 1}] = {result[k + 1]}; {remedy}"
-        )
-    return result
-
-
-def _check_rtol(value: Any) -> float:
-    remedy = "give a relative tolerance between 1e-14 and 0.1"
-    result = check_real("rtol", value, remedy=remedy)
-    if not 1e-14 <= result <= 0.1:
-        raise ValueError(f"rtol must lie in [1e-14, 0.1], got {value!r}; {remedy}")
     return result
 
 
 def _check_atol(value: Any, size: int) -> NDArray[np.float64]:
     remedy = "give one positive number, or one for each component"
-    result = _finite_floats("atol", value, (0, 1), remedy)
+    result = check_numbers("atol", value, ndim=(0, 1), remedy=remedy)
     if result.ndim == 1 and result.size != size:
         raise ValueError(
             f"atol must be a number or have one for each of {size} components, got {result.size}; {remedy}"

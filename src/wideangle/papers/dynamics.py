@@ -1,25 +1,23 @@
 """Reproduction of arXiv 1809.06848 (Tachet des Combes et al.): the learning dynamics of neural networks.
 
-Six panels: (a) classes learn in parallel and along sigmoids, (b) phase diagrams of single neurons, (c) speed against
+Seven panels: (a) classes learn in parallel and along sigmoids, (b) phase diagrams of single neurons, (c) speed against
 input norm and frequency, (d) hinge against cross-entropy, (e) gradient starvation of modes, (f) starvation in networks
-trained on images with an added feature. Every claim is judged by a number with its error.
+trained on images with an added feature, (g) wide networks in the kernel and the mean-field scaling. Every claim is
+judged by a number with its error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wideangle._checks import check_seed
-from wideangle.data import LabelledData, load_digits, load_images
-from wideangle.papers._preparation import make_writable, require_training
+from wideangle.data import LabelledData
+from wideangle.papers import _frame
+from wideangle.papers._frame import Announce, Reproduction, carry_out, make_writable, prepare_training, silent
 
 if TYPE_CHECKING:
     import xarray as xr
-
-    from wideangle.reports import Claim
 
 SOURCE = "arXiv 1809.06848"
 # Share of the training images that are left without the added feature; with all of them so it is the control.
@@ -27,18 +25,16 @@ WITHOUT_PATCH = (0.0, 0.03, 0.1, 0.3, 1.0)
 MOST_IMAGES = 1500  # Of the training and of the test set; gradient descent sees all images in every step.
 
 
-@dataclass(frozen=True)
-class Job:
+@dataclass(frozen=True, kw_only=True)
+class Job(_frame.Job):
     """What a reproduction will do, checked and ready to start.
 
     Parameters
     ----------
     data
         Images of panel (f), told apart by whether their class is odd or even.
-    out
-        Existing, writable directory for the results.
-    seed
-        Seed of initial values, of the split of the digits and of training.
+    out, seed
+        As in any job; the seed is that of initial values, of the split of the digits and of training.
     n_networks
         Networks in the ensembles of panels (a) and (c).
     n_grid
@@ -49,16 +45,20 @@ class Job:
         Networks trained for each share of images without the feature in panel (f), with different weights.
     steps
         Steps of gradient descent of each.
+    widths
+        Widths of the networks of panel (g), even numbers of particles.
+    n_wide
+        Networks of each width.
     """
 
     data: LabelledData
-    out: Path
-    seed: int
     n_networks: int = 16
     n_grid: int = 161
     learning_rates: tuple[float, ...] = (0.2, 0.1, 0.05)
     n_runs: int = 24
     steps: int = 400
+    widths: tuple[int, ...] = (128, 256, 512, 1024, 2048, 4096)
+    n_wide: int = 32
 
     @property
     def description(self) -> str:
@@ -74,8 +74,9 @@ class Job:
 class Measurements:
     """All numbers of the reproduction, as the functions of the same names describe them.
 
-    Those of ``patched`` are in :mod:`wideangle.papers.dynamics_patches`, the others in
-    :mod:`wideangle.papers.dynamics_panels`; ``training`` is :func:`wideangle.dynamics.compare_training`.
+    Those of ``patched`` are in :mod:`wideangle.papers.dynamics_patches`, those of ``particles`` in
+    :mod:`wideangle.papers.dynamics_particles`, the others in :mod:`wideangle.papers.dynamics_panels`; ``training`` is
+    :func:`wideangle.dynamics.compare_training`.
     """
 
     parallel: xr.Dataset
@@ -86,25 +87,7 @@ class Measurements:
     starvation: xr.Dataset
     hinge: xr.Dataset
     patched: xr.Dataset
-
-
-@dataclass(frozen=True)
-class Reproduction:
-    """Outcome of a reproduction.
-
-    Parameters
-    ----------
-    claims
-        The claims, each with its verdict.
-    measurements
-        The numbers behind them.
-    report
-        Path of report.html; figures and dynamics.nc lie beside it.
-    """
-
-    claims: tuple[Claim, ...]
-    measurements: Measurements
-    report: Path
+    particles: xr.Dataset
 
 
 def prepare(*, data: Path | None = None, out: Path, seed: int = 0) -> Job:
@@ -128,9 +111,7 @@ def prepare(*, data: Path | None = None, out: Path, seed: int = 0) -> Job:
     ModuleNotFoundError
         If PyTorch is missing.
     """
-    check_seed(seed)
-    require_training()
-    labelled = load_digits(seed=seed) if data is None else load_images(data)
+    labelled = prepare_training(data, seed)
     for part, labels in (("training", labelled.y_train), ("test", labelled.y_test)):
         if min(sum(labels % 2 == 0), sum(labels % 2 == 1)) < 10:
             raise ValueError(
@@ -141,31 +122,18 @@ def prepare(*, data: Path | None = None, out: Path, seed: int = 0) -> Job:
     return Job(data=labelled, out=out, seed=seed)
 
 
-def reproduce(job: Job, *, announce: Callable[[str], None] = lambda text: None, progress: bool = False) -> Reproduction:
-    """Measure, judge, draw and write.
-
-    Parameters
-    ----------
-    job
-        From :func:`prepare`.
-    announce
-        Called with a line of text before each stage.
-    progress
-        Show progress bars of the long stages.
-    """
+def reproduce(job: Job, *, announce: Announce = silent, progress: bool = False) -> Reproduction[Measurements]:
+    """Measure, judge, draw and write, as :func:`wideangle.papers._frame.carry_out` describes."""
     from wideangle.papers.dynamics_claims import judge
-    from wideangle.papers.dynamics_report import write
+    from wideangle.papers.dynamics_report import describe
 
-    measurements = measure(job, announce=announce, progress=progress)
-    claims = judge(measurements)
-    announce("Drawing figures, writing report ...")
-    report = write(job, measurements, claims)
-    return Reproduction(claims=claims, measurements=measurements, report=report)
+    return carry_out(job, measure, judge, describe, announce=announce, progress=progress)
 
 
-def measure(job: Job, *, announce: Callable[[str], None] = lambda text: None, progress: bool = False) -> Measurements:
+def measure(job: Job, *, announce: Announce = silent, progress: bool = False) -> Measurements:
     """Compute every number."""
     from wideangle.papers import dynamics_panels as panels
+    from wideangle.papers.dynamics_particles import particles
     from wideangle.papers.dynamics_patches import patched
 
     announce("Integrating phase diagrams and modes (the first time on a machine, compiling the integrators) ...")
@@ -175,6 +143,8 @@ def measure(job: Job, *, announce: Callable[[str], None] = lambda text: None, pr
     speed, losses = panels.speed(job.n_networks, job.seed), panels.losses()
     announce("Training one of them by gradient descent with decreasing steps ...")
     training = panels.trained(parallel, job.learning_rates)
+    announce(f"Integrating networks of up to {max(job.widths)} particles ...")
+    wide = particles(job.widths, job.n_wide, job.seed)
     announce(job.description)
     return Measurements(
         parallel=parallel,
@@ -185,4 +155,5 @@ def measure(job: Job, *, announce: Callable[[str], None] = lambda text: None, pr
         starvation=starvation,
         hinge=hinge,
         patched=patched(job.data, n_runs=job.n_runs, steps=job.steps, seed=job.seed, progress=progress),
+        particles=wide,
     )

@@ -8,20 +8,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from wideangle.reports import Claim
+from wideangle.papers._verdicts import estimated_claim, exact_claim, mean_claim, standard_error
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from wideangle.papers.dynamics import Measurements
+    from wideangle.reports import Claim
 
 Array = NDArray[np.float64]
 
-STANDARD_ERRORS = 5.0
 CURVES = 1e-3  # Of accuracies; neurons that die, which the prediction leaves out, begin with margins of about 1e-4.
 EXPONENT = 1e-3
 INTEGRATION = 1e-6  # Of relative errors of quantities that are integrated with relative tolerances of 1e-8 and less.
 ORDER = 0.05
+# Of exponents in the width, fitted from some 100 particles on. Corrections to the law of large numbers are of order
+# 1/width, a few per cent there, which moves an exponent by about 0.01.
+WIDTH_EXPONENT = 0.05
 ABOVE_START = 0.02  # Margins beyond which the start, at 0.001 or so, plays no part.
 
 
@@ -34,6 +37,7 @@ def judge(measurements: Measurements) -> tuple[Claim, ...]:
         *loss_claims(measurements.losses),
         *starvation_claims(measurements.starvation, measurements.hinge),
         *patch_claims(measurements.patched),
+        *particle_claims(measurements.particles),
     )
 
 
@@ -42,34 +46,34 @@ def parallel_claims(parallel: xr.Dataset, training: xr.Dataset) -> list[Claim]:
     accuracy, predicted = (expected_accuracy(parallel[name].values) for name in ("simulated", "predicted"))
     n_networks, n_modes = accuracy.shape[:2]
     bends = inflections(parallel["time"].values, accuracy, parallel["simulated"].values > ABOVE_START)
-    order, half = training["order"].item(), STANDARD_ERRORS * training["order_standard_error"].item()
+    order = training["order"].item()
     errors = ", ".join(f"{error:.2g}" for error in training["training_error"].values)
     return [
-        _exact(
+        exact_claim(
             f"Classes learn in parallel, each as if alone: over {n_networks} networks the expected accuracies of"
             f" {n_modes} features follow the closed form of a single one within {CURVES:g}.",
             float(np.max(np.abs(accuracy - predicted))),
             (0.0, CURVES),
             f"{n_networks * n_modes} curves",
         ),
-        _exact(
+        exact_claim(
             "These curves are sigmoids: the number of those without exactly one inflection is 0.",
             int(np.sum(bends != 1)),
             (0, 0),
             f"{n_networks * n_modes} curves, from margin {ABOVE_START:g} on",
         ),
-        _exact(
+        exact_claim(
             "The flow of all weights of a ReLU network with a neuron for each feature is that of the modes, within a"
             f" relative {INTEGRATION:g}.",
             training["flow_error"].item(),
             (0.0, INTEGRATION),
             f"{training.sizes['mode']} neurons",
         ),
-        Claim(
+        estimated_claim(
             "Gradient descent tends to this flow in proportion to its step: the order in the step differs from 1 by at"
             f" most {ORDER:g}.",
             order - 1.0,
-            (order - 1.0 - half, order - 1.0 + half),
+            training["order_standard_error"].item(),
             (-ORDER, ORDER),
             f"order {order:.4f}; relative errors {errors}",
         ),
@@ -99,14 +103,14 @@ def phase_claims(phases: xr.Dataset) -> list[Claim]:
         once = int(np.sum(np.isnan(times[0]) != np.isnan(times[1])))
         error = float(np.nanmax(np.abs(times[0] / np.where(times[1] > 0.0, times[1], np.nan) - 1.0)))
         claims += [
-            _exact(
+            exact_claim(
                 f"Neurons learn, are rescued, die or stay as the lines z = -u, z = 0 and u = 0 say ({loss}): the"
                 " number of neurons with another fate is 0.",
                 wrong,
                 (0, 0),
                 f"{here['phase'].size:,} neurons",
             ),
-            _exact(
+            exact_claim(
                 f"Their times to margin 1 are those of the closed form ({loss}): the largest relative error is at most"
                 f" {INTEGRATION:g}.",
                 error if once == 0 else math.inf,
@@ -129,11 +133,11 @@ def speed_claims(speed: xr.Dataset) -> list[Claim]:
     ):
         mean, error = exponent(cases, name)
         claims.append(
-            Claim(
+            estimated_claim(
                 f"The time to a margin is inversely proportional to {text}: the exponent differs from -1 by at most"
                 f" {EXPONENT:g}.",
                 mean + 1.0,
-                (mean + 1.0 - STANDARD_ERRORS * error, mean + 1.0 + STANDARD_ERRORS * error),
+                error,
                 (-EXPONENT, EXPONENT),
                 f"exponent {mean:.6f}; se {error:.1g}",
             )
@@ -142,15 +146,15 @@ def speed_claims(speed: xr.Dataset) -> list[Claim]:
     mean, error = exponent(same_weights, "input_norm")
     predicted, _ = exponent(same_weights, "input_norm", "predicted")
     claims += [
-        Claim(
+        estimated_claim(
             "From given initial weights, too, the time is inversely proportional to the norm: the exponent is -1 within"
             " 0.02.",
             mean,
-            (mean - STANDARD_ERRORS * error, mean + STANDARD_ERRORS * error),
+            error,
             (-1.02, -0.98),
             f"se {error:.1g}; closed form {predicted:.4f}",
         ),
-        _exact(
+        exact_claim(
             "The closed form gives every one of these times within 0.2 %.",
             float(np.max(np.abs(speed["simulated"].values / speed["predicted"].values - 1.0))),
             (0.0, 2e-3),
@@ -166,11 +170,6 @@ def exponent(cases: xr.Dataset, against: str, name: str = "simulated") -> tuple[
     return float(np.mean(slopes)), standard_error(slopes)
 
 
-def standard_error(values: Array) -> float:
-    """Return the standard error of the mean."""
-    return float(np.std(values, ddof=1) / math.sqrt(len(values)))
-
-
 def loss_claims(losses: xr.Dataset) -> list[Claim]:
     """Judge what the hinge and the cross-entropy do to the margin in the long run."""
     late = losses.sel(loss="cross-entropy").isel(time=slice(-2, None))
@@ -179,26 +178,26 @@ def loss_claims(losses: xr.Dataset) -> list[Claim]:
     stop_error = np.max(np.abs(losses["stop_time"].values / losses["predicted_stop_time"].values - 1.0))
     path_error = np.max(np.abs(losses["simulated"].values / losses["predicted"].values - 1.0))
     return [
-        _exact(
+        exact_claim(
             "Under the hinge learning ends at t* = ln(1/m₀)/(2pr): the largest relative error is at most"
             f" {INTEGRATION:g}.",
             float(stop_error),
             (0.0, INTEGRATION),
             f"{losses.sizes['case']} combinations of m₀, p and r",
         ),
-        _exact(
+        exact_claim(
             "From then on nothing moves: the largest change of a weight up to t = 10¹² is 0.",
             losses["drift"].item(),
             (0.0, 0.0),
         ),
-        _exact(
+        exact_claim(
             "Under cross-entropy the margin grows for ever, like ln t: at t = 10¹² by m/(m - 1) for each unit of ln t,"
             " within 0.01.",
             growth - margin / (margin - 1.0),
             (-0.01, 0.01),
             f"{growth:.4f} at margin {margin:.2f}",
         ),
-        _exact(
+        exact_claim(
             f"Both paths of the margin are those of the closed form, with a relative error of at most {INTEGRATION:g}.",
             float(path_error),
             (0.0, INTEGRATION),
@@ -220,27 +219,27 @@ def starvation_claims(starvation: xr.Dataset, hinge: xr.Dataset) -> list[Claim]:
     start = hinge["simulated"].isel(loss=0, time=0, fraction=0).values
     at_one = start[1] * start[0] ** -fractions
     return [
-        _exact(
+        exact_claim(
             "The rarer feature is starved by the law m₂/m₂(0) = (m₁/m₁(0))^λ: at t = 10¹² the exponent is λ within"
             f" {EXPONENT:g} for each of {len(fractions)} frequencies λ.",
             float(np.max(np.abs(exponents - fractions))),
             (0.0, EXPONENT),
             ", ".join(f"{value:.5f}" for value in exponents),
         ),
-        _exact(
+        exact_claim(
             f"At all times the law is an upper bound, and the lower bound one: by at most {INTEGRATION:g} relatively"
             " are they crossed.",
             max(above, below),
             (0.0, INTEGRATION),
             f"{starvation.sizes['time'] * len(fractions) + 2 * hinge.sizes['time'] * len(fractions)} points",
         ),
-        _exact(
+        exact_claim(
             f"Under the hinge the rarer feature freezes at the predicted value, within a relative {INTEGRATION:g}.",
             error,
             (0.0, INTEGRATION),
             ", ".join(f"{value:.4f}" for value in frozen),
         ),
-        _exact(
+        exact_claim(
             f"It freezes when m₁ gets to 1: the value is the law's there within 1 %, for λ up to {fractions[-1]:g}.",
             float(np.min(frozen / at_one)),
             (0.99, 1.01),
@@ -260,27 +259,27 @@ def patch_claims(patched: xr.Dataset) -> list[Claim]:
     margins = patched["equal_margin"].sel(image="clean").transpose("without", "run").values
     shares = patched["without"].values
     return [
-        _mean(
+        mean_claim(
             f"At the same training loss of {target:.2g}, networks whose training images all have the patch classify"
             " fewer clean images than the control without it: the accuracy differs by more than 0.05.",
             control - most,
             (0.05, 1.0),
             f"{np.mean(most):.3f} against {np.mean(control):.3f}",
         ),
-        _mean(
+        mean_claim(
             "The more frequent the patch, the lower that accuracy: even the smallest difference between neighbouring"
             " frequencies is positive.",
             steps[weakest],
             (0.0, 1.0),
             f"{100 * shares[weakest]:g} % against {100 * shares[weakest + 1]:g} % without patch",
         ),
-        _mean(
+        mean_claim(
             "Their mean margin on clean images is less than half of the control's.",
             margins[0] / margins[-1],
             (-math.inf, 0.5),
             f"{np.mean(margins[0]):.2f} against {np.mean(margins[-1]):.2f}",
         ),
-        _mean(
+        mean_claim(
             "Longer training does not make up for it: after equally many steps the accuracy on clean images differs by"
             " more than 0.05 as well.",
             end.values[-1] - end.values[0],
@@ -290,13 +289,56 @@ def patch_claims(patched: xr.Dataset) -> list[Claim]:
     ]
 
 
-def _exact(statement: str, measured: float, allowed: tuple[float, float], note: str = "") -> Claim:
-    """Return a claim on a number without statistical error."""
-    return Claim(statement, measured, (measured, measured), allowed, note)
+def particle_claims(particles: xr.Dataset) -> list[Claim]:
+    """Judge how far wide networks move from their start, and their tangent kernels, in the two scalings."""
+    kernel, mean_field = (particles.sel(scaling=scaling) for scaling in ("kernel", "mean-field"))
+    widths = f"{particles['width'].values[0]} to {particles['width'].values[-1]} particles"
+    within = f"within {WIDTH_EXPONENT:g}"
+    claims = []
+    for run, name, allowed, statement in (
+        (
+            kernel,
+            "movement",
+            (-0.5 - WIDTH_EXPONENT, -0.5 + WIDTH_EXPONENT),
+            f"In the kernel scaling particles move by m^(-1/2): the exponent is -1/2 {within}.",
+        ),
+        (
+            kernel,
+            "kernel_change",
+            (-0.75 - WIDTH_EXPONENT, -0.5 + WIDTH_EXPONENT),
+            (
+                "The tangent kernel changes by m^(-3/4) at random and by m^(-1/2) on average: the exponent lies between"
+                f" -3/4 and -1/2, {within}."
+            ),
+        ),
+        (
+            mean_field,
+            "kernel_change",
+            (-WIDTH_EXPONENT, WIDTH_EXPONENT),
+            f"In the mean-field scaling the kernel changes alike at any width: the exponent is 0 {within}.",
+        ),
+    ):
+        mean, error = width_exponent(run[name])
+        last = root_mean_square(run[name]).values[-1]
+        note = f"{widths}; {last:.2g} at the last; se {error:.1g}"
+        claims.append(estimated_claim(statement, mean, error, allowed, note))
+    return claims
 
 
-def _mean(statement: str, values: Array, allowed: tuple[float, float], note: str) -> Claim:
-    """Return a claim on a mean over training runs."""
-    mean, half = float(np.mean(values)), STANDARD_ERRORS * standard_error(values)
-    note += f"; se {half / STANDARD_ERRORS:.2g}, {len(values)} runs"
-    return Claim(statement, mean, (mean - half, mean + half), allowed, note)
+def root_mean_square(values: xr.DataArray) -> xr.DataArray:
+    """Return the root mean square over networks."""
+    result: xr.DataArray = np.sqrt((values**2).mean("network"))
+    return result
+
+
+def width_exponent(values: xr.DataArray) -> tuple[float, float]:
+    """Return the slope of the logarithm of the root mean square over networks against ln width, and standard error.
+
+    Networks of different width are independent, so that the errors of the points add up in squares.
+    """
+    squares = (values**2).transpose("width", "network").values
+    errors = np.std(squares, axis=1, ddof=1) / math.sqrt(squares.shape[1]) / (2.0 * np.mean(squares, axis=1))
+    x = np.log(values["width"].values)
+    weights = (x - x.mean()) / np.sum((x - x.mean()) ** 2)
+    slope = float(weights @ np.log(np.mean(squares, axis=1)) / 2.0)
+    return slope, float(np.linalg.norm(weights * errors))

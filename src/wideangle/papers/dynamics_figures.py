@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wideangle.papers.dynamics_claims import expected_accuracy, standard_error
+from wideangle.papers._verdicts import standard_error
+from wideangle.papers.dynamics_claims import expected_accuracy, root_mean_square, width_exponent
 from wideangle.reports.figures import label_line_ends
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 # Lines that stand for frequencies or fractions, told apart as the methods are elsewhere.
 SERIES = ("infinite-width", "finite-width-linear", "finite-width", "small-angle", "exact")
 LOSS_STYLES = {"cross-entropy": "finite-width", "hinge": "infinite-width"}
+SCALING_STYLES = {"kernel": "infinite-width", "mean-field": "finite-width"}
 KIND_STYLES = {"clean": "finite-width", "patched": "finite-width-linear", "reversed": "infinite-width"}
 KIND_LABELS = {"clean": "clean", "patched": "with the patch", "reversed": "with the wrong patch"}
 
@@ -153,8 +155,8 @@ def draw_losses(measurements: Measurements, figure: Any, theme: Theme) -> None:
         right.plot(late["time"], late["predicted"], **line)
         shown = late.sel(time=np.geomspace(0.1, late["time"].values[-1], 40), method="nearest")
         right.plot(shown["time"], shown["simulated"], "o", color=line["color"], markersize=3.0)
-    left.axvline(stop, color=theme.muted, linewidth=0.8)
-    left.text(stop * 1.03, 1.4, "t*", color=theme.ink)
+    left.plot([stop, stop], [0.0, 1.5], color=theme.muted, linewidth=0.8)  # Below the legend.
+    left.text(stop * 1.03, 1.35, "t*", color=theme.ink)
     left.set(xlabel="time", ylabel="margin", xlim=(0.0, 3.0 * stop))
     left.set_title("d   Hinge and cross-entropy")
     left.legend(loc="upper left")
@@ -182,7 +184,6 @@ def draw_starvation(measurements: Measurements, figure: Any, theme: Theme) -> No
 
     run = measurements.hinge
     end = run["time"].values[-1]
-    labels = []
     for name, fraction in zip(SERIES, run["fraction"].values.tolist(), strict=False):
         colour = theme.methods[name]
         for loss in run["loss"].values.tolist():
@@ -194,7 +195,6 @@ def draw_starvation(measurements: Measurements, figure: Any, theme: Theme) -> No
             )
         frozen = run["frozen_margin"].sel(fraction=fraction).item()
         right.plot([run["saturation_time"].sel(fraction=fraction).item()], [frozen], "s", color=colour, markersize=4.5)
-        labels.append((frozen, f"λ = {fraction:g}", colour))
     right.set(xlabel="time", xlim=(1.0, end), ylim=(8e-4, 8.0), ylabel="m₂")
     right.set_title("From m(0) = 10⁻³, both losses", fontweight="normal")
     right.legend(loc="upper left", ncols=2)
@@ -239,9 +239,64 @@ def share_text(share: float) -> str:
     return "control" if share == 1.0 else f"{100.0 * share:g} %"
 
 
+def draw_particles(measurements: Measurements, figure: Any, theme: Theme) -> None:
+    """Panel (g): movement and change of the kernel against width, and particles in both scalings."""
+    draw_scalings(measurements.particles, figure, theme, letter="g   ")
+
+
+def draw_scalings(particles: xr.Dataset, figure: Any, theme: Theme, letter: str = "") -> None:
+    """Draw the numbers of :func:`wideangle.papers.dynamics_particles.particles` by width, and what moved where."""
+    left, *planes = figure.subplots(1, 3, width_ratios=(1.3, 1.0, 1.0))
+    width = particles["width"].values
+    ends = []
+    for scaling, method in SCALING_STYLES.items():
+        colour = theme.methods[method]
+        for name, marker, dash, text in (("movement", "o", "-", "particles"), ("kernel_change", "s", "--", "kernel")):
+            values = particles[name].sel(scaling=scaling)
+            height, slope = root_mean_square(values).values, width_exponent(values)[0]
+            left.loglog(width, height, marker, color=colour, markersize=4.0)
+            middle = np.exp(np.log(height).mean() + slope * (np.log(width) - np.log(width).mean()))
+            left.loglog(width, middle, dash, color=colour, linewidth=1.2)
+            ends.append((middle[-1], f"{text}, slope {slope_text(slope)}", colour))
+    left.set(xlabel="particles m", ylabel="relative change", xlim=(width[0] / 1.2, width[-1] * 1.2))
+    left.set_xticks(width, [f"{m:g}" for m in width])
+    left.minorticks_off()
+    left.set_title(f"{letter}From kernel to features")
+    for height, text, colour in ends:
+        left.annotate(text, (width[-1] * 1.3, height), va="center", color=colour, annotation_clip=False, fontsize=8.5)
+    planes[0].set_ylabel("w₂")
+    for axes, scaling in zip(planes, SCALING_STYLES, strict=True):
+        draw_plane(axes, particles.sel(scaling=scaling), theme)
+        axes.set_title(
+            f"{scaling.capitalize()} scaling", fontweight="normal", color=theme.methods[SCALING_STYLES[scaling]]
+        )
+
+
+def slope_text(slope: float) -> str:
+    """Return a slope with two decimals and a proper minus sign; what rounds to zero has none."""
+    return f"{slope:.2f}".replace("-0.00", "0.00").replace("-", "\N{MINUS SIGN}")
+
+
+def draw_plane(axes: Axes, here: xr.Dataset, theme: Theme) -> None:
+    """Draw weights w in the plane at the start and at the end, and the directions of the inputs."""
+    start, end = here["shown"].sel(moment="start").values, here["shown"].sel(moment="end").values
+    reach = 5.8
+    for label, method in ((1.0, "finite-width-linear"), (-1.0, "small-angle")):
+        colour = theme.methods[method]
+        for direction in here["inputs"].values[here["labels"].values == label]:
+            axes.plot(*np.outer(direction, [0.87 * reach, 0.99 * reach]), color=colour, linewidth=2.4)
+        own = np.sign(end[:, -1]) == label
+        paths = np.stack([start[own, :2], end[own, :2], np.full((own.sum(), 2), np.nan)], axis=1).reshape(-1, 2)
+        axes.plot(*paths.T, color=theme.methods["simulation"], alpha=0.35, linewidth=0.6)
+        axes.plot(*end[own, :2].T, "o", color=colour, markersize=2.2, markeredgewidth=0.0)
+    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), xlabel="w₁", aspect="equal")
+    axes.set_xticks([-4, 0, 4])
+    axes.set_yticks([-4, 0, 4])
+
+
 def draw_overview(measurements: Measurements, figure: Any, theme: Theme) -> None:
     """All panels in one picture."""
-    rows = figure.subfigures(3, 1, hspace=0.04)
+    rows = figure.subfigures(4, 1, hspace=0.04)
     upper = rows[0].subfigures(1, 2, width_ratios=(1.35, 1.0), wspace=0.03)
     middle = rows[1].subfigures(1, 2, wspace=0.03)
     lower = rows[2].subfigures(1, 2, wspace=0.03)
@@ -251,3 +306,4 @@ def draw_overview(measurements: Measurements, figure: Any, theme: Theme) -> None
     draw_losses(measurements, middle[1], theme)
     draw_starvation(measurements, lower[0], theme)
     draw_patched(measurements, lower[1], theme)
+    draw_particles(measurements, rows[3], theme)

@@ -1,102 +1,89 @@
-"""Files of the reproduction of arXiv 1809.06848: figures, numbers and the page that shows them."""
+"""The page of the reproduction of arXiv 1809.06848: captions, alternative texts, tables and provenance."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
-from pathlib import Path
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wideangle._version import __version__
+from wideangle.papers._page import Figure, Page, Panel, explain_verdicts
+from wideangle.papers._verdicts import standard_error
 from wideangle.papers.dynamics import SOURCE
-from wideangle.papers.dynamics_claims import exponent, standard_error
+from wideangle.papers.dynamics_claims import exponent, width_exponent
 from wideangle.papers.dynamics_figures import (
     draw_losses,
     draw_overview,
     draw_parallel,
+    draw_particles,
     draw_patched,
     draw_phases,
     draw_speed,
     draw_starvation,
     share_text,
+    slope_text,
 )
-from wideangle.reports import DARK, claims_dataset, html, render
+from wideangle.papers.dynamics_patches import patch_pixels
+from wideangle.reports import html
 
 if TYPE_CHECKING:
     from wideangle.papers.dynamics import Job, Measurements
-    from wideangle.reports import Claim
 
-# Name, drawing and size in inches of each figure.
-FIGURES = (
-    ("parallel", draw_parallel, (9.2, 3.0)),
-    ("phases", draw_phases, (9.2, 3.8)),
-    ("speed", draw_speed, (9.2, 3.2)),
-    ("losses", draw_losses, (9.2, 3.2)),
-    ("starvation", draw_starvation, (9.2, 3.6)),
-    ("patches", draw_patched, (9.2, 3.6)),
-    ("dynamics", draw_overview, (15.5, 10.2)),
-)
-DPI = 125.0
 TITLE = "Learning dynamics of two-layer ReLU networks"
 LEAD = (
     "Networks with one hidden ReLU layer under gradient flow on data whose classes do not disturb each other: what R."
     " Tachet des Combes, M. Pezeshki, S. Shabanian, A. Courville and Y. Bengio (arXiv 1809.06848) predict, and what"
     " follows from it in closed form, is held against integrated and trained networks."
 )
-VERDICTS = (
-    "A claim agrees if the range that the statistical error leaves (in brackets: five standard errors) lies inside what"
-    " is allowed, disagrees if it lies outside, and is not resolved otherwise. Numbers without brackets have no"
-    " statistical error. se are standard errors."
-)
-HEADINGS = (
-    "a. Classes in parallel",
-    "b. Phases",
-    "c. Speed",
-    "d. Hinge and cross-entropy",
-    "e. Gradient starvation",
-    "f. Starvation in trained networks",
-)
 
 
-def write(job: Job, measurements: Measurements, claims: Sequence[Claim]) -> Path:
-    """Write everything to ``job.out`` and return the path of report.html."""
-    pictures = {}
-    for name, draw, size in FIGURES:
-        picture = partial(render, partial(draw, measurements), size=size)
-        pictures[name] = picture()
-        (job.out / f"{name}.svg").write_bytes(pictures[name])
-        (job.out / f"{name}.png").write_bytes(picture(file_format="png", dpi=DPI))
-    write_numbers(job.out / "dynamics.nc", measurements, claims)
-    report = job.out / "report.html"
-    report.write_text(compose(job, measurements, claims, pictures), encoding="utf-8")
-    return report
-
-
-def write_numbers(path: Path, measurements: Measurements, claims: Sequence[Claim]) -> None:
-    """Write one NetCDF file with a group for each Dataset."""
-    groups = vars(measurements) | {"claims": claims_dataset(claims)}
-    for number, (group, dataset) in enumerate(groups.items()):
-        dataset.to_netcdf(path, group=group, mode="a" if number else "w", engine="h5netcdf")
-
-
-def compose(job: Job, measurements: Measurements, claims: Sequence[Claim], pictures: Mapping[str, bytes]) -> str:
-    """Return the page, given the SVG files of the figures for a light page."""
-    texts = (
-        (parallel_alt(measurements), parallel_caption(measurements), ""),
-        (phases_alt(measurements), PHASES_CAPTION, ""),
-        (speed_alt(measurements), SPEED_CAPTION, ""),
-        (losses_alt(measurements), LOSSES_CAPTION, ""),
-        (starvation_alt(measurements), STARVATION_CAPTION, starvation_table(measurements)),
-        (patched_alt(measurements), patched_caption(job, measurements), patched_table(measurements)),
+def describe(job: Job, measurements: Measurements) -> Page[Measurements]:
+    """Return what report.html shows."""
+    return Page(
+        title=TITLE,
+        lead=LEAD,
+        verdicts=explain_verdicts("Numbers without brackets have no statistical error. se are standard errors."),
+        panels=(
+            Panel(
+                "a. Classes in parallel",
+                Figure("parallel", draw_parallel, (9.2, 3.0)),
+                parallel_alt(measurements),
+                parallel_caption(measurements),
+            ),
+            Panel("b. Phases", Figure("phases", draw_phases, (9.2, 3.8)), phases_alt(measurements), PHASES_CAPTION),
+            Panel("c. Speed", Figure("speed", draw_speed, (9.2, 3.2)), speed_alt(measurements), SPEED_CAPTION),
+            Panel(
+                "d. Hinge and cross-entropy",
+                Figure("losses", draw_losses, (9.2, 3.2)),
+                losses_alt(measurements),
+                LOSSES_CAPTION,
+            ),
+            Panel(
+                "e. Gradient starvation",
+                Figure("starvation", draw_starvation, (9.2, 3.6)),
+                starvation_alt(measurements),
+                STARVATION_CAPTION,
+                starvation_table(measurements),
+            ),
+            Panel(
+                "f. Starvation in trained networks",
+                Figure("patches", draw_patched, (9.2, 3.6)),
+                patched_alt(measurements),
+                patched_caption(job, measurements),
+                patched_table(measurements),
+            ),
+            Panel(
+                "g. From the kernel regime to feature learning",
+                Figure("particles", draw_particles, (9.2, 3.0)),
+                particles_alt(measurements),
+                particles_caption(measurements),
+            ),
+        ),
+        overview=Figure("dynamics", draw_overview, (15.5, 13.6)),
+        numbers=vars(measurements),
+        provenance=provenance(job, measurements),
+        source=f"{SOURCE}; (g): {measurements.particles.attrs['source']}",
     )
-    sections = [html.section("Claims and verdicts", html.claims(claims, caption=VERDICTS))]
-    for heading, (name, draw, size), (alt, caption, table) in zip(HEADINGS, FIGURES, texts, strict=False):
-        dark = render(partial(draw, measurements), size=size, theme=DARK)
-        sections.append(html.section(heading, html.figure(pictures[name], dark, alt=alt, caption=caption), table))
-    sections.append(html.section("Provenance", html.definitions(provenance(job, measurements))))
-    return html.page(TITLE, LEAD, sections)
 
 
 def parallel_caption(measurements: Measurements) -> str:
@@ -234,15 +221,20 @@ def starvation_table(measurements: Measurements) -> str:
 
 
 def patched_caption(job: Job, measurements: Measurements) -> str:
-    attributes = measurements.patched.attrs
     return (
         f"{job.description} They have one hidden ReLU layer and tell odd from even classes. The added feature is a"
-        f" patch: {len(attributes['patch_pixels'])} pixels in a corner set to the label, one standard deviation up or"
-        " down. Left: accuracy on test images without it, mean and standard error over networks, by share of training"
-        " images without it. Right: the same when the training loss gets to a common value, and on test images with the"
-        " patch of their own or the other class. The theory of modes predicts the sign of the effect; its size on real"
-        " images it does not predict."
+        f" patch: {patch_text(job.data.n_features)} set to the label, one standard deviation up or down. Left: accuracy"
+        " on test images without it, mean and standard error over networks, by share of training images without it."
+        " Right: the same when the training loss gets to a common value, and on test images with the patch of their own"
+        " or the other class. The theory of modes predicts the sign of the effect; its size on real images it does not"
+        " predict."
     )
+
+
+def patch_text(n_features: int) -> str:
+    """Return what the patch covers; where an image is not a square of pixels, its corner is unknown."""
+    count = len(patch_pixels(n_features))
+    return f"{count} pixels in a corner" if math.isqrt(n_features) ** 2 == n_features else f"the first {count} features"
 
 
 def patched_alt(measurements: Measurements) -> str:
@@ -277,14 +269,40 @@ def patched_table(measurements: Measurements) -> str:
     )
 
 
+def particles_caption(measurements: Measurements) -> str:
+    particles = measurements.particles
+    return (
+        "Networks of m neurons (w, a) on twelve inputs in the plane, the classes of XOR, at time"
+        f" {particles.attrs['time']:g} of the squared loss. Left: root mean square over {particles.sizes['network']}"
+        " networks of the relative change of all weights (dots) and of the tangent kernel on the inputs (squares);"
+        " lines: fitted powers of m. In the kernel scaling, f = m^(-1/2) Σ a relu(w·x), both vanish as m grows; in the"
+        " mean-field scaling, f = m^(-1) Σ a relu(w·x), they do not. Middle and right: the same"
+        f" {particles.sizes['particle']} particles w in both scalings, from the start of the grey lines to the dots, in"
+        " the colour of the class that they vote for; bars at the rim: directions of the inputs of either class."
+    )
+
+
+def particles_alt(measurements: Measurements) -> str:
+    particles = measurements.particles
+    slopes = [
+        slope_text(width_exponent(particles[name].sel(scaling=scaling))[0])
+        for scaling in ("kernel", "mean-field")
+        for name in ("movement", "kernel_change")
+    ]
+    return (
+        f"Left: log-log chart by width; slopes {slopes[0]} (particles) and {slopes[1]} (kernel) in the kernel scaling,"
+        f" {slopes[2]} and {slopes[3]} in the mean-field scaling. Middle: in the kernel scaling particles stay a round"
+        " cloud. Right: in the mean-field scaling they move outwards and gather at the inputs of their class."
+    )
+
+
 def provenance(job: Job, measurements: Measurements) -> dict[str, Any]:
-    """Return what is needed to compute the same again; nothing of it names the machine."""
+    """Return what is needed, beside version and seed, to compute the same again."""
     attributes = measurements.patched.attrs
     return {
-        "wideangle": __version__,
-        "Seed": job.seed,
         "Ensembles": f"{job.n_networks} networks each in (a) and (c)",
         "Phase diagrams": f"{job.n_grid} x {job.n_grid} neurons for each loss",
+        "Particles": f"{job.n_wide} networks in (g) of each of the widths {', '.join(map(str, job.widths))}",
         "Training data": (
             f"{job.data.name}: {attributes['n_train']} training and {attributes['n_test']} test images, odd against"
             " even classes"
@@ -294,5 +312,4 @@ def provenance(job: Job, measurements: Measurements) -> dict[str, Any]:
             f" images with learning rate {attributes['learning_rate']:g} on the cross-entropy"
         ),
         "Numbers": f"dynamics.nc, groups {', '.join(vars(measurements))} and claims",
-        "Sources": SOURCE,
     }

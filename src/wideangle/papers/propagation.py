@@ -8,22 +8,20 @@ statistical error.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wideangle._checks import check_seed
 from wideangle._cpu import available_threads
 from wideangle._provenance import provenance
-from wideangle.data import LabelledData, load_digits, load_images
+from wideangle.data import LabelledData
 from wideangle.network import MLP
-from wideangle.papers._preparation import make_writable, require_training
+from wideangle.papers import _frame
+from wideangle.papers._frame import Announce, Reproduction, carry_out, make_writable, prepare_training, silent
 
 if TYPE_CHECKING:
     import xarray as xr
-
-    from wideangle.reports import Claim
 
 WIDTH, DEPTH, THETA0 = 256, 32, 0.1
 SMALL_THETA0 = 1e-6  # So small that the laws for small angles must hold, where at 0.1 they need not.
@@ -42,18 +40,16 @@ SOURCE = "arXiv 2302.09712 and 2306.01513"
 MAX_WORKERS = 16  # Each is a process with a PyTorch of its own, some 300 MB.
 
 
-@dataclass(frozen=True)
-class Job:
+@dataclass(frozen=True, kw_only=True)
+class Job(_frame.Job):
     """What a reproduction will do, checked and ready to start.
 
     Parameters
     ----------
     data
         What to train on.
-    out
-        Existing, writable directory for the results.
-    seed
-        Seed of the ensemble and of training.
+    out, seed
+        As in any job; the seed is that of the ensemble, of the split of the digits and of training.
     n_samples
         Number of random networks for the moments in panel (a).
     n_tested
@@ -71,8 +67,6 @@ class Job:
     """
 
     data: LabelledData
-    out: Path
-    seed: int
     n_samples: int
     n_tested: int
     n_gram_samples: int
@@ -105,25 +99,6 @@ class Measurements:
     many_inputs: xr.Dataset
 
 
-@dataclass(frozen=True)
-class Reproduction:
-    """Outcome of a reproduction.
-
-    Parameters
-    ----------
-    claims
-        The claims, each with its verdict.
-    measurements
-        The numbers behind them.
-    report
-        Path of report.html; figures and propagation.nc lie beside it.
-    """
-
-    claims: tuple[Claim, ...]
-    measurements: Measurements
-    report: Path
-
-
 def prepare(*, data: Path | None = None, out: Path, full: bool = False, seed: int = 0) -> Job:
     """Check everything that can fail before any work is done.
 
@@ -149,9 +124,7 @@ def prepare(*, data: Path | None = None, out: Path, full: bool = False, seed: in
     """
     from wideangle.propagation.figure_architectures import ARCHITECTURES
 
-    check_seed(seed)
-    require_training()
-    labelled = load_digits(seed=seed) if data is None else load_images(data)
+    labelled = prepare_training(data, seed)
     if len(labelled.x_train) < BATCH_SIZE:
         raise ValueError(
             f"data must hold at least one batch of {BATCH_SIZE} training samples, got {len(labelled.x_train)} in"
@@ -172,29 +145,15 @@ def prepare(*, data: Path | None = None, out: Path, full: bool = False, seed: in
     )
 
 
-def reproduce(job: Job, *, announce: Callable[[str], None] = lambda text: None, progress: bool = False) -> Reproduction:
-    """Measure, judge, draw and write.
-
-    Parameters
-    ----------
-    job
-        From :func:`prepare`.
-    announce
-        Called with a line of text before each stage.
-    progress
-        Show progress bars of the long stages.
-    """
+def reproduce(job: Job, *, announce: Announce = silent, progress: bool = False) -> Reproduction[Measurements]:
+    """Measure, judge, draw and write, as :func:`wideangle.papers._frame.carry_out` describes."""
     from wideangle.papers.propagation_claims import judge
-    from wideangle.papers.propagation_report import write
+    from wideangle.papers.propagation_report import describe
 
-    measurements = measure(job, announce=announce, progress=progress)
-    claims = judge(measurements)
-    announce("Drawing figures, writing report ...")
-    report = write(job, measurements, claims)
-    return Reproduction(claims=claims, measurements=measurements, report=report)
+    return carry_out(job, measure, judge, describe, announce=announce, progress=progress)
 
 
-def measure(job: Job, *, announce: Callable[[str], None] = lambda text: None, progress: bool = False) -> Measurements:
+def measure(job: Job, *, announce: Announce = silent, progress: bool = False) -> Measurements:
     """Compute every number.
 
     Returns

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from wideangle.papers._verdicts import estimated_claim, exact_claim
 from wideangle.reports import Claim
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ MEAN_TOLERANCE = 0.01  # 4 % of what finite width adds to the mean at the figure
 DRIFT = 0.1
 SD_TOLERANCE = 0.01
 MANY_TOLERANCE = 0.3  # 2 % of what 32 layers take off ln det of ten nearly parallel inputs at width 256.
-STANDARD_ERRORS = 5.0
 REJECTION_LEVEL = 0.001
 SPEARMAN_BOUND = 0.8
 
@@ -51,7 +51,7 @@ def mean_claims(angles: xr.Dataset) -> list[Claim]:
     """Judge the predicted means at the last layer."""
     last = angles.isel(layer=-1)
     layer, theta0 = int(last["layer"]), angles.attrs["theta0"]
-    half = STANDARD_ERRORS * last["ensemble_mean_standard_error"].item()
+    standard_error = last["ensemble_mean_standard_error"].item()
     claims = []
     for method in angles["predictor"].values:
         error = (last["log_sin2"].sel(predictor=method) - last["ensemble_mean"]).item()
@@ -62,7 +62,7 @@ def mean_claims(angles: xr.Dataset) -> list[Claim]:
         if method == "infinite-width":
             statement = f"{NAMES[str(method)]} misses {mean} by more than {DRIFT:g} {angle}."
             allowed = (DRIFT, math.inf)
-        claims.append(Claim(statement, error, (error - half, error + half), allowed, f"{z:+.1f} se"))
+        claims.append(estimated_claim(statement, error, standard_error, allowed, f"{z:+.1f} se"))
     return claims
 
 
@@ -72,12 +72,11 @@ def spread_claims(angles: xr.Dataset, histograms: xr.Dataset) -> list[Claim]:
     layer = int(panel["layer"])
     here = angles.sel(layer=layer)
     sd = math.sqrt(here["ensemble_variance"].item())
-    half = STANDARD_ERRORS * here["ensemble_variance_standard_error"].item() / (2.0 * sd)
+    sd_error = here["ensemble_variance_standard_error"].item() / (2.0 * sd)
 
     def claim(statement: str, predicted: float, allowed: tuple[float, float]) -> Claim:
-        ratio, error = predicted / sd, half * predicted / sd**2
-        note = f"{predicted:.3f} against {sd:.3f}"
-        return Claim(statement, ratio, (ratio - error, ratio + error), allowed, note)
+        ratio = predicted / sd
+        return estimated_claim(statement, ratio, ratio * sd_error / sd, allowed, f"{predicted:.3f} against {sd:.3f}")
 
     claims = [
         claim(
@@ -113,7 +112,7 @@ def density_claims(histograms: xr.Dataset) -> list[Claim]:
                 f" rejected by {n:,} networks (Kolmogorov-Smirnov test of level {REJECTION_LEVEL:g})."
             )
             allowed = (REJECTION_LEVEL, math.inf)
-            claims.append(Claim(statement, p_value, (p_value, p_value), allowed, f"p-value; D = {distance:.4f}"))
+            claims.append(exact_claim(statement, p_value, allowed, f"p-value; D = {distance:.4f}"))
     return claims
 
 
@@ -149,36 +148,32 @@ def many_inputs_claims(gram: xr.Dataset) -> list[Claim]:
     last = gram.isel(layer=-1)
     layer, width, n_inputs = int(last["layer"]), int(last["width"][-1]), gram.attrs["n_inputs"]
     wide = last.isel(width=-1)
-
-    def difference(value: xr.DataArray, mean: xr.DataArray, error: xr.DataArray) -> tuple[float, tuple[float, float]]:
-        middle, half = (value - mean).item(), STANDARD_ERRORS * error.item()
-        return middle, (middle - half, middle + half)
-
-    rank, half = wide["effective_rank_mean"].item(), STANDARD_ERRORS * wide["effective_rank_standard_error"].item()
+    volume, near = wide["log_determinant_mean"].item(), wide["near_log_determinant_mean"].item()
+    rank = wide["effective_rank_mean"].item()
     ratio = wide["effective_rank"].item() / rank
     return [
-        Claim(
+        estimated_claim(
             f"The infinite-width limit overstates ln det of the Gram matrix of {n_inputs} inputs, behind layer"
             f" {layer} of width {width}, by more than 2: as volumes go, more than e times.",
-            *difference(wide["log_determinant"], wide["log_determinant_mean"], wide["log_determinant_standard_error"]),
+            wide["log_determinant"].item() - volume,
+            wide["log_determinant_standard_error"].item(),
             (2.0, math.inf),
-            f"{wide['log_determinant'].item():.2f} against {wide['log_determinant_mean'].item():.2f}",
+            f"{wide['log_determinant'].item():.2f} against {volume:.2f}",
         ),
-        Claim(
+        estimated_claim(
             "In the effective rank of the same matrix, (tr Q)²/tr Q², the two differ by less than 1 %.",
             ratio,
-            (ratio * (1.0 - half / rank), ratio * (1.0 + half / rank)),
+            ratio * wide["effective_rank_standard_error"].item() / rank,
             (0.99, 1.01),
             f"{wide['effective_rank'].item():.4f} against {rank:.4f}",
         ),
-        Claim(
+        estimated_claim(
             f"From {n_inputs} inputs 10⁻⁴ apart, the small-angle law for many inputs gives ln det at layer {layer}"
             f" within {MANY_TOLERANCE:g}.",
-            *difference(
-                wide["near_law"], wide["near_log_determinant_mean"], wide["near_log_determinant_standard_error"]
-            ),
+            wide["near_law"].item() - near,
+            wide["near_log_determinant_standard_error"].item(),
             (-MANY_TOLERANCE, MANY_TOLERANCE),
-            f"{wide['near_law'].item():.2f} against {wide['near_log_determinant_mean'].item():.2f}",
+            f"{wide['near_law'].item():.2f} against {near:.2f}",
         ),
     ]
 

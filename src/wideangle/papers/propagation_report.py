@@ -1,16 +1,13 @@
-"""Files of the reproduction of the propagation papers: figures, numbers and the page that shows them."""
+"""The page of the reproduction of the propagation papers: captions, alternative texts, tables and provenance."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wideangle._cpu import active_cpu_path
-from wideangle._version import __version__
+from wideangle.papers._page import Figure, Page, Panel, explain_verdicts
 from wideangle.papers.propagation import SOURCE
 from wideangle.papers.propagation_claims import angle_text
 from wideangle.papers.propagation_figures import (
@@ -21,21 +18,13 @@ from wideangle.papers.propagation_figures import (
     draw_overview,
     draw_training,
 )
-from wideangle.reports import DARK, claims_dataset, html, render
+from wideangle.reports import html
 
 if TYPE_CHECKING:
-    from wideangle.papers.propagation import Job, Measurements
-    from wideangle.reports import Claim
+    import xarray as xr
 
-# Name, drawing and size in inches of each figure.
-FIGURES = (
-    ("angles", draw_angles, (9.2, 5.6)),
-    ("densities", draw_densities, (9.2, 3.3)),
-    ("training", draw_training, (9.2, 3.9)),
-    ("many-inputs", draw_many_inputs, (9.2, 3.4)),
-    ("propagation", draw_overview, (14.0, 8.4)),
-)
-DPI = 125.0
+    from wideangle.papers.propagation import Job, Measurements
+
 TITLE = "Angle propagation in random ReLU networks"
 LEAD = (
     "Two inputs at angle θ₀ pass through a random ReLU network. X = ln sin² θ, with θ the angle after a layer, drifts"
@@ -44,61 +33,60 @@ LEAD = (
 )
 
 
-def write(job: Job, measurements: Measurements, claims: Sequence[Claim]) -> Path:
-    """Write everything to ``job.out`` and return the path of report.html."""
-    pictures = {}
-    for name, draw, size in FIGURES:
-        picture = partial(render, partial(draw, measurements), size=size)
-        pictures[name] = picture()
-        (job.out / f"{name}.svg").write_bytes(pictures[name])
-        (job.out / f"{name}.png").write_bytes(picture(file_format="png", dpi=DPI))
-    write_numbers(job.out / "propagation.nc", measurements, claims)
-    report = job.out / "report.html"
-    report.write_text(compose(job, measurements, claims, pictures), encoding="utf-8")
-    return report
+def describe(job: Job, measurements: Measurements) -> Page[Measurements]:
+    """Return what report.html shows."""
+    return Page(
+        title=TITLE,
+        lead=LEAD,
+        verdicts=explain_verdicts(
+            "X is ln sin² θ; se are standard errors.",
+            brackets="five standard errors; for rank correlations a 95 % bootstrap interval",
+        ),
+        panels=(
+            Panel(
+                "a. The angle by layer",
+                Figure("angles", draw_angles, (9.2, 5.6)),
+                angles_alt(measurements),
+                angles_caption(job),
+                means_table(measurements),
+            ),
+            Panel(
+                "b. The density of the angle",
+                Figure("densities", draw_densities, (9.2, 3.3)),
+                densities_alt(measurements),
+                densities_caption(job),
+            ),
+            Panel(
+                "c. Accuracy after training",
+                Figure("training", draw_training, (9.2, 3.9)),
+                training_alt(measurements),
+                training_caption(job),
+                architectures_table(measurements),
+            ),
+            Panel(
+                "d. Many inputs",
+                Figure("many-inputs", draw_many_inputs, (9.2, 3.4)),
+                many_inputs_alt(measurements),
+                many_inputs_caption(job, measurements),
+            ),
+        ),
+        overview=Figure("propagation", draw_overview, (14.0, 8.4)),
+        numbers=numbers(measurements),
+        provenance=provenance(job, measurements),
+        source=SOURCE,
+    )
 
 
-def write_numbers(path: Path, measurements: Measurements, claims: Sequence[Claim]) -> None:
-    """Write one NetCDF file with a group for each Dataset."""
-    groups = {
+def numbers(measurements: Measurements) -> dict[str, xr.Dataset]:
+    """Return the Datasets by the names of their groups."""
+    return {
         "angles": measurements.angles,
         "small-angles": measurements.small_angles,
         "histograms": measurements.histograms,
         "training": measurements.training,
         "many-inputs": measurements.many_inputs,
-        "claims": claims_dataset(claims),
+        **{f"density-{method}-{theta0:g}": density for (theta0, method), density in measurements.densities.items()},
     }
-    groups |= {f"density-{method}-{theta0:g}": density for (theta0, method), density in measurements.densities.items()}
-    for number, (group, dataset) in enumerate(groups.items()):
-        dataset.to_netcdf(path, group=group, mode="a" if number else "w", engine="h5netcdf")
-
-
-def compose(job: Job, measurements: Measurements, claims: Sequence[Claim], pictures: Mapping[str, bytes]) -> str:
-    """Return the page, given the SVG files of the figures for a light page."""
-    panels = (
-        ("a. The angle by layer", angles_alt(measurements), angles_caption(job), means_table(measurements)),
-        ("b. The density of the angle", densities_alt(measurements), densities_caption(job), ""),
-        (
-            "c. Accuracy after training",
-            training_alt(measurements),
-            training_caption(job),
-            architectures_table(measurements),
-        ),
-        ("d. Many inputs", many_inputs_alt(measurements), many_inputs_caption(job, measurements), ""),
-    )
-    sections = [html.section("Claims and verdicts", html.claims(claims, caption=VERDICTS))]
-    for (name, draw, size), (heading, alt, caption, table) in zip(FIGURES, panels, strict=False):
-        dark = render(partial(draw, measurements), size=size, theme=DARK)
-        sections.append(html.section(heading, html.figure(pictures[name], dark, alt=alt, caption=caption), table))
-    sections.append(html.section("Provenance", html.definitions(provenance(job, measurements))))
-    return html.page(TITLE, LEAD, sections)
-
-
-VERDICTS = (
-    "A claim agrees if the range that the statistical error leaves (in brackets: five standard errors; for rank"
-    " correlations a 95 % bootstrap interval) lies inside what is allowed, disagrees if it lies outside, and is not"
-    " resolved otherwise. X is ln sin² θ; se are standard errors."
-)
 
 
 def angles_caption(job: Job) -> str:
@@ -237,11 +225,9 @@ def architectures_table(measurements: Measurements) -> str:
 
 
 def provenance(job: Job, measurements: Measurements) -> dict[str, Any]:
-    """Return what is needed to compute the same again; nothing of it names the machine."""
+    """Return what is needed, beside version and seed, to compute the same again."""
     attributes = measurements.training.attrs
     return {
-        "wideangle": __version__,
-        "Seed": job.seed,
         "CPU path of the kernel": f"{active_cpu_path()} (every path gives the same bits)",
         "Ensemble": (
             f"{job.n_samples:,} networks for moments, the first {job.n_tested:,} for densities;"
@@ -255,5 +241,4 @@ def provenance(job: Job, measurements: Measurements) -> dict[str, Any]:
         "Numbers": (
             "propagation.nc, groups angles, small-angles, histograms, density-*, training, many-inputs and claims"
         ),
-        "Sources": SOURCE,
     }

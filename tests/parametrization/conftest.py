@@ -46,7 +46,7 @@ class Network:
             self.biases.append(bias if scaling.biases == "random" else 0.0 * bias)
         self.starts = [matrix.copy() for matrix in self.weights]
 
-    def power(self, exponent: Any) -> np.float32:
+    def power(self, exponent: Any) -> Any:
         return np.float32(self.width ** float(exponent))
 
     def forward(self, x: Array) -> list[Array]:

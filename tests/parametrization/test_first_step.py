@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from wideangle.activations import ACTIVATIONS, parse_activation
 from wideangle.parametrization import predict_first_step, scaling
+from wideangle.parametrization._first_step_particles import _covariances
 
 Array = NDArray[np.float64]
 
@@ -85,12 +86,11 @@ def test_every_activation_against_drawn_neurons(name: str, n_hidden: int) -> Non
 
 
 def test_another_weight_variance() -> None:
-    for name in ("relu", "tanh"):
-        first = predict_first_step(3, SAMPLE, POINTS[0], step=1.0, activation=name, weight_variance=3.0)
-        expected, error = brute_force(3, SAMPLE, POINTS[0], 1.0, name, 3.0)
+    for name, n_hidden in (("relu", 3), ("tanh", 2)):
+        first = predict_first_step(n_hidden, SAMPLE, SAMPLE, step=1.0, activation=name, weight_variance=3.0)
+        expected, error = brute_force(n_hidden, SAMPLE, SAMPLE, 1.0, name, 3.0)
         assert abs(float(first.output) - expected) < 5.0 * error
-        if name == "relu":
-            assert abs(expected) > 30 * error
+        assert abs(expected) > 30 * error
 
 
 @pytest.mark.parametrize(
@@ -139,6 +139,30 @@ def test_a_batch_of_one_is_exact() -> None:
     batch = predict_first_step(3, [SAMPLE], POINTS, step=[1.5])
     np.testing.assert_array_equal(batch.output, one.output)
     np.testing.assert_array_equal(batch.alpha[:, 0], one.alpha)
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky_relu(-0.5)", "tanh"])
+def test_covariances_of_a_batch_against_a_network(name: str) -> None:
+    phi, rng, width, depth, variance = parse_activation(name), np.random.default_rng(2), 1000, 4, 1.7
+    samples = np.array([[1.0, 0.2, 0.0], [-0.3, 1.2, 0.4], [0.1, 0.0, 0.8]])
+    slopes = {"relu": (1.0, 0.0), "leaky_relu(-0.5)": (1.0, -0.5), "tanh": (1.0, 1.0)}[name]
+    empirical = []
+    for _ in range(12):
+        h = [samples @ rng.standard_normal((3, width)) * np.sqrt(variance / 3)]
+        matrices = [rng.standard_normal((width, width)) * np.sqrt(variance / width) for _ in range(depth - 1)]
+        x = phi.value(h[0])
+        for matrix in matrices:
+            h.append(x @ matrix)
+            # Behind the first layer activations are infinitesimal: linear on either side of zero.
+            x = np.where(h[-1] > 0, *(slope * h[-1] for slope in slopes))
+        g = [np.tile(rng.standard_normal(width), (3, 1))]
+        for matrix, z in zip(matrices[::-1], h[:0:-1], strict=True):
+            g.append((g[-1] * np.where(z > 0, *slopes)) @ matrix.T)
+        empirical.append([[z @ z.T / width for z in some] for some in (h, g[::-1])])
+    mean = np.mean(empirical, axis=0)
+    error = np.std(empirical, axis=0, ddof=1) / np.sqrt(len(empirical))
+    predicted = np.array(_covariances(phi, variance, depth, samples))
+    assert np.all(np.abs(predicted - mean) < 5.0 * error + 3.0 / width)
 
 
 def test_seeds_of_a_batch() -> None:

@@ -263,18 +263,23 @@ class _Sizes:
                 continue
             step = derivative - self.scaling.bias_a[layer] if optimizer == "sgd" else Fraction(0)
             self.bias_updates[layer] = max(self.bias_updates[layer], step - bias_rates[layer])
+        kept = list(self.starts)
         if self.scaling.drops_initial and first:
-            self.starts[1:-1] = [_NONE] * (len(self.starts) - 2)
-        self._follow(entering)
+            kept[1:-1] = [_NONE] * (len(kept) - 2)
+        self._follow(entering, kept)
 
-    def _follow(self, entering: list[Fraction]) -> None:
+    def _follow(self, entering: list[Fraction], kept: list[Fraction]) -> None:
+        """Update the activations; initial weights that are not kept are gone, which is a change too."""
         changed = _NONE
+        lost = [start if start != after else _NONE for start, after in zip(self.starts, kept, strict=True)]
+        self.starts = kept
         for layer in range(len(self.updates)):
             aligned, random = (Fraction(0), Fraction(0)) if layer == 0 else (Fraction(1), self._random_sum())
             now = max(entering[layer], changed) if layer else Fraction(0)
             terms = [self.weights[layer] + aligned + now, self.starts[layer] + random + changed]
+            terms.append(lost[layer] + random + entering[layer])
             changed = max(max(terms) - self.scaling.a[layer], self.bias_updates[layer] - self.scaling.bias_a[layer])
-            changed = max(changed, self.updates[layer])
+            changed = max(changed, self.updates[layer])  # those of the steps before stay
             self.updates[layer] = changed
         *self.activations, self.output = self._forward()
         terms = [self.weights[-1] + 1 + self.activations[-1], self.starts[-1] + 1 + changed]

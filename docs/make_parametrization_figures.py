@@ -37,5 +37,32 @@ def draw_first_step(figure: Figure, theme: Theme) -> None:
     right.legend()
 
 
+def draw_widths(figure: Figure, theme: Theme) -> None:
+    """Networks of finite width: their distance from the prediction, and their mean."""
+    left, right = figure.subplots(1, 2)
+    widths = (125, 250, 500, 1000, 2000)
+    run = wa.parametrization.compare(2, SAMPLE, SAMPLE, step=1.5, widths=widths, n_networks=48, seed=1)
+    for name, rate, label, style in (
+        ("gap", "rate", "from the prediction", "finite-width"),
+        ("hybrid_gap", "hybrid_rate", "between ip-llr and hp", "infinite-width"),
+    ):
+        error = run[f"{rate}_error"].item()
+        colour = theme.methods[style]
+        left.loglog(widths, run[name], "o-", color=colour, label=f"{label}: {run[rate]:.2f} ± {error:.2f}")
+    left.set(title="Distance", xlabel="width m", ylabel="root mean square")
+    left.set_xticks(widths, [str(width) for width in widths])
+    left.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+    left.legend(loc="lower left")
+    roots = np.array(widths) ** -0.5
+    for scaling, style, shift in (("ip-llr", "finite-width", 0.0), ("hp", "infinite-width", 1e-3)):
+        output = run.output.sel(scaling=scaling)
+        error = output.std("network", ddof=1) / np.sqrt(output.sizes["network"])
+        right.errorbar(roots + shift, output.mean("network"), error, fmt="o", color=theme.methods[style], label=scaling)
+    right.plot(0.0, run.predicted, "D", color=theme.methods["small-angle"], clip_on=False, label="predicted")
+    right.set(title="Mean output after the step", xlabel=r"$m^{-1/2}$", xlim=(0.0, None))
+    right.legend()
+
+
 if __name__ == "__main__":
-    (IMAGES / "first-step.svg").write_bytes(render(draw_first_step, size=(8.5, 3.2)))
+    for name, draw in (("first-step", draw_first_step), ("first-step-widths", draw_widths)):
+        (IMAGES / f"{name}.svg").write_bytes(render(draw, size=(8.5, 3.2)))

@@ -56,6 +56,23 @@ class Activation:
         r"""Whether :math:`\phi(c x) = c\,\phi(x)` for every c > 0."""
         return self.name == "leaky_relu" or self.name in _TWO_BRANCHES
 
+    @property
+    def slopes_at_zero(self) -> tuple[float, float]:
+        """Slopes just above and just below zero."""
+        if self.homogeneous:
+            return 1.0, self.slope
+        slope = float(self.derivative(0.0))
+        return slope, slope
+
+    @property
+    def gradient_preserving_variance(self) -> float:
+        r"""Variance of the weights that keeps the size of gradients where pre-activations are small.
+
+        One over the mean square of the slopes at zero: 2 for ReLU, 4 for GELU and SiLU, 1 for tanh, ELU and sin.
+        """
+        above, below = self.slopes_at_zero
+        return 2.0 / (above**2 + below**2)
+
     def value(self, x: ArrayLike) -> Array:
         r""":math:`\phi(x)`, element by element, in float64."""
         z = np.asarray(x, dtype=np.float64)

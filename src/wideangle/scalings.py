@@ -48,7 +48,8 @@ class Scaling:
     centered
         Whether U has mean 0; default True. If not, sums over the inputs of a layer are of the order of their number.
     biases
-        ``"none"`` (default): layers have none; ``"zero"``: they start at zero; ``"random"``: V is random.
+        ``"none"`` (default): layers have none, and their exponents say what they would have; ``"zero"``: they start at
+        zero; ``"random"``: V is random.
     drops_initial
         Whether the initial weights of layers 2 to L are taken out after the first step; default False.
     name
@@ -165,7 +166,7 @@ def _layers(first: Any, inner: Any, last: Any, hidden: int) -> Exponents:
 def _standard(hidden: int) -> dict[str, Any]:
     starts = _layers(0, _HALF, _HALF, hidden)
     zero = _layers(0, 0, 0, hidden)
-    return {"a": zero, "b": starts, "c": zero, "bias_b": starts, "biases": "random"}
+    return {"a": zero, "b": starts, "c": zero, "bias_b": starts}
 
 
 def _ntk(hidden: int) -> dict[str, Any]:
@@ -176,7 +177,6 @@ def _ntk(hidden: int) -> dict[str, Any]:
         "c": zero,
         "adam_c": _layers(_HALF, 1, _HALF, hidden),
         "adam_bias_c": _layers(_HALF, _HALF, 0, hidden),
-        "biases": "zero",
     }
 
 
@@ -189,7 +189,6 @@ def _mup(hidden: int) -> dict[str, Any]:
         "bias_b": _layers(_HALF, _HALF, 0, hidden),
         "adam_c": _layers(_HALF, 1, _HALF, hidden),
         "adam_bias_c": _layers(_HALF, _HALF, 0, hidden),
-        "biases": "zero",
     }
 
 

@@ -5,8 +5,9 @@ Source: Hajjar, Chizat and Giraud, arXiv 2110.15596.
 
 from __future__ import annotations
 
+from wideangle.parametrization.comparison import compare
 from wideangle.parametrization.first_step import predict_first_step
 from wideangle.parametrization.regimes import Regime, classify, equivalent, scaling
 from wideangle.scalings import Scaling
 
-__all__ = ["Regime", "Scaling", "classify", "equivalent", "predict_first_step", "scaling"]
+__all__ = ["Regime", "Scaling", "classify", "compare", "equivalent", "predict_first_step", "scaling"]

@@ -10,8 +10,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wideangle.activations import Activation
-
 Array = NDArray[np.float64]
 
 _REACH = 9.0  # standard deviations
@@ -33,14 +31,6 @@ class Slopes(NamedTuple):
     def mean_square(self) -> float:
         """Mean over both sides."""
         return 0.5 * (self.above**2 + self.below**2)
-
-
-def slopes_at_zero(phi: Activation) -> Slopes:
-    """Slopes of an activation that vanishes at zero, as all do that the package knows."""
-    if phi.homogeneous:
-        return Slopes(1.0, phi.slope)
-    slope = float(phi.derivative(0.0))
-    return Slopes(slope, slope)
 
 
 def rectified_product(scale: Array, cosine: Array, sine: Array) -> Array:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from wideangle.activations import Activation
 from wideangle.network import MLP
-from wideangle.parametrization._expectations import Slopes, rectified_product, slopes_at_zero
+from wideangle.parametrization._expectations import Slopes, rectified_product
 
 Array = NDArray[np.float64]
 
@@ -54,7 +54,7 @@ def _one_group(
     rng: np.random.Generator,
 ) -> tuple[Array, Array]:
     n = len(steps)
-    slopes = slopes_at_zero(phi)
+    slopes = Slopes(*phi.slopes_at_zero)
     u = rng.standard_normal((count, inputs.shape[1])) @ inputs.T
     gradients = _draw(factors[0][1], count, rng)
     before = phi.value(u[:, :n])
@@ -74,7 +74,7 @@ def _one_group(
 
 def _covariances(phi: Activation, variance: float, n_hidden: int, samples: Array) -> tuple[list[Array], list[Array]]:
     """Of pre-activations, scaled to order one, and of gradients, between samples, for every layer."""
-    slopes = slopes_at_zero(phi)
+    slopes = Slopes(*phi.slopes_at_zero)
     forward = [variance / samples.shape[1] * (samples @ samples.T)]
     for layer in range(1, n_hidden):
         known = layer > 1 or phi.homogeneous

@@ -15,7 +15,6 @@ from wideangle.parametrization._expectations import (
     gaussian_mean,
     pair_mean,
     rectified_product,
-    slopes_at_zero,
 )
 from wideangle.parametrization._first_step_particles import predict_batch
 from wideangle.scalings import MAX_HIDDEN
@@ -112,6 +111,44 @@ def predict_first_step(
     >>> first.output.values.round(4)
     array([0.5445, 0.1512])
     """
+    checked = check_first_step(n_hidden, x0, x, step=step, activation=activation, weight_variance=weight_variance)
+    n_particles = check_integer(
+        "n_particles", n_particles, low=1000, high=10**8, remedy="give a number such as 100_000"
+    )
+    seed = check_seed(seed)
+
+    n_hidden, samples, points, steps, phi, variance = checked
+    if len(samples) == 1:
+        network = _OneSample(phi, variance, n_hidden, samples[0], float(steps[0]))
+        predicted = network.closed(points) if phi.homogeneous else network.by_quadrature(points)
+    else:
+        predicted = predict_batch(phi, variance, n_hidden, samples, points, steps, n_particles, seed)
+    attributes = provenance(
+        "wideangle.parametrization.predict_first_step",
+        source=SOURCE,
+        n_hidden=n_hidden,
+        step=steps.tolist(),
+        activation=str(phi),
+        weight_variance=variance,
+        n_particles=n_particles,
+        seed=seed,
+    )
+    return _dataset(predicted, np.ndim(x0) == 1, np.ndim(x) == 1, attributes)
+
+
+class FirstStep(NamedTuple):
+    """Checked arguments of :func:`predict_first_step`; samples and points (..., feature) are matrices."""
+
+    n_hidden: int
+    samples: Array
+    points: Array
+    steps: Array
+    phi: Activation
+    variance: float
+
+
+def check_first_step(n_hidden: Any, x0: Any, x: Any, *, step: Any, activation: Any, weight_variance: Any) -> FirstStep:
+    """Return the arguments in their common form, or raise."""
     remedy = "give the number of hidden layers, such as 3"
     n_hidden = check_integer("n_hidden", n_hidden, low=1, high=MAX_HIDDEN, remedy=remedy)
     samples = check_array("x0", x0, ndim=(1, 2), remedy="give a training sample (feature) or (sample, feature)")
@@ -126,29 +163,8 @@ def predict_first_step(
         )
     steps = _check_steps(step, samples)
     phi = parse_activation(activation)
-    variance = _check_variance(weight_variance, slopes_at_zero(phi))
-    n_particles = check_integer(
-        "n_particles", n_particles, low=1000, high=10**8, remedy="give a number such as 100_000"
-    )
-    seed = check_seed(seed)
-
-    rows, columns = np.atleast_2d(samples), np.atleast_2d(points)
-    if len(rows) == 1:
-        layer = _OneSample(phi, variance, n_hidden, rows[0], float(steps[0]))
-        predicted = layer.closed(columns) if phi.homogeneous else layer.by_quadrature(columns)
-    else:
-        predicted = predict_batch(phi, variance, n_hidden, rows, columns, steps, n_particles, seed)
-    attributes = provenance(
-        "wideangle.parametrization.predict_first_step",
-        source=SOURCE,
-        n_hidden=n_hidden,
-        step=steps.tolist(),
-        activation=str(phi),
-        weight_variance=variance,
-        n_particles=n_particles,
-        seed=seed,
-    )
-    return _dataset(predicted, samples.ndim == 1, points.ndim == 1, attributes)
+    variance = _check_variance(weight_variance, phi)
+    return FirstStep(n_hidden, np.atleast_2d(samples), np.atleast_2d(points), steps, phi, variance)
 
 
 class _OneSample(NamedTuple):
@@ -162,7 +178,7 @@ class _OneSample(NamedTuple):
 
     def closed(self, points: Array) -> tuple[Array, Array, Array, Array]:
         """For piecewise linear activations, all points at once."""
-        above, below = slopes = slopes_at_zero(self.phi)
+        above, below = slopes = Slopes(*self.phi.slopes_at_zero)
         d = len(self.sample)
         q = self.variance * float(self.sample @ self.sample) / d
         products = points @ self.sample
@@ -207,7 +223,7 @@ class _OneSample(NamedTuple):
 
     def _at(self, point: Array) -> tuple[float, Array, float, Array]:
         phi, s = self.phi, self.step
-        slopes = slopes_at_zero(phi)
+        slopes = Slopes(*phi.slopes_at_zero)
         d, product = len(point), float(self.sample @ point)
         q = self.variance * float(self.sample @ self.sample) / d
         gradient = self._gradient_variances(slopes)
@@ -260,9 +276,9 @@ def _check_steps(step: Any, samples: Array) -> Array:
     return values
 
 
-def _check_variance(value: Any, slopes: Slopes) -> float:
+def _check_variance(value: Any, phi: Activation) -> float:
     if value is None:
-        return 1.0 / slopes.mean_square
+        return phi.gradient_preserving_variance
     remedy = "give a positive variance, such as 2.0"
     variance = check_real("weight_variance", value, remedy=remedy)
     if variance <= 0.0:

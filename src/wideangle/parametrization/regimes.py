@@ -44,12 +44,11 @@ def scaling(name: str, n_hidden: int) -> Scaling:
     Notes
     -----
     Exponents from Hajjar, Chizat and Giraud, arXiv 2110.15596, sections 2 to 6; ``"standard"``, ``"ntk"`` and
-    ``"mup"`` also Yang and Hu, arXiv 2011.14522. Biases: ``"standard"`` has those of PyTorch; in ``"ntk"``, ``"mup"``
-    and ``"hp"`` they start at zero and count as weights of an input that is always 1, as there. The integrable scalings
-    have none, ``"ip-bias"`` apart: with the others a bias of the last hidden layer would learn however deep the network
-    is. Not in these papers: the exponents for Adam, under which every step changes a weight by as much as a
-    step of gradient descent does, apart from ``"standard"``, which has one learning rate for all widths. Optimizers
-    that act on whole matrices, such as Muon, are not covered.
+    ``"mup"`` also Yang and Hu, arXiv 2011.14522. As in the first of them only ``"ip-bias"`` has biases; ``"standard"``,
+    ``"ntk"`` and ``"mup"`` hold the exponents of those that a network may have, as weights of an input that is
+    always 1. Not in these papers: the exponents for Adam, under which every step changes a weight by as much as a step
+    of gradient descent does, apart from ``"standard"``, which has one learning rate for all widths. Optimizers that act
+    on whole matrices, such as Muon, are not covered.
 
     Examples
     --------

@@ -8,6 +8,16 @@ from __future__ import annotations
 from wideangle.reference.conversion import from_torch, to_torch
 from wideangle.reference.gradient_descent import train_full_batch
 from wideangle.reference.networks import build_mlp
+from wideangle.reference.scaled import build_scaled_mlp, scaled_optimizer
 from wideangle.reference.training import TrainingResult, train_classifier
 
-__all__ = ["TrainingResult", "build_mlp", "from_torch", "to_torch", "train_classifier", "train_full_batch"]
+__all__ = [
+    "TrainingResult",
+    "build_mlp",
+    "build_scaled_mlp",
+    "from_torch",
+    "scaled_optimizer",
+    "to_torch",
+    "train_classifier",
+    "train_full_batch",
+]

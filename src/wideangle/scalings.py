@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
 from numbers import Rational
 from typing import Any, Literal
@@ -18,6 +19,7 @@ SCALINGS = ("standard", "ntk", "mup", "ip", "ip-llr", "ip-bias", "ip-non-centere
 """Names that :func:`wideangle.parametrization.scaling` knows."""
 
 MAX_HIDDEN = 10_000
+MAX_EXPONENT = MAX_HIDDEN
 _HALF = Fraction(1, 2)
 _FIELDS = ("a", "b", "c", "c_first", "bias_a", "bias_b", "bias_c", "bias_c_first")
 _ADAM_FIELDS = ("adam_c", "adam_bias_c")
@@ -238,7 +240,7 @@ _EXPONENTS = {
 
 def _check_exponents(name: str, value: Any, count: int | None) -> Exponents:
     remedy = "give one exponent for each hidden layer and one for the output layer, such as (0, '1/2', '1/2')"
-    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+    if isinstance(value, (str, bytes, set, frozenset, dict)) or not isinstance(value, Iterable):
         raise TypeError(f"{name} must be a sequence of exponents, got {value!r} ({type(value).__name__}); {remedy}")
     exponents = tuple(_check_exponent(f"{name}[{place}]", item) for place, item in enumerate(value))
     if count is None and not 2 <= len(exponents) <= MAX_HIDDEN + 1:
@@ -255,9 +257,12 @@ def _check_exponent(name: str, value: Any) -> Fraction:
     remedy = "give an integer, a fraction, or a string such as '1/2'"
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, bool) or not isinstance(value, (Rational, str, float, int)):
+    if isinstance(value, bool) or not isinstance(value, (Rational, str, float, int, Decimal)):
         raise TypeError(f"{name} must be a number, got {value!r} ({type(value).__name__}); {remedy}")
     try:
-        return Fraction(value)
+        exponent = Fraction(value)
     except (ValueError, OverflowError, ZeroDivisionError):
         raise ValueError(f"{name} must be a finite number, got {value!r}; {remedy}") from None
+    if abs(exponent) > MAX_EXPONENT:
+        raise ValueError(f"{name} must be at most {MAX_EXPONENT} in size, got {value!r}; {remedy}")
+    return exponent

@@ -33,43 +33,50 @@ def predict_batch(
     both = np.concatenate([samples, points])
     u, s, _ = np.linalg.svd(both, full_matrices=False)
     inputs = u * s * math.sqrt(variance / both.shape[1])
-    outputs, alphas = [], []
-    for seeds in np.random.SeedSequence(seed).spawn(_GROUPS):
-        rng = np.random.default_rng(seeds)
-        output, alpha = _one_group(phi, inputs, factors, samples @ points.T, steps, n_particles // _GROUPS, rng)
-        outputs.append(output)
-        alphas.append(alpha)
-    output, output_error = _mean(outputs)
-    alpha, alpha_error = _mean(alphas)
-    return output, alpha, output_error, alpha_error
+    count = n_particles // _GROUPS
+    groups = [_Group(phi, count, np.random.default_rng(seeds)) for seeds in np.random.SeedSequence(seed).spawn(_GROUPS)]
+    products = samples @ points.T
+    # The overlaps of all groups together make the estimate. Those of each group alone, which would add a bias wherever
+    # a layer bends at zero, tell its error.
+    own, pooled = np.empty((2, _GROUPS, n_hidden, *products.shape))
+    outputs = np.empty((2, _GROUPS, len(points)))
+    for layer, layer_factors in enumerate(factors):
+        for g, group in enumerate(groups):
+            group.enter(layer_factors, inputs if layer == 0 else None)
+            for which, alphas in enumerate((own, pooled)):
+                drive = products if layer == 0 else alphas[g, layer - 1]
+                alphas[g, layer], outputs[which, g] = group.respond(steps, drive)
+        pooled[:, layer] = pooled[:, layer].mean(axis=0)
+    return outputs[1].mean(axis=0), pooled[0], _error(outputs[0]), _error(own)
 
 
-def _one_group(
-    phi: Activation,
-    inputs: Array,
-    factors: list[tuple[Array, Array]],
-    products: Array,
-    steps: Array,
-    count: int,
-    rng: np.random.Generator,
-) -> tuple[Array, Array]:
-    n = len(steps)
-    slopes = Slopes(*phi.slopes_at_zero)
-    u = rng.standard_normal((count, inputs.shape[1])) @ inputs.T
-    gradients = _draw(factors[0][1], count, rng)
-    before = phi.value(u[:, :n])
-    after = phi.value(u[:, n:] + (steps * phi.derivative(u[:, :n]) * gradients) @ products)
-    alphas = [before.T @ after / count]
-    for layer in range(1, len(factors)):
-        h, gradients = (_draw(factor, count, rng) for factor in factors[layer])
-        slope = np.where(h > 0.0, slopes.above, slopes.below)
-        # A smooth activation is linear here, and uncorrelated with what is even in the gradients.
-        before = slope * h if slopes.above != slopes.below else np.zeros_like(h)
-        after = phi.value((steps * slope * gradients) @ alphas[-1])
-        alphas.append(before.T @ after / count)
-    # Gradients of the last layer are the readout's weights, the same for every sample.
-    output = (gradients[:, 0] + before @ steps) @ after / count
-    return output, np.array(alphas)
+class _Group:
+    """Neurons that one layer after the other is drawn for."""
+
+    def __init__(self, phi: Activation, count: int, rng: np.random.Generator) -> None:
+        self.phi, self.count, self.rng, self.slopes = phi, count, rng, Slopes(*phi.slopes_at_zero)
+        self.before = self.slope = self.gradients = np.empty(0)
+        self.start: Array | float = 0.0
+
+    def enter(self, factors: tuple[Array, Array], inputs: Array | None) -> None:
+        """Draw the pre-activations at the start and the gradients; of the first layer also those of the points."""
+        n = len(factors[1])
+        if inputs is not None:
+            u = self.rng.standard_normal((self.count, inputs.shape[1])) @ inputs.T
+            self.start, u = u[:, n:], u[:, :n]
+            self.before, self.slope = self.phi.value(u), self.phi.derivative(u)
+        else:
+            h = _draw(factors[0], self.count, self.rng)
+            self.start, self.slope = 0.0, np.where(h > 0.0, self.slopes.above, self.slopes.below)
+            # A smooth activation is linear here, and uncorrelated with what is even in the gradients.
+            self.before = self.slope * h if self.slopes.above != self.slopes.below else np.zeros_like(h)
+        self.gradients = _draw(factors[1], self.count, self.rng)
+
+    def respond(self, steps: Array, drive: Array) -> tuple[Array, Array]:
+        """Return the overlaps and, if this is the last layer, the output, given the overlaps of the layer before."""
+        after = self.phi.value(self.start + (steps * self.slope * self.gradients) @ drive)
+        # Gradients of the last layer are the readout's weights, the same for every sample.
+        return self.before.T @ after / self.count, (self.gradients[:, 0] + self.before @ steps) @ after / self.count
 
 
 def _covariances(phi: Activation, variance: float, n_hidden: int, samples: Array) -> tuple[list[Array], list[Array]]:
@@ -111,6 +118,5 @@ def _draw(factor: Array, count: int, rng: np.random.Generator) -> Array:
     return np.asarray(rng.standard_normal((count, len(factor))) @ factor.T)
 
 
-def _mean(groups: list[Array]) -> tuple[Array, Array]:
-    values = np.array(groups)
-    return values.mean(axis=0), values.std(axis=0, ddof=1) / math.sqrt(len(groups))
+def _error(groups: Array) -> Array:
+    return np.asarray(groups.std(axis=0, ddof=1) / math.sqrt(len(groups)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from wideangle._checks import check_array, check_integer, check_real, check_seed
+from wideangle._checks import check_integer, check_memory, check_numbers, check_real, check_seed
 from wideangle._provenance import provenance
 from wideangle.activations import Activation, parse_activation
 from wideangle.parametrization._expectations import (
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 SOURCE = "ip-llr after one step at infinite width, Hajjar, Chizat and Giraud, arXiv 2110.15596; recursion derived"
-_ROUNDINGS = 64 * float(np.finfo(np.float64).eps)
+_ROUNDINGS = 16 * float(np.finfo(np.float64).eps)
+_LARGEST = 1e50  # of the size of inputs and steps: squares of their products are floats
 
 
 def predict_first_step(
@@ -60,7 +61,8 @@ def predict_first_step(
         ReLU, 4 for GELU and SiLU, 1 for tanh, ELU and sin, in general 1 over the mean square of the slopes of
         :math:`\phi` at both sides of zero.
     n_particles
-        For a batch of two and more: number of neurons drawn for each layer, from 1,000; default 131,072.
+        For a batch of two and more: number of neurons drawn for each layer, from 1,000, in 16 equal groups; default
+        131,072.
     seed
         For a batch, from 0; default 0.
 
@@ -72,14 +74,14 @@ def predict_first_step(
         - ``output(input)``: :math:`f_1(x)`;
         - ``alpha(layer, sample, input)``: overlaps :math:`\alpha_l = E[\hat x^l_0(x_0)\, x^l_1(x)]` of a layer's
           activations before the step, scaled to order one, with those after it; layers 1 to L;
-        - ``output_error(input)``: of ``output``; a bound on roundings for piecewise linear activations, the
-          difference of two quadratures for others, one standard error for a batch;
+        - ``output_error(input)``: of ``output``; for piecewise linear activations what roundings may amount to, for
+          others the difference of two quadratures and roundings, for a batch one standard error;
         - ``alpha_error``: the same of ``alpha``.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as described, before any work.
+        If an argument is not as described, before any work; if the result overflows.
 
     Notes
     -----
@@ -118,14 +120,25 @@ def predict_first_step(
     seed = check_seed(seed)
 
     n_hidden, samples, points, steps, phi, variance = checked
-    if len(samples) == 1:
-        network = _OneSample(phi, variance, n_hidden, samples[0], float(steps[0]))
-        predicted = network.closed(points) if phi.homogeneous else network.by_quadrature(points)
-    else:
-        predicted = predict_batch(phi, variance, n_hidden, samples, points, steps, n_particles, seed)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if len(samples) == 1:
+            network = _OneSample(phi, variance, n_hidden, samples[0], float(steps[0]))
+            method = "closed form" if phi.homogeneous else "quadrature"
+            predicted = network.closed(points) if phi.homogeneous else network.by_quadrature(points)
+        else:
+            needed = 8 * n_particles * 6 * (len(samples) + len(points))
+            check_memory(needed, "neurons drawn for this batch need", remedy="give fewer n_particles or points")
+            method = "particles"
+            predicted = predict_batch(phi, variance, n_hidden, samples, points, steps, n_particles, seed)
+    if not all(np.all(np.isfinite(values)) for values in predicted):
+        raise ValueError(
+            f"step must leave outputs that are floats, got {step!r} with {n_hidden} hidden layers, for which they "
+            "overflow; give a smaller step, inputs or weight_variance"
+        )
     attributes = provenance(
         "wideangle.parametrization.predict_first_step",
         source=SOURCE,
+        method=method,
         n_hidden=n_hidden,
         step=steps.tolist(),
         activation=str(phi),
@@ -151,12 +164,10 @@ def check_first_step(n_hidden: Any, x0: Any, x: Any, *, step: Any, activation: A
     """Return the arguments in their common form, or raise."""
     remedy = "give the number of hidden layers, such as 3"
     n_hidden = check_integer("n_hidden", n_hidden, low=1, high=MAX_HIDDEN, remedy=remedy)
-    samples = check_array("x0", x0, ndim=(1, 2), remedy="give a training sample (feature) or (sample, feature)")
-    points = check_array("x", x, ndim=(1, 2), remedy="give points (feature) or (input, feature)")
-    samples, points = (np.ascontiguousarray(array, np.float64) for array in (samples, points))
-    for name, array in (("x0", samples), ("x", points)):
-        if not np.all(np.isfinite(array)):
-            raise ValueError(f"{name} must be finite, got NaN or infinity; take these points out")
+    remedy = "give a training sample (feature) or (sample, feature)"
+    samples = check_numbers("x0", x0, ndim=(1, 2), largest=_LARGEST, remedy=remedy)
+    remedy = "give points (feature) or (input, feature)"
+    points = check_numbers("x", x, ndim=(1, 2), largest=_LARGEST, remedy=remedy)
     if samples.shape[-1] != points.shape[-1]:
         raise ValueError(
             f"x must have the {samples.shape[-1]} features of x0, got shape {points.shape}; give points of one space"
@@ -199,21 +210,27 @@ class _OneSample(NamedTuple):
             angle = np.arctan2(spread, sign * along)
             both.append((below * 0.5 + (above - below) * (np.pi - angle) / (2.0 * np.pi)) * slope)
         alphas = [above * halves[0] - below * halves[1]]
+        # What roundings of products and residuals amount to, which may cancel.
+        steepest = max(abs(above), abs(below))
+        lengths = np.linalg.norm(points, axis=1) * np.linalg.norm(self.sample)
+        moved = np.abs(self.step) * lengths * steepest * np.sqrt(gradient[0])
+        errors = [_ROUNDINGS * (d + 4) * steepest**2 * (self.variance * lengths / d + root * moved)]
         norm = q * self.variance * slopes.mean_square
         for layer in range(2, self.n_hidden + 1):
-            size = np.abs(self.step * alphas[-1]) * np.sqrt(norm * gradient[layer - 1]) / (2.0 * np.pi)
-            alphas.append(size * (above - below) * (above * abs(above) - below * abs(below)))
+            factor = np.abs(self.step) * np.sqrt(norm * gradient[layer - 1]) / (2.0 * np.pi)
+            factor = factor * (above - below) * (above * abs(above) - below * abs(below))
+            alphas.append(factor * np.abs(alphas[-1]))
+            errors.append(np.abs(factor) * errors[-1] + _ROUNDINGS * np.abs(alphas[-1]))
             norm *= self.variance * slopes.mean_square
         if self.n_hidden == 1:
             output = kappa * (both[0] + both[1]) + self.step * alphas[0]
+            error = _ROUNDINGS * (d + 4) * np.abs(self.step) * lengths * steepest**2 + np.abs(self.step) * errors[0]
         else:
             # E[Z phi(c Z)] = c E[phi'(c Z)] on either side.
-            first = self.step * alphas[-2] * 0.5 * (above + below) * 0.5 * (above + below)
-            output = first + self.step * alphas[-1]
-        values = np.array(alphas)
-        error = _ROUNDINGS * self.n_hidden
-        size = np.abs(kappa) + np.abs(output) if self.n_hidden == 1 else np.abs(output)
-        return output, values, error * size, error * np.abs(values)
+            mean = self.step * (0.5 * (above + below)) ** 2
+            output = mean * alphas[-2] + self.step * alphas[-1]
+            error = np.abs(mean) * errors[-2] + np.abs(self.step) * errors[-1]
+        return output, np.array(alphas), error, np.array(errors)
 
     def by_quadrature(self, points: Array) -> tuple[Array, Array, Array, Array]:
         """For activations that are smooth at zero."""
@@ -237,7 +254,7 @@ class _OneSample(NamedTuple):
         kappa = s * product
 
         def spread(u: Array) -> Array:
-            return np.sqrt(free + kappa**2 * gradient[0] * phi.derivative(u) ** 2)
+            return np.asarray(np.sqrt(free + kappa**2 * gradient[0] * phi.derivative(u) ** 2))
 
         alphas[0], errors[0] = pair_mean(phi.value, phi.value, np.sqrt(q), slope, spread)
         if self.n_hidden == 1:
@@ -249,31 +266,25 @@ class _OneSample(NamedTuple):
         reached = abs(s * slopes.above) * float(errors[self.n_hidden - 2])
         return c * mean, alphas, abs(c) * error + reached, errors
 
-    def _gradient_variances(self, slopes: Slopes) -> list[float]:
+    def _gradient_variances(self, slopes: Slopes) -> Array:
         """Of G of layers 1 to L."""
-        ratio = self.variance * slopes.mean_square
-        return [ratio ** (self.n_hidden - layer) for layer in range(1, self.n_hidden + 1)]
+        return np.asarray(np.power(self.variance * slopes.mean_square, np.arange(self.n_hidden - 1.0, -0.5, -1.0)))
 
 
 def _projection(points: Array, onto: Array) -> Array:
     square = float(onto @ onto)
-    return np.outer(points @ onto / square, onto) if square > 0.0 else np.zeros_like(points)
+    return np.asarray(np.outer(points @ onto / square, onto)) if square > 0.0 else np.zeros_like(points)
 
 
 def _check_steps(step: Any, samples: Array) -> Array:
     count = 1 if samples.ndim == 1 else len(samples)
     remedy = "give the learning rate times minus the derivative of the loss, such as 1.0, or one for each sample"
-    if np.ndim(step) == 0:
-        values = np.full(count, check_real("step", step, remedy=remedy))
-    else:
-        values = np.asarray(check_array("step", step, ndim=(1,), remedy=remedy), np.float64)
-        if values.shape != (count,):
-            raise ValueError(
-                f"step must be one number or {count}, one for each sample of x0, got {len(values)}; {remedy}"
-            )
-    if not np.all(np.isfinite(values)) or not np.any(values):
-        raise ValueError(f"step must be finite and not zero, got {step!r}; {remedy}")
-    return values
+    values = check_numbers("step", step, ndim=(0, 1), largest=_LARGEST, remedy=remedy)
+    if values.ndim == 1 and len(values) != count:
+        raise ValueError(f"step must be one number or {count}, one for each sample of x0, got {len(values)}; {remedy}")
+    if not np.any(values):
+        raise ValueError(f"step must not be zero, got {step!r}; {remedy}")
+    return np.array(np.broadcast_to(values, (count,)))
 
 
 def _check_variance(value: Any, phi: Activation) -> float:
@@ -281,8 +292,8 @@ def _check_variance(value: Any, phi: Activation) -> float:
         return phi.gradient_preserving_variance
     remedy = "give a positive variance, such as 2.0"
     variance = check_real("weight_variance", value, remedy=remedy)
-    if variance <= 0.0:
-        raise ValueError(f"weight_variance must be positive, got {value!r}; {remedy}")
+    if not 1.0 / _LARGEST <= variance <= _LARGEST:
+        raise ValueError(f"weight_variance must be positive and at most {_LARGEST:g}, got {value!r}; {remedy}")
     return variance
 
 

@@ -12,7 +12,7 @@ from wideangle.scalings import Exponents, Scaling, named_scaling
 
 _HALF = Fraction(1, 2)
 _NONE = Fraction(-(10**9))  # the exponent of nothing: smaller than any that exponents of thousands of layers add up to
-_MOST_STEPS = 8
+_MOST_STEPS = 1000
 
 
 def scaling(name: str, n_hidden: int) -> Scaling:
@@ -61,7 +61,7 @@ def scaling(name: str, n_hidden: int) -> Scaling:
 
 
 def equivalent(first: Scaling, second: Scaling) -> bool:
-    r"""Whether two scalings give the same network at every width and step under gradient descent.
+    r"""Whether two scalings give the same network at every width and step of gradient descent, learnt biases apart.
 
     A layer's multiplier times :math:`m^{-\theta}`, its initial weights times :math:`m^{\theta}` and its learning rate
     times :math:`m^{2 \theta}` make no difference: :math:`(a, b, c) \to (a + \theta, b - \theta, c - 2 \theta)`, with a
@@ -71,7 +71,7 @@ def equivalent(first: Scaling, second: Scaling) -> bool:
     Parameters
     ----------
     first, second
-        To be compared. Biases count where both have them, the exponents for Adam do not.
+        To be compared. Biases that start at zero count only where both have biases; the exponents for Adam do not.
 
     Raises
     ------
@@ -91,6 +91,8 @@ def equivalent(first: Scaling, second: Scaling) -> bool:
     True
     """
     one, other = _check_scaling("first", first), _check_scaling("second", second)
+    if {one.biases, other.biases} == {"none", "random"}:
+        return False
     both = "none" not in (one.biases, other.biases)
     return _invariants(one, both) == _invariants(other, both)
 
@@ -99,7 +101,13 @@ def _invariants(s: Scaling, with_biases: bool) -> tuple[object, ...]:
     def added(ones: Exponents, others: Exponents, factor: int) -> Exponents:
         return tuple(factor * one + other for one, other in zip(ones, others, strict=True))
 
-    weights = (added(s.a, s.b, 1), added(s.a, s.c, 2), added(s.a, s.c_first, 2), s.centered, s.drops_initial)
+    weights = (
+        added(s.a, s.b, 1),
+        added(s.a, s.c, 2),
+        added(s.a, s.c_first, 2),
+        s.centered,
+        s.drops_initial and s.n_hidden > 1,
+    )
     if not with_biases:
         return weights
     # Where biases start at zero it does not matter how large they could have been.
@@ -165,7 +173,8 @@ def classify(scaling: Scaling, *, optimizer: Literal["sgd", "adam"] = "sgd") -> 
 
     Activations that are small in the limit, as integrable scalings have them at the start, are taken to be of the size
     of the pre-activations, and their products with a layer's update to be aligned. So it is for ReLU, because of its
-    kink at zero. A smooth odd activation does not (see :func:`predict_first_step`).
+    kink at zero. A smooth odd activation does not (see :func:`predict_first_step`). Steps of Adam are taken to be as
+    large as its learning rate, however small gradients are: its epsilon must be smaller still.
 
     Examples
     --------
@@ -180,7 +189,7 @@ def classify(scaling: Scaling, *, optimizer: Literal["sgd", "adam"] = "sgd") -> 
     check_choice("optimizer", optimizer, ("sgd", "adam"))
     initial, initial_output = tuple(sizes.activations), sizes.output
     unstable = max(*initial, initial_output) > 0
-    # Every update can only add to the sizes: they come to rest, or the network is found unstable before.
+    # Every update can only add to the sizes, which come to rest or grow from step to step, in the end beyond bounds.
     before: object = None
     for step in range(_MOST_STEPS):
         if unstable or before == sizes.state():
@@ -188,6 +197,8 @@ def classify(scaling: Scaling, *, optimizer: Literal["sgd", "adam"] = "sgd") -> 
         before = sizes.state()
         sizes.train(optimizer, first=step == 0)
         unstable = max(*sizes.activations, sizes.output) > 0
+    else:
+        unstable = True
     change, features = sizes.output_update, sizes.updates[-1]
     name: Literal["trivial", "unstable", "kernel", "feature-learning"] = (
         "unstable" if unstable else "trivial" if change < 0 else "kernel" if features < 0 else "feature-learning"
@@ -205,7 +216,8 @@ class _Sizes:
     biases: list[Fraction] = field(init=False)  # of a bias
     bias_updates: list[Fraction] = field(init=False)
     activations: list[Fraction] = field(init=False)
-    updates: list[Fraction] = field(init=False)  # of the activations
+    aligned: list[Fraction] = field(init=False)  # of the updates of activations, in line with later layers
+    lost: list[Fraction] = field(init=False)  # of what initial weights gave to them that are gone
     output: Fraction = field(init=False)
     output_update: Fraction = _NONE
 
@@ -215,17 +227,17 @@ class _Sizes:
         self.weights = [_NONE] * layers
         self.biases = [-b if self.scaling.biases == "random" else _NONE for b in self.scaling.bias_b]
         self.bias_updates = [_NONE] * layers
-        self.updates = [_NONE] * (layers - 1)
+        self.aligned = [_NONE] * (layers - 1)
+        self.lost = [_NONE] * (layers - 1)
         *self.activations, self.output = self._forward()
 
+    @property
+    def updates(self) -> list[Fraction]:
+        return [max(pair) for pair in zip(self.aligned, self.lost, strict=True)]
+
     def state(self) -> object:
-        return (
-            tuple(self.weights),
-            tuple(self.bias_updates),
-            tuple(self.starts),
-            tuple(self.updates),
-            self.output_update,
-        )
+        parts = (self.weights, self.bias_updates, self.starts, self.updates, [self.output_update])
+        return tuple(map(tuple, parts))
 
     def _random_sum(self) -> Fraction:
         return _HALF if self.scaling.centered else Fraction(1)
@@ -237,7 +249,8 @@ class _Sizes:
             last = layer == len(self.scaling.a) - 1
             terms = [self.starts[layer] + random + entering, self.weights[layer] + aligned + entering]
             if last:
-                terms.append(self.starts[layer] + aligned + self.updates[-1])
+                terms.append(self.starts[layer] + aligned + self.aligned[-1])
+                terms.append(self.starts[layer] + random + self.lost[-1])
             bias = max(self.biases[layer], self.bias_updates[layer]) - self.scaling.bias_a[layer]
             entering = max(max(terms) - a, bias)
             yield entering
@@ -269,19 +282,21 @@ class _Sizes:
 
     def _follow(self, entering: list[Fraction], kept: list[Fraction]) -> None:
         """Update the activations; initial weights that are not kept are gone, which is a change too."""
-        changed = _NONE
-        lost = [start if start != after else _NONE for start, after in zip(self.starts, kept, strict=True)]
+        gone = [start if start != after else _NONE for start, after in zip(self.starts, kept, strict=True)]
         self.starts = kept
-        for layer in range(len(self.updates)):
+        changed = lost = _NONE
+        for layer, a in enumerate(self.scaling.a[:-1]):
             aligned, random = (Fraction(0), Fraction(0)) if layer == 0 else (Fraction(1), self._random_sum())
             now = max(entering[layer], changed) if layer else Fraction(0)
             terms = [self.weights[layer] + aligned + now, self.starts[layer] + random + changed]
-            terms.append(lost[layer] + random + entering[layer])
-            changed = max(max(terms) - self.scaling.a[layer], self.bias_updates[layer] - self.scaling.bias_a[layer])
-            changed = max(changed, self.updates[layer])  # those of the steps before stay
-            self.updates[layer] = changed
+            changed = max(max(terms) - a, self.bias_updates[layer] - self.scaling.bias_a[layer])
+            lost = max(gone[layer] + entering[layer], self.starts[layer] + lost) + random - a
+            # What came with the steps before stays.
+            changed, lost = max(changed, self.aligned[layer]), max(lost, self.lost[layer])
+            self.aligned[layer], self.lost[layer] = changed, lost
         *self.activations, self.output = self._forward()
         terms = [self.weights[-1] + 1 + self.activations[-1], self.starts[-1] + 1 + changed]
+        terms.append(self.starts[-1] + self._random_sum() + lost)
         self.output_update = max(self.output_update, max(terms) - self.scaling.a[-1])
 
 

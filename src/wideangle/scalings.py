@@ -18,6 +18,9 @@ Exponents = tuple[Fraction, ...]
 SCALINGS = ("standard", "ntk", "mup", "ip", "ip-llr", "ip-bias", "ip-non-centered", "hp")
 """Names that :func:`wideangle.parametrization.scaling` knows."""
 
+WITH_BIASES = ("standard", "ntk", "mup")
+"""Those of them that have exponents of biases although their networks have none."""
+
 MAX_HIDDEN = 10_000
 MAX_EXPONENT = MAX_HIDDEN
 _HALF = Fraction(1, 2)

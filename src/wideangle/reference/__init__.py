@@ -9,10 +9,12 @@ from wideangle.reference.conversion import from_torch, to_torch
 from wideangle.reference.gradient_descent import train_full_batch
 from wideangle.reference.networks import build_mlp
 from wideangle.reference.scaled import build_scaled_mlp, scaled_optimizer
+from wideangle.reference.scaled_groups import apply_scaling
 from wideangle.reference.training import TrainingResult, train_classifier
 
 __all__ = [
     "TrainingResult",
+    "apply_scaling",
     "build_mlp",
     "build_scaled_mlp",
     "from_torch",

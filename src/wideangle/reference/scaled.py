@@ -76,7 +76,7 @@ def build_scaled_mlp(
     >>> [tuple(weight.shape) for weight in model.weights]
     [(256, 64), (256, 256), (10, 256)]
     """
-    _check_scaling(scaling)
+    check_scaling(scaling)
     width = check_integer("width", width, low=1, high=MAX_WIDTH, remedy="give the width of the hidden layers")
     n_inputs = check_integer("n_inputs", n_inputs, low=1, high=2**31, remedy="give the number of features of a sample")
     n_outputs = check_integer("n_outputs", n_outputs, low=1, high=2**31, remedy="give the number of outputs")
@@ -164,8 +164,8 @@ def scaled_optimizer(
             f"model must be a network from wideangle.reference.build_scaled_mlp, got {type(model).__name__}"
         )
     kind = check_choice("optimizer", optimizer, ("sgd", "adam"))
-    rate = _check_rate("learning_rate", learning_rate)
-    first = rate if first_learning_rate is None else _check_rate("first_learning_rate", first_learning_rate)
+    rate = check_rate("learning_rate", learning_rate)
+    first = rate if first_learning_rate is None else check_rate("first_learning_rate", first_learning_rate)
     return ScaledOptimizer(model, kind, rate, first)
 
 
@@ -200,15 +200,18 @@ def train_first_step(model: ScaledMLP, x0: Array, steps: Array, x: Array) -> Arr
     return np.array(outputs, np.float64)
 
 
-def _check_scaling(value: Any) -> None:
+def check_scaling(value: Any) -> Scaling:
+    """Return a scaling, or raise."""
     if not isinstance(value, Scaling):
         raise TypeError(
             f"scaling must be a Scaling, got {value!r} ({type(value).__name__}); "
             "give wideangle.parametrization.scaling('mup', 3) or a Scaling of your own"
         )
+    return value
 
 
-def _check_rate(name: str, value: Any) -> float:
+def check_rate(name: str, value: Any) -> float:
+    """Return a positive learning rate, or raise."""
     remedy = "give a positive learning rate, such as 0.1"
     rate = check_real(name, value, remedy=remedy)
     if rate <= 0.0:

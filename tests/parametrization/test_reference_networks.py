@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from wideangle.parametrization import Scaling, scaling
-from wideangle.reference import build_mlp, build_scaled_mlp, scaled_optimizer
+from wideangle.reference import build_mlp, build_scaled_mlp, calibrate_first_step, scaled_optimizer
 from wideangle.scalings import SCALINGS
 
 torch = pytest.importorskip("torch")
@@ -141,3 +141,38 @@ def test_arguments_of_an_optimizer_that_are_wrong() -> None:
             scaled_optimizer(model, **rates)
     with pytest.raises(ValueError, match="optimizer"):
         scaled_optimizer(model, learning_rate=0.1, optimizer="muon")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("name", ["ip-llr", "mup", "hp", "ip-bias", "ntk"])
+def test_calibrated_first_step_changes_activations_by_the_size(name: str, optimizer: Any) -> None:
+    model = build_scaled_mlp(scaling(name, 3), 80, n_inputs=6, n_outputs=3, seed=3)
+    x, labels = torch.tensor(X), torch.tensor([0, 1, 2, 1, 1])
+    before = arrays([*model.weights, *model.biases])
+    rate = calibrate_first_step(model, X, labels.numpy(), size=0.7, optimizer=optimizer)
+    for start, parameter in zip(before, [*model.weights, *model.biases], strict=True):
+        np.testing.assert_array_equal(parameter.detach(), start)
+    twin = build_scaled_mlp(scaling(name, 3), 80, n_inputs=6, n_outputs=3, seed=3)
+    if name == "hp":
+        for weight in twin.weights[1:-1]:
+            torch.nn.init.zeros_(weight)
+    standing = twin.preactivations(x)[-2].detach()
+    steps = scaled_optimizer(model, learning_rate=1.0, first_learning_rate=rate, optimizer=optimizer)
+    torch.nn.functional.cross_entropy(model(x), labels).backward()
+    steps.step()
+    change = (model.preactivations(x)[-2].detach() - standing).square().mean().sqrt().item()
+    assert change == pytest.approx(0.7, rel=2e-3)
+
+
+def test_arguments_of_the_calibration_that_are_wrong() -> None:
+    model = build_scaled_mlp(scaling("mup", 1), 8, n_inputs=6, n_outputs=3, seed=0)
+    labels = [0, 1, 2, 1, 1]
+    with pytest.raises(ValueError, match="size must be positive"):
+        calibrate_first_step(model, X, labels, size=0.0)
+    with pytest.raises(ValueError, match="x must have the 6 features"):
+        calibrate_first_step(model, X[:, :4], labels)
+    for wrong in ([0, 1], [0, 1, 2, 3, 1], [0, -1, 2, 1, 1], [0.0, 1.0, 2.0, 1.0, 1.0]):
+        with pytest.raises(ValueError, match="y must hold 5 integers from 0 to 2"):
+            calibrate_first_step(model, X, wrong)
+    with pytest.raises(ValueError, match="within reach"):
+        calibrate_first_step(model, 0.0 * X, labels)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from wideangle.reference.conversion import from_torch, to_torch
 from wideangle.reference.gradient_descent import train_full_batch
 from wideangle.reference.networks import build_mlp
-from wideangle.reference.scaled import build_scaled_mlp, scaled_optimizer
+from wideangle.reference.scaled import build_scaled_mlp, calibrate_first_step, scaled_optimizer
 from wideangle.reference.scaled_groups import apply_scaling
 from wideangle.reference.training import TrainingResult, train_classifier
 
@@ -17,6 +17,7 @@ __all__ = [
     "apply_scaling",
     "build_mlp",
     "build_scaled_mlp",
+    "calibrate_first_step",
     "from_torch",
     "scaled_optimizer",
     "to_torch",

@@ -60,11 +60,6 @@ class Scaling:
     name
         What to call it; default ``"custom"``.
 
-    Attributes
-    ----------
-    n_hidden
-        L.
-
     Raises
     ------
     TypeError, ValueError

@@ -159,6 +159,16 @@ def named_scaling(name: str, n_hidden: int) -> Scaling:
     return Scaling(**_EXPONENTS[name](hidden), name=name)
 
 
+def check_scaling(name: str, value: object) -> Scaling:
+    """Return a scaling, or raise; ``name`` is what messages call it."""
+    if not isinstance(value, Scaling):
+        raise TypeError(
+            f"{name} must be a Scaling, got {value!r} ({type(value).__name__}); "
+            "give wideangle.parametrization.scaling('mup', 3) or a Scaling of your own"
+        )
+    return value
+
+
 def _layers(first: Any, inner: Any, last: Any, hidden: int) -> Exponents:
     return (Fraction(first), *(Fraction(inner),) * (hidden - 1), Fraction(last))
 

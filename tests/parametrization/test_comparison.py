@@ -69,6 +69,15 @@ def test_one_hidden_layer_is_the_same_in_both_scalings() -> None:
     np.testing.assert_allclose(run.output.sel(scaling="hp"), run.output.sel(scaling="ip-llr"), rtol=1e-4, atol=1e-5)
 
 
+def test_networks_without_a_gap_have_no_rate() -> None:
+    # Powers of a power of four are exact.
+    run = compare(1, [1.0, 2.0], [0.5, 1.0], step=1.0, widths=(16, 64, 256), n_networks=3)
+    np.testing.assert_array_equal(run.hybrid_gap, 0.0)
+    assert np.isnan(run.hybrid_rate)
+    assert np.isnan(run.hybrid_rate_error)
+    assert np.isfinite(run.rate)
+
+
 def test_repeats_and_takes_a_point() -> None:
     one, same = (compare(2, DATA[0], DATA[1], step=1.0, widths=(20, 40, 80), n_networks=3, seed=4) for _ in range(2))
     assert one.identical(same)

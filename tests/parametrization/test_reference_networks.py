@@ -111,6 +111,19 @@ def test_adam_is_not_stopped_by_small_gradients() -> None:
     assert np.abs(arrays(model.weights)[3] - before).max() == pytest.approx(0.01, rel=1e-3)
 
 
+@pytest.mark.parametrize("size", [1e-12, 1e-17, 1e-19, 1e-21, 1e-24, 1e-30, 1e-40])
+def test_steps_of_adam_are_bounded_however_small_gradients_are(size: float) -> None:
+    model = build_scaled_mlp(scaling("ip", 3), 16, n_inputs=2, n_outputs=1, seed=0)
+    optimizer = scaled_optimizer(model, learning_rate=0.01, optimizer="adam")
+    before = arrays(model.weights)[1]
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, size)
+    optimizer.step()
+    change = np.abs(arrays(model.weights)[1] - before).max()
+    assert change < 0.0101
+    assert change > 0.0095 or size < 1e-18
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [

@@ -68,7 +68,7 @@ def compare(
           ``"ip-llr"``; ``hybrid_gap(width)``: of that between ``"ip-llr"`` and ``"hp"`` with the same start;
         - ``rate``, ``hybrid_rate``: slopes of their logarithms against ln m, and ``rate_error``, ``hybrid_rate_error``,
           standard errors from a jackknife over networks. Expected: -1/2. With one hidden layer the two scalings are
-          the same, and their gap is one of roundings.
+          the same, and their gap is one of roundings; NaN where there is none at all.
 
     Raises
     ------
@@ -181,6 +181,8 @@ def _rate(squares: Array, widths: Array) -> tuple[float, float]:
 
     count = squares.shape[1]
     total = squares.sum(axis=1)
+    if not np.all(total[:, None] - squares > 0.0):
+        return math.nan, math.nan
     # Networks of different widths are independent: each is left out by itself.
     variance = 0.0
     for place in range(len(widths)):

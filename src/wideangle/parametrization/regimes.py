@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Literal
 
 from wideangle._checks import check_choice
-from wideangle.scalings import Exponents, Scaling, named_scaling
+from wideangle.scalings import Exponents, Scaling, check_scaling, named_scaling
 
 _HALF = Fraction(1, 2)
 _NONE = Fraction(-(10**9))  # the exponent of nothing: smaller than any that exponents of thousands of layers add up to
@@ -90,7 +90,7 @@ def equivalent(first: Scaling, second: Scaling) -> bool:
     >>> wa.parametrization.equivalent(mup, mine)
     True
     """
-    one, other = _check_scaling("first", first), _check_scaling("second", second)
+    one, other = check_scaling("first", first), check_scaling("second", second)
     if {one.biases, other.biases} == {"none", "random"}:
         return False
     both = "none" not in (one.biases, other.biases)
@@ -185,7 +185,7 @@ def classify(scaling: Scaling, *, optimizer: Literal["sgd", "adam"] = "sgd") -> 
     >>> regime.name, str(regime.output_update)
     ('trivial', '-2')
     """
-    sizes = _Sizes(_check_scaling("scaling", scaling))
+    sizes = _Sizes(check_scaling("scaling", scaling))
     check_choice("optimizer", optimizer, ("sgd", "adam"))
     initial, initial_output = tuple(sizes.activations), sizes.output
     unstable = max(*initial, initial_output) > 0
@@ -236,7 +236,7 @@ class _Sizes:
         return [max(pair) for pair in zip(self.aligned, self.lost, strict=True)]
 
     def state(self) -> object:
-        parts = (self.weights, self.bias_updates, self.starts, self.updates, [self.output_update])
+        parts = (self.weights, self.bias_updates, self.starts, self.aligned, self.lost, [self.output_update])
         return tuple(map(tuple, parts))
 
     def _random_sum(self) -> Fraction:
@@ -298,12 +298,3 @@ class _Sizes:
         terms = [self.weights[-1] + 1 + self.activations[-1], self.starts[-1] + 1 + changed]
         terms.append(self.starts[-1] + self._random_sum() + lost)
         self.output_update = max(self.output_update, max(terms) - self.scaling.a[-1])
-
-
-def _check_scaling(name: str, value: object) -> Scaling:
-    if not isinstance(value, Scaling):
-        raise TypeError(
-            f"{name} must be a Scaling, got {value!r} ({type(value).__name__}); "
-            "give wideangle.parametrization.scaling('mup', 3) or a Scaling of your own"
-        )
-    return value

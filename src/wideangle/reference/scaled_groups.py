@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from wideangle._checks import check_choice
 from wideangle.reference._torch import require_torch
-from wideangle.reference.scaled import check_rate, check_scaling
-from wideangle.scalings import WITH_BIASES, Scaling, named_scaling
+from wideangle.reference.scaled import check_rate
+from wideangle.scalings import WITH_BIASES, Scaling, check_scaling, named_scaling
 
 if TYPE_CHECKING:
     import torch
@@ -180,7 +180,7 @@ def _layers(module: torch.nn.Module, base: dict[str, tuple[int, ...]]) -> list[_
 def _check_fit(scaling: Any, layers: list[_Layer]) -> Scaling:
     if len(layers) < 2:
         raise ValueError(f"module must have at least two layers with weights, got {len(layers)}")
-    checked = named_scaling(scaling, len(layers) - 1) if isinstance(scaling, str) else check_scaling(scaling)
+    checked = named_scaling(scaling, len(layers) - 1) if isinstance(scaling, str) else check_scaling("scaling", scaling)
     if checked.n_hidden != len(layers) - 1:
         raise ValueError(
             f"scaling must be for {len(layers) - 1} hidden layers, as module has {len(layers)} layers, got one for "

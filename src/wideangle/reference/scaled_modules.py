@@ -10,6 +10,8 @@ import torch
 
 from wideangle.scalings import Exponents, Scaling
 
+_EPSILON = 1e-19
+
 
 class ScaledMLP(torch.nn.Module):
     """A fully connected network of one width whose layers have the multipliers of a scaling.
@@ -65,11 +67,12 @@ class ScaledOptimizer:
         self.model, self.kind, self.n_steps = model, kind, 0
         self.learning_rate, self.first_learning_rate = learning_rate, first_learning_rate
         groups: list[dict[str, Any]] = [{"params": [p]} for p in (*model.weights, *model.biases)]
-        # Gradients may be as small as a power of the width: nothing is to be added to their size.
+        # Gradients may be as small as a power of the width, and next to nothing is to be added to their size. With
+        # less, steps would have no bound where squares of gradients are too small for float32.
         self.optimizer: torch.optim.Optimizer = (
             torch.optim.SGD(groups, lr=learning_rate)
             if kind == "sgd"
-            else torch.optim.Adam(groups, lr=learning_rate, eps=1e-30)
+            else torch.optim.Adam(groups, lr=learning_rate, eps=_EPSILON)
         )
         self._starts = [w.detach().clone() for w in model.weights[1:-1]] if model.scaling.drops_initial else []
 

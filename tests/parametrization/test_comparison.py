@@ -88,7 +88,7 @@ def test_repeats_and_takes_a_point() -> None:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"widths": (10, 20)}, ValueError, "at least three"),
+        ({"widths": (10, 20)}, ValueError, "at least 3"),
         ({"widths": (10, 30, 20)}, ValueError, "increase"),
         ({"widths": 100}, TypeError, "widths"),
         ({"widths": (1, 2, 3)}, ValueError, r"widths\[0\]"),

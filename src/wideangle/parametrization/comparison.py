@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -10,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from wideangle._checks import MAX_WIDTH, check_integer, check_seed
+from wideangle._checks import check_integer, check_seed
 from wideangle._provenance import provenance
 from wideangle.activations import Activation
+from wideangle.parametrization._arguments import check_threads, check_widths, with_progress
 from wideangle.parametrization.first_step import SOURCE, check_first_step, predict_first_step
 from wideangle.scalings import named_scaling
 
@@ -95,18 +95,19 @@ def compare(
     from wideangle.reference.scaled import train_first_step
 
     checked = check_first_step(n_hidden, x0, x, step=step, activation=activation, weight_variance=weight_variance)
-    sizes = _check_widths(widths)
+    sizes = check_widths(widths, least=3)
     n_networks = check_integer("n_networks", n_networks, low=2, high=10**6, remedy="give a number such as 16")
     seed = check_seed(seed)
-    n_threads = check_integer("n_threads", n_threads, low=1, high=1024, remedy="give 1 or more")
+    n_threads = check_threads(n_threads)
     require_torch()
     predicted = predict_first_step(
         n_hidden, x0, x, step=step, activation=activation, weight_variance=weight_variance, seed=seed
     )
     outputs = np.empty((2, len(sizes), n_networks, len(checked.points)))
     seeds = np.random.SeedSequence(seed).generate_state(len(sizes) * n_networks, np.uint64).reshape(len(sizes), -1)
+    places = list(np.ndindex(len(sizes), n_networks))
     with torch_threads(n_threads):
-        for place, network in _progress(np.ndindex(len(sizes), n_networks), len(sizes) * n_networks, progress):
+        for place, network in with_progress(places, progress):
             for number, name in enumerate(_SCALINGS):
                 model = build_scaled_mlp(
                     named_scaling(name, n_hidden),
@@ -189,22 +190,3 @@ def _rate(squares: Array, widths: Array) -> tuple[float, float]:
         left = np.log((total[place] - squares[place]) / (count - 1)) * weights[place] / 2.0
         variance += (count - 1) / count * float(np.sum((left - left.mean()) ** 2))
     return slope(total / count), math.sqrt(variance)
-
-
-def _check_widths(value: Any) -> tuple[int, ...]:
-    remedy = "give at least three increasing widths, such as (250, 500, 1000)"
-    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        raise TypeError(f"widths must be a sequence of integers, got {value!r}; {remedy}")
-    widths = tuple(
-        check_integer(f"widths[{place}]", width, low=2, high=MAX_WIDTH, remedy=remedy)
-        for place, width in enumerate(value)
-    )
-    if len(widths) < 3 or any(one >= other for one, other in itertools.pairwise(widths)):
-        raise ValueError(f"widths must be at least three and increase, got {list(widths)}; {remedy}")
-    return widths
-
-
-def _progress(items: Any, total: int, show: bool) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(items, total=total, disable=not show, desc="networks")

@@ -256,6 +256,24 @@ def dynamics(**options: Any) -> None:
     run_reproduction(dynamics, options)
 
 
+@reproduce.command()
+@reproduction_options("parametrization", "initial weights, the data split and batches")
+@click.option("--full", is_flag=True, help="Width 1024, batches of 512, 600 steps, five networks of each kind.")
+def parametrization(**options: Any) -> None:
+    """Width scalings of deep networks: integrable, maximal-update, kernel (arXiv 2110.15596).
+
+    Writes report.html, figures as PNG and SVG, and all numbers as NetCDF; prints a table of claims with verdicts.
+    Takes about four minutes on two cores; needs the part [reference] (PyTorch).
+
+    \b
+    Example:
+      wideangle reproduce parametrization --data cifar10.npz --out cifar10-report
+    """
+    from wideangle.papers import parametrization
+
+    run_reproduction(parametrization, options)
+
+
 def run_reproduction(paper: ModuleType, options: dict[str, Any]) -> None:
     """Check the options of a paper's module, reproduce the paper, and print what was found, and where."""
     from wideangle.reports import claims_table

@@ -1,0 +1,137 @@
+"""The numbers of the reproduction of arXiv 2110.15596: what is trained and checked in each panel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from wideangle.parametrization import compare, coordinate_check, train_widths
+from wideangle.scalings import SCALINGS
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from wideangle.papers.parametrization import Job
+
+SHOWN = ("ip-llr", "mup", "ntk", "ip-bias", "ip-non-centered", "ip")  # Scalings whose training is shown.
+ACTIVATIONS = ("relu", "gelu", "elu", "tanh")
+DEPTHS = (1, 2, 3, 4, 5, 6)  # Hidden layers of panel (a): one less than layers.
+N_HIDDEN = 6  # Of panels (b) to (d), as in the paper.
+CHECKED_DEPTH = 3  # Of panel (e).
+WRONG = "standard"  # What is checked against the exponents of maximal update, to see that it is found out.
+# Learning rates of the steps after the first: the same for all activations.
+LEARNING_RATES = {"ip-llr": 0.3, "mup": 0.3, "ntk": 0.3, "ip-bias": 0.3, "ip-non-centered": 0.01, "ip": 0.3, "hp": 0.3}
+SAMPLE = (1.0, 1.0)
+POINTS = ((1.0, 1.0), (1.0, 0.0), (1.0, -0.5))
+STEP = 1.5
+N_COMPARED = 256
+
+
+def depths(job: Job, progress: bool) -> xr.Dataset:
+    """Check integrable networks of several depths: :func:`wideangle.parametrization.coordinate_check`."""
+    return coordinate_check(
+        "ip",
+        job.data,
+        widths=job.widths,
+        depths=DEPTHS,
+        n_seeds=job.n_seeds,
+        seed=job.seed,
+        n_threads=job.n_threads,
+        progress=progress,
+    )
+
+
+def checks(job: Job, progress: bool) -> xr.Dataset:
+    """Check every scaling of the library, and one against the exponents of another.
+
+    Returns
+    -------
+    xarray.Dataset
+        Those of :func:`wideangle.parametrization.coordinate_check` for three ReLU layers, along ``check``, whose last
+        entry is the wrong one.
+    """
+    import xarray as xr
+
+    names = (*SCALINGS, f"{WRONG} for mup")
+    runs = [
+        coordinate_check(
+            name.partition(" ")[0],
+            job.data,
+            widths=job.widths,
+            depths=(CHECKED_DEPTH,),
+            n_seeds=job.n_seeds,
+            expected="mup" if name not in SCALINGS else None,
+            seed=job.seed,
+            n_threads=job.n_threads,
+            progress=progress,
+        ).isel(depth=0, activation=0, drop=True)
+        for name in names
+    ]
+    return xr.concat(runs, xr.Variable("check", list(names)), combine_attrs="drop_conflicts")
+
+
+def curves(job: Job, progress: bool) -> xr.Dataset:
+    """Train networks of one width under six scalings, with four activations.
+
+    Returns
+    -------
+    xarray.Dataset
+        Those of :func:`wideangle.parametrization.train_widths` along ``activation``.
+    """
+    import xarray as xr
+
+    runs = [
+        train_widths(
+            SHOWN,
+            job.data,
+            widths=(job.width,),
+            n_hidden=N_HIDDEN,
+            activation=activation,
+            learning_rate=LEARNING_RATES,
+            n_steps=job.n_steps,
+            batch_size=job.batch_size,
+            record=(0, job.n_steps),
+            n_probes=0,
+            n_runs=job.n_runs,
+            seed=job.seed,
+            n_threads=job.n_threads,
+            progress=progress,
+        ).isel(width=0)
+        for activation in ACTIVATIONS
+    ]
+    return xr.concat(runs, xr.Variable("activation", list(ACTIVATIONS)), combine_attrs="drop_conflicts")
+
+
+def hybrid(job: Job, progress: bool) -> xr.Dataset:
+    """Train networks with a large first step beside hybrid ones from the same start, at several widths."""
+    return train_widths(
+        ("ip-llr", "hp"),
+        job.data,
+        widths=job.widths,
+        n_hidden=N_HIDDEN,
+        learning_rate=LEARNING_RATES,
+        n_steps=job.n_steps,
+        batch_size=job.batch_size,
+        record=tuple(np.unique([0, 1, 2, 5, 10, 20, 50, 100, job.n_steps])),
+        n_probes=64,
+        n_runs=max(job.n_runs, 4),
+        seed=job.seed,
+        n_threads=job.n_threads,
+        progress=progress,
+    )
+
+
+def first_step(job: Job, progress: bool) -> xr.Dataset:
+    """Compare the first step at infinite width with networks: :func:`wideangle.parametrization.compare`."""
+    return compare(
+        2,
+        SAMPLE,
+        POINTS,
+        step=STEP,
+        widths=(500, 1000, 2000, 4000, 8000),
+        n_networks=N_COMPARED,
+        seed=job.seed,
+        n_threads=job.n_threads,
+        progress=progress,
+    )

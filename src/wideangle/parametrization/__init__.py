@@ -8,6 +8,16 @@ from __future__ import annotations
 from wideangle.parametrization.comparison import compare
 from wideangle.parametrization.first_step import predict_first_step
 from wideangle.parametrization.regimes import Regime, classify, equivalent, scaling
+from wideangle.parametrization.width_training import train_widths
 from wideangle.scalings import Scaling
 
-__all__ = ["Regime", "Scaling", "classify", "compare", "equivalent", "predict_first_step", "scaling"]
+__all__ = [
+    "Regime",
+    "Scaling",
+    "classify",
+    "compare",
+    "equivalent",
+    "predict_first_step",
+    "scaling",
+    "train_widths",
+]

@@ -117,6 +117,17 @@ def take_steps(
         optimizer.step()
 
 
+def final_loss(
+    model: ScaledMLP, optimizer: ScaledOptimizer, data: Tensors, *, seed: int, n_steps: int, batch_size: int
+) -> float:
+    """Train and return the mean cross-entropy of all training samples, infinite if training diverged."""
+    for loss in take_steps(model, optimizer, data, seed=seed, n_steps=n_steps, batch_size=batch_size):
+        if not math.isfinite(loss):
+            return math.inf
+    loss, _ = mean_loss(model, data.x_train, data.y_train)
+    return loss if math.isfinite(loss) else math.inf
+
+
 def first_batch(data: LabelledData, *, seed: int, batch_size: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return the batch of the first step."""
     chosen = next(sample_batches(len(data.x_train), batch_size, generator(seed, BATCHES))).numpy()

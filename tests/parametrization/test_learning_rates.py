@@ -83,7 +83,8 @@ def test_optima_next_to_diverged_runs_and_at_the_ends() -> None:
     losses, true = valley(np.random.default_rng(3), 0.0)
     cliff = np.where(np.log2(RATES)[None, :, None] > true[:, None, None] + 0.2, np.inf, losses)
     optima = find_optima(RATES, cliff, WIDTHS, seed=0)
-    assert np.all(np.abs(optima.best - true) < 0.5)
+    # Below the edge, which lies 0.2 above the true optimum, by up to twice the spacing.
+    assert np.all((true - 0.8 < optima.best) & (optima.best < true + 0.2))
     assert optima.verdict == "transfers"
     for part in (slice(20, None), slice(0, 12)):
         ends = find_optima(RATES[part], losses[:, part], WIDTHS, seed=0)
@@ -97,7 +98,7 @@ def test_optima_next_to_diverged_runs_and_at_the_ends() -> None:
 
 
 def test_losses_are_those_of_steps_by_hand() -> None:
-    grids = {"mup": [0.1, 0.2, 0.4], "ntk": [0.2, 0.8, 1e5]}
+    grids = {"mup": [0.1, 0.2, 0.4], "ntk": [0.2, 0.8, 1e30]}
     runs = train_learning_rates(
         list(grids),
         SMALL,
@@ -109,11 +110,11 @@ def test_losses_are_those_of_steps_by_hand() -> None:
         n_runs=2,
         seed=5,
     )
-    np.testing.assert_array_equal(runs.learning_rate, [0.1, 0.2, 0.4, 0.8, 1e5])
+    np.testing.assert_array_equal(runs.learning_rate, [0.1, 0.2, 0.4, 0.8, 1e30])
     assert np.all(np.isnan(runs.loss.sel(scaling="ntk", learning_rate=[0.1, 0.4])))
     status = runs.status.sel(scaling="ntk").isel(width=0, run=0)
     np.testing.assert_array_equal(status, [2, 0, 2, 0, 1])
-    assert np.all(np.isinf(runs.loss.sel(scaling="ntk", learning_rate=1e5)))
+    assert np.all(np.isinf(runs.loss.sel(scaling="ntk", learning_rate=1e30)))
     seed = int(np.random.SeedSequence(5, spawn_key=(1, 16)).generate_state(1, np.uint64)[0])
     model = build_scaled_mlp(scaling("mup", 1), 16, n_inputs=6, n_outputs=3, seed=seed)
     optimizer = scaled_optimizer(model, learning_rate=0.2)

@@ -7,7 +7,19 @@ from __future__ import annotations
 
 from wideangle.parametrization.comparison import compare
 from wideangle.parametrization.first_step import predict_first_step
+from wideangle.parametrization.learning_rates import train_learning_rates
 from wideangle.parametrization.regimes import Regime, classify, equivalent, scaling
+from wideangle.parametrization.width_training import train_widths
 from wideangle.scalings import Scaling
 
-__all__ = ["Regime", "Scaling", "classify", "compare", "equivalent", "predict_first_step", "scaling"]
+__all__ = [
+    "Regime",
+    "Scaling",
+    "classify",
+    "compare",
+    "equivalent",
+    "predict_first_step",
+    "scaling",
+    "train_learning_rates",
+    "train_widths",
+]

@@ -179,7 +179,7 @@ def _take_steps(
     # Fused: one kernel for all weights. For 50 layers a step takes 40% less time than with the default.
     optimizer = torch.optim.Adam(model.parameters(), lr=options.learning_rate, fused=True)
     train_loss = []
-    for batch in itertools.islice(_batches(len(x), options.batch_size, rng), options.steps):
+    for batch in itertools.islice(sample_batches(len(x), options.batch_size, rng), options.steps):
         optimizer.zero_grad()
         loss = torch.nn.functional.cross_entropy(model(x[batch]), y[batch])
         train_loss.append(loss.item())
@@ -190,7 +190,8 @@ def _take_steps(
     return train_loss
 
 
-def _batches(n_samples: int, batch_size: int, rng: torch.Generator) -> Iterator[torch.Tensor]:
+def sample_batches(n_samples: int, batch_size: int, rng: torch.Generator) -> Iterator[torch.Tensor]:
+    """Yield batches of samples for ever, all samples in a new order in every epoch."""
     import torch
 
     while True:

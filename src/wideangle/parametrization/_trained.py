@@ -1,0 +1,167 @@
+"""What is trained where several scalings are compared: its arguments, its networks, and their first learning rates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+
+import numpy as np
+
+from wideangle._checks import check_choice, check_integer, check_real, check_seed
+from wideangle.activations import Activation, parse_activation
+from wideangle.data import LabelledData
+from wideangle.parametrization._arguments import check_labelled, check_widths
+from wideangle.reference import build_scaled_mlp, calibrate_first_step
+from wideangle.reference.scaled import check_rate
+from wideangle.reference.scaled_training import first_batch
+from wideangle.scalings import MAX_HIDDEN, SCALINGS, Scaling, named_scaling
+
+if TYPE_CHECKING:
+    from wideangle.reference.scaled_modules import ScaledMLP
+
+Optimizer = Literal["sgd", "adam"]
+
+
+class Comparison(NamedTuple):
+    """Checked arguments of a comparison of scalings by training."""
+
+    scalings: tuple[Scaling, ...]
+    data: LabelledData
+    widths: tuple[int, ...]
+    n_hidden: int
+    activation: Activation
+    weight_variance: float | None
+    optimizer: Optimizer
+    n_steps: int
+    batch_size: int
+    n_runs: int
+    seed: int
+
+    def seeds(self, width: int, run: int) -> tuple[int, int]:
+        """Return the seed of the initial weights, for a width and run, and that of the order of samples, for a run."""
+        weights = np.random.SeedSequence(self.seed, spawn_key=(run, width)).generate_state(1, np.uint64)
+        order = np.random.SeedSequence(self.seed, spawn_key=(run,)).generate_state(1, np.uint64)
+        return int(weights[0]), int(order[0])
+
+    def build(self, scaling: Scaling, width: int, run: int) -> ScaledMLP:
+        """Return the network of a run before training; those of all scalings begin with the same U."""
+        return build_scaled_mlp(
+            scaling,
+            width,
+            n_inputs=self.data.n_features,
+            n_outputs=self.data.n_classes,
+            seed=self.seeds(width, run)[0],
+            activation=self.activation,
+            weight_variance=self.weight_variance,
+        )
+
+    def calibrated(self, scaling: Scaling) -> float | None:
+        """Return the first learning rate of a scaling whose first step is not like the others, at the least width."""
+        exponents = (scaling.learning_rate_exponents(self.optimizer, first=first) for first in (True, False))
+        if next(exponents) == next(exponents) and not scaling.drops_initial:
+            return None
+        # In the limit the two are the same only with the same first step.
+        if self.optimizer == "sgd" and scaling == named_scaling("hp", self.n_hidden):
+            scaling = named_scaling("ip-llr", self.n_hidden)
+        width = self.widths[0]
+        batch = first_batch(self.data, seed=self.seeds(width, 0)[1], batch_size=self.batch_size)
+        return calibrate_first_step(self.build(scaling, width, 0), *batch, optimizer=self.optimizer)
+
+    def attributes(self) -> dict[str, Any]:
+        """Return the arguments for the provenance of a result."""
+        return {
+            "data": self.data.name,
+            "n_hidden": self.n_hidden,
+            "widths": self.widths,
+            "activation": str(self.activation),
+            "weight_variance": self.weight_variance or self.activation.gradient_preserving_variance,
+            "optimizer": self.optimizer,
+            "n_steps": self.n_steps,
+            "batch_size": self.batch_size,
+            "n_runs": self.n_runs,
+            "seed": self.seed,
+        }
+
+
+def check_comparison(
+    scalings: Any,
+    data: Any,
+    *,
+    widths: Any,
+    least: int,
+    n_hidden: Any,
+    activation: Any,
+    weight_variance: Any,
+    optimizer: Any,
+    n_steps: Any,
+    batch_size: Any,
+    n_runs: Any,
+    seed: Any,
+) -> Comparison:
+    """Return checked arguments, or raise."""
+    labelled = check_labelled(data)
+    remedy = "give the number of hidden layers, such as 3"
+    n_hidden = check_integer("n_hidden", n_hidden, low=1, high=MAX_HIDDEN, remedy=remedy)
+    n_train = len(labelled.x_train)
+    if batch_size is None:
+        batch_size = n_train
+    remedy = f"give at most the {n_train} training samples, or None for all of them"
+    if weight_variance is not None:
+        weight_variance = check_real("weight_variance", weight_variance, remedy="give a positive variance, such as 2.0")
+        if weight_variance <= 0.0:
+            raise ValueError(f"weight_variance must be positive, got {weight_variance!r}; give a number such as 2.0")
+    return Comparison(
+        scalings=check_scalings(scalings, n_hidden),
+        data=labelled,
+        widths=check_widths(widths, least=least),
+        n_hidden=n_hidden,
+        activation=parse_activation(activation),
+        weight_variance=weight_variance,
+        optimizer=cast(Optimizer, check_choice("optimizer", optimizer, ("sgd", "adam"))),
+        n_steps=check_integer("n_steps", n_steps, low=1, high=10**7, remedy="give a number of steps, such as 200"),
+        batch_size=check_integer("batch_size", batch_size, low=1, high=n_train, remedy=remedy),
+        n_runs=check_integer("n_runs", n_runs, low=1, high=10**6, remedy="give a number of networks, such as 3"),
+        seed=check_seed(seed),
+    )
+
+
+def check_scalings(value: Any, n_hidden: int) -> tuple[Scaling, ...]:
+    """Return scalings of one number of hidden layers and with different names, from one of them or several."""
+    remedy = f"give names such as ['mup', 'ntk'], or Scalings of {n_hidden} hidden layers"
+    items = [value] if isinstance(value, (str, Scaling)) else value
+    if isinstance(items, bytes) or not isinstance(items, Iterable):
+        raise TypeError(f"scalings must be a sequence of scalings, got {value!r} ({type(value).__name__}); {remedy}")
+    found: dict[str, Scaling] = {}
+    for place, item in enumerate(items):
+        if isinstance(item, str):
+            check_choice(f"scalings[{place}]", item, SCALINGS)
+            item = named_scaling(item, n_hidden)
+        if not isinstance(item, Scaling):
+            raise TypeError(
+                f"scalings[{place}] must be a name or a Scaling, got {item!r} ({type(item).__name__}); {remedy}"
+            )
+        if item.n_hidden != n_hidden:
+            raise ValueError(
+                f"scalings[{place}] must have {n_hidden} hidden layers, as n_hidden says, got {item.n_hidden}; {remedy}"
+            )
+        if item.name in found:
+            raise ValueError(f"scalings must have names of their own, got {item.name!r} twice; set their name")
+        found[item.name] = item
+    if not found:
+        raise ValueError(f"scalings must not be empty; {remedy}")
+    return tuple(found.values())
+
+
+def check_rates(name: str, value: Any, scalings: tuple[Scaling, ...], *, all_of_them: bool) -> dict[str, float]:
+    """Return the learning rate of each scaling from one number or a mapping, which may have to name all of them."""
+    names = [scaling.name for scaling in scalings]
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(names, check_rate(name, value))
+    remedy = f"give learning rates for {names}"
+    for key in value:
+        if key not in names:
+            raise ValueError(f"{name} must have the names of scalings, got {key!r}; {remedy}")
+    missing = [key for key in names if key not in value]
+    if missing and all_of_them:
+        raise ValueError(f"{name} must have a number for every scaling, got none for {missing}; {remedy}")
+    return {key: check_rate(f"{name}[{key!r}]", rate) for key, rate in value.items()}

@@ -6,8 +6,18 @@ Source: Hajjar, Chizat and Giraud, arXiv 2110.15596.
 from __future__ import annotations
 
 from wideangle.parametrization.comparison import compare
+from wideangle.parametrization.coordinates import coordinate_check
 from wideangle.parametrization.first_step import predict_first_step
 from wideangle.parametrization.regimes import Regime, classify, equivalent, scaling
 from wideangle.scalings import Scaling
 
-__all__ = ["Regime", "Scaling", "classify", "compare", "equivalent", "predict_first_step", "scaling"]
+__all__ = [
+    "Regime",
+    "Scaling",
+    "classify",
+    "compare",
+    "coordinate_check",
+    "equivalent",
+    "predict_first_step",
+    "scaling",
+]

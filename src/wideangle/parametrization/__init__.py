@@ -6,6 +6,7 @@ Source: Hajjar, Chizat and Giraud, arXiv 2110.15596.
 from __future__ import annotations
 
 from wideangle.parametrization.comparison import compare
+from wideangle.parametrization.coordinates import coordinate_check
 from wideangle.parametrization.first_step import predict_first_step
 from wideangle.parametrization.learning_rates import train_learning_rates
 from wideangle.parametrization.regimes import Regime, classify, equivalent, scaling
@@ -17,6 +18,7 @@ __all__ = [
     "Scaling",
     "classify",
     "compare",
+    "coordinate_check",
     "equivalent",
     "predict_first_step",
     "scaling",

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
 from wideangle._checks import check_choice
+from wideangle.parametrization._sizes import Sizes
 from wideangle.scalings import Exponents, Scaling, check_scaling, named_scaling
 
-_HALF = Fraction(1, 2)
-_NONE = Fraction(-(10**9))  # the exponent of nothing: smaller than any that exponents of thousands of layers add up to
 _MOST_STEPS = 1000
 
 
@@ -185,7 +183,7 @@ def classify(scaling: Scaling, *, optimizer: Literal["sgd", "adam"] = "sgd") -> 
     >>> regime.name, str(regime.output_update)
     ('trivial', '-2')
     """
-    sizes = _Sizes(check_scaling("scaling", scaling))
+    sizes = Sizes(check_scaling("scaling", scaling))
     check_choice("optimizer", optimizer, ("sgd", "adam"))
     initial, initial_output = tuple(sizes.activations), sizes.output
     unstable = max(*initial, initial_output) > 0
@@ -204,97 +202,3 @@ def classify(scaling: Scaling, *, optimizer: Literal["sgd", "adam"] = "sgd") -> 
         "unstable" if unstable else "trivial" if change < 0 else "kernel" if features < 0 else "feature-learning"
     )
     return Regime(name, initial_output, initial, tuple(sizes.updates), change)
-
-
-@dataclass(slots=True)
-class _Sizes:
-    """Exponents of the sizes of all that a network consists of; its layers are counted from 0 here."""
-
-    scaling: Scaling
-    starts: list[Fraction] = field(init=False)  # of an initial weight
-    weights: list[Fraction] = field(init=False)  # of the update of a weight
-    biases: list[Fraction] = field(init=False)  # of a bias
-    bias_updates: list[Fraction] = field(init=False)
-    activations: list[Fraction] = field(init=False)
-    aligned: list[Fraction] = field(init=False)  # of the updates of activations, in line with later layers
-    lost: list[Fraction] = field(init=False)  # of what initial weights gave to them that are gone
-    output: Fraction = field(init=False)
-    output_update: Fraction = _NONE
-
-    def __post_init__(self) -> None:
-        layers = len(self.scaling.a)
-        self.starts = [-b for b in self.scaling.b]
-        self.weights = [_NONE] * layers
-        self.biases = [-b if self.scaling.biases == "random" else _NONE for b in self.scaling.bias_b]
-        self.bias_updates = [_NONE] * layers
-        self.aligned = [_NONE] * (layers - 1)
-        self.lost = [_NONE] * (layers - 1)
-        *self.activations, self.output = self._forward()
-
-    @property
-    def updates(self) -> list[Fraction]:
-        return [max(pair) for pair in zip(self.aligned, self.lost, strict=True)]
-
-    def state(self) -> object:
-        parts = (self.weights, self.bias_updates, self.starts, self.aligned, self.lost, [self.output_update])
-        return tuple(map(tuple, parts))
-
-    def _random_sum(self) -> Fraction:
-        return _HALF if self.scaling.centered else Fraction(1)
-
-    def _forward(self) -> Iterator[Fraction]:
-        entering = Fraction(0)
-        for layer, a in enumerate(self.scaling.a):
-            random, aligned = (Fraction(0), Fraction(0)) if layer == 0 else (self._random_sum(), Fraction(1))
-            last = layer == len(self.scaling.a) - 1
-            terms = [self.starts[layer] + random + entering, self.weights[layer] + aligned + entering]
-            if last:
-                terms.append(self.starts[layer] + aligned + self.aligned[-1])
-                terms.append(self.starts[layer] + random + self.lost[-1])
-            bias = max(self.biases[layer], self.bias_updates[layer]) - self.scaling.bias_a[layer]
-            entering = max(max(terms) - a, bias)
-            yield entering
-
-    def _gradients(self) -> list[Fraction]:
-        """Exponents of the derivative of the output with respect to the pre-activations of each layer."""
-        derivatives = [Fraction(0)]
-        for layer in range(len(self.scaling.a) - 1, 0, -1):
-            random, aligned = (self._random_sum(), Fraction(1)) if len(derivatives) > 1 else (Fraction(0), Fraction(0))
-            size = max(self.starts[layer] + random, self.weights[layer] + aligned)
-            derivatives.append(derivatives[-1] - self.scaling.a[layer] + size)
-        return derivatives[::-1]
-
-    def train(self, optimizer: Literal["sgd", "adam"], *, first: bool) -> None:
-        rates, bias_rates = self.scaling.learning_rate_exponents(optimizer, first=first)
-        derivatives = self._gradients()
-        entering = [Fraction(0), *self.activations]
-        for layer, derivative in enumerate(derivatives):
-            step = derivative + entering[layer] - self.scaling.a[layer] if optimizer == "sgd" else Fraction(0)
-            self.weights[layer] = max(self.weights[layer], step - rates[layer])
-            if self.scaling.biases == "none":
-                continue
-            step = derivative - self.scaling.bias_a[layer] if optimizer == "sgd" else Fraction(0)
-            self.bias_updates[layer] = max(self.bias_updates[layer], step - bias_rates[layer])
-        kept = list(self.starts)
-        if self.scaling.drops_initial and first:
-            kept[1:-1] = [_NONE] * (len(kept) - 2)
-        self._follow(entering, kept)
-
-    def _follow(self, entering: list[Fraction], kept: list[Fraction]) -> None:
-        """Update the activations; initial weights that are not kept are gone, which is a change too."""
-        gone = [start if start != after else _NONE for start, after in zip(self.starts, kept, strict=True)]
-        self.starts = kept
-        changed = lost = _NONE
-        for layer, a in enumerate(self.scaling.a[:-1]):
-            aligned, random = (Fraction(0), Fraction(0)) if layer == 0 else (Fraction(1), self._random_sum())
-            now = max(entering[layer], changed) if layer else Fraction(0)
-            terms = [self.weights[layer] + aligned + now, self.starts[layer] + random + changed]
-            changed = max(max(terms) - a, self.bias_updates[layer] - self.scaling.bias_a[layer])
-            lost = max(gone[layer] + entering[layer], self.starts[layer] + lost) + random - a
-            # What came with the steps before stays.
-            changed, lost = max(changed, self.aligned[layer]), max(lost, self.lost[layer])
-            self.aligned[layer], self.lost[layer] = changed, lost
-        *self.activations, self.output = self._forward()
-        terms = [self.weights[-1] + 1 + self.activations[-1], self.starts[-1] + 1 + changed]
-        terms.append(self.starts[-1] + self._random_sum() + lost)
-        self.output_update = max(self.output_update, max(terms) - self.scaling.a[-1])

@@ -148,15 +148,13 @@ def _shapes(base: Any) -> dict[str, tuple[int, ...]]:
     return {name: tuple(int(n) for n in shape) for name, shape in base.items()}
 
 
-def _layers(module: torch.nn.Module, base: dict[str, tuple[int, ...]]) -> list[_Layer]:
+def check_layers(module: torch.nn.Module) -> list[tuple[str, Any]]:
+    """Return the names and layers of a module that have parameters, or raise if one is not Linear or Conv2d."""
     import torch
 
     named = dict(module.named_parameters(remove_duplicate=False))
     if len({id(parameter) for parameter in named.values()}) < len(named):
         raise ValueError(f"module must not share parameters among layers, got {module!r}; give each layer its own")
-    if set(named) != set(base):
-        odd = sorted(set(named) ^ set(base))
-        raise ValueError(f"base_shapes must have the parameters of module, differs in {', '.join(odd)}")
     layers = []
     for name, part in module.named_modules():
         own = [parameter for parameter, _ in part.named_parameters(recurse=False)]
@@ -169,6 +167,17 @@ def _layers(module: torch.nn.Module, base: dict[str, tuple[int, ...]]) -> list[_
             )
         if getattr(part, "groups", 1) != 1:
             raise ValueError(f"{name} must not have groups, got {part!r}; give a Conv2d with groups=1")
+        layers.append((name, part))
+    return layers
+
+
+def _layers(module: torch.nn.Module, base: dict[str, tuple[int, ...]]) -> list[_Layer]:
+    named = dict(module.named_parameters(remove_duplicate=False))
+    if set(named) != set(base):
+        odd = sorted(set(named) ^ set(base))
+        raise ValueError(f"base_shapes must have the parameters of module, differs in {', '.join(odd)}")
+    layers = []
+    for name, part in check_layers(module):
         prefix = f"{name}." if name else ""
         there, here = base[f"{prefix}weight"], tuple(part.weight.shape)
         if len(there) != len(here) or there[2:] != here[2:] or 0 in there:

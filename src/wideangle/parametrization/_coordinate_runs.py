@@ -1,0 +1,118 @@
+"""Networks of a coordinate check: what they are, with which learning rates they train, and what is recorded of them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wideangle.activations import Activation
+from wideangle.parametrization._sizes import StepExponents, step_exponents
+from wideangle.parametrization.regimes import Regime, classify
+from wideangle.scalings import Scaling
+
+if TYPE_CHECKING:
+    import torch
+
+    from wideangle.reference.coordinate_modules import Rates, Trial
+
+Array = NDArray[np.float64]
+
+DEFAULT_RATES = {"sgd": 0.1, "adam": 0.01}
+_GENTLE = 0.3  # change of the last hidden layer in a step, relative to its size, that leaves it in its leading order
+_RAISED = 1.0  # size that takes the place of one which vanishes with the width
+_TRIES = 24
+
+
+@dataclass(frozen=True)
+class Case:
+    """Networks of one depth and activation.
+
+    ``scaling`` is the one that they are made and trained with, None for those that bring their own training, and
+    ``expected`` the one by which they are judged.
+    """
+
+    label: str
+    n_hidden: int
+    scaling: Scaling | None
+    expected: Scaling
+    optimizer: str
+    smooth: bool
+    trial: Trial
+
+    def regime(self) -> Regime:
+        """Return what is expected."""
+        return classify(self.expected, optimizer=self.optimizer)  # type: ignore[arg-type]
+
+    def predicted(self, n_steps: int) -> list[StepExponents]:
+        """Return the exponents at the start and after each step."""
+        steps: Iterator[StepExponents] = step_exponents(self.expected, self.optimizer)  # type: ignore[arg-type]
+        return list(itertools.islice(steps, n_steps + 1))
+
+    @property
+    def has_prediction(self) -> bool:
+        """Whether exponents for a generic activation hold: not where a smooth one is linear, at vanishing arguments."""
+        vanishing = any(exponent < 0 for exponent in self.regime().initial_activations[1:-1])
+        return not (self.smooth and vanishing)
+
+
+def smooth_at_zero(phi: Activation) -> bool:
+    """Whether an activation has no kink at zero."""
+    above, below = phi.slopes_at_zero
+    return above == below
+
+
+def choose_rates(
+    case: Case,
+    width: int,
+    batch: tuple[torch.Tensor, torch.Tensor],
+    n_steps: int,
+    learning_rate: float | None,
+    first_learning_rate: float | None,
+    *,
+    seed: int,
+) -> Rates:
+    """Return the base learning rates, those that are not given found by trying them at one width."""
+    from wideangle.reference.coordinate_modules import Rates
+    from wideangle.reference.coordinates import record_steps
+
+    rates = Rates(case.optimizer, learning_rate or DEFAULT_RATES[case.optimizer], first_learning_rate)
+    if case.scaling is None or (learning_rate is not None and first_learning_rate is not None):
+        return rates
+    s = case.scaling
+    regime = classify(s, optimizer=case.optimizer)  # type: ignore[arg-type]
+    vanishing = regime.initial_activations[-1] < 0 or (s.drops_initial and s.n_hidden > 1)
+    own_first = case.optimizer == "adam" or s.drops_initial or s.c_first != s.c or s.bias_c_first != s.bias_c
+
+    def last_hidden(tried: Rates, steps: int, quantity: int) -> float:
+        records = record_steps(*case.trial(width, seed, tried), *batch, steps)
+        return float(records[quantity, -1, -2])
+
+    if vanishing and regime.activation_updates[-1] == 0:
+        # What starts at nothing has to get somewhere.
+        if own_first and first_learning_rate is None:
+            first = _climb(lambda r: last_hidden(replace(rates, first_learning_rate=r), 1, 0), rates.learning_rate)
+            return replace(rates, first_learning_rate=first)
+        if not own_first and learning_rate is None:
+            rate = _climb(lambda r: last_hidden(replace(rates, learning_rate=r), n_steps, 0), rates.learning_rate)
+            return replace(rates, learning_rate=rate)
+    elif learning_rate is None and not vanishing:
+        start = last_hidden(rates, 0, 0)
+        for rate in (rates.learning_rate / 2.0**power for power in range(_TRIES)):
+            tried = replace(rates, learning_rate=rate)
+            if last_hidden(tried, 1, 1) <= _GENTLE * start:
+                return tried
+    return rates
+
+
+def _climb(size: Callable[[float], float], start: float) -> float:
+    """Return the first rate, doubled from the start on, with a size of order one; the start itself if none has."""
+    for rate in (start * 2.0**power for power in range(_TRIES)):
+        found = size(rate)
+        if found >= _RAISED:
+            return rate if np.isfinite(found) else start
+    return start

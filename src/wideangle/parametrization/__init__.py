@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from wideangle.parametrization.comparison import compare
 from wideangle.parametrization.first_step import predict_first_step
+from wideangle.parametrization.limit import simulate_limit
 from wideangle.parametrization.regimes import Regime, classify, equivalent, scaling
 from wideangle.scalings import Scaling
 
-__all__ = ["Regime", "Scaling", "classify", "compare", "equivalent", "predict_first_step", "scaling"]
+__all__ = [
+    "Regime",
+    "Scaling",
+    "classify",
+    "compare",
+    "equivalent",
+    "predict_first_step",
+    "scaling",
+    "simulate_limit",
+]

@@ -13,7 +13,7 @@ from wideangle._checks import check_integer, check_seed
 from wideangle._provenance import provenance
 from wideangle.activations import Activation
 from wideangle.parametrization._arguments import check_threads, check_widths, with_progress
-from wideangle.parametrization.first_step import SOURCE, check_first_step, predict_first_step
+from wideangle.parametrization.first_step import SOURCE, check_inputs, check_steps, predict_first_step
 from wideangle.scalings import named_scaling
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ def compare(
     from wideangle.reference._torch import require_torch, torch_threads
     from wideangle.reference.scaled import train_first_step
 
-    checked = check_first_step(n_hidden, x0, x, step=step, activation=activation, weight_variance=weight_variance)
+    checked = check_inputs(n_hidden, x0, x, activation=activation, weight_variance=weight_variance)
+    checked_steps = check_steps(step, x0)
     sizes = check_widths(widths, least=3)
     n_networks = check_integer("n_networks", n_networks, low=2, high=10**6, remedy="give a number such as 16")
     seed = check_seed(seed)
@@ -118,7 +119,7 @@ def compare(
                     activation=checked.phi,
                     weight_variance=checked.variance,
                 )
-                steps = train_first_step(model, checked.samples, checked.steps, checked.points)
+                steps = train_first_step(model, checked.samples, checked_steps, checked.points)
                 outputs[number, place, network] = steps[1]
     arguments = {"n_hidden": n_hidden, "widths": sizes, "n_networks": n_networks, "seed": seed}
     return _dataset(outputs, sizes, predicted, arguments)

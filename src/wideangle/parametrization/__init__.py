@@ -8,6 +8,7 @@ from __future__ import annotations
 from wideangle.parametrization.comparison import compare
 from wideangle.parametrization.first_step import predict_first_step
 from wideangle.parametrization.limit import simulate_limit
+from wideangle.parametrization.limit_comparison import compare_training
 from wideangle.parametrization.regimes import Regime, classify, equivalent, scaling
 from wideangle.scalings import Scaling
 
@@ -16,6 +17,7 @@ __all__ = [
     "Scaling",
     "classify",
     "compare",
+    "compare_training",
     "equivalent",
     "predict_first_step",
     "scaling",

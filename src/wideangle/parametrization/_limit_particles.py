@@ -1,16 +1,16 @@
 r"""Integrable networks at infinite width during training: layers of particles that meet in averages.
 
-Inner weights are sums of products of gradients and activations, one for each sample and past step, and are never formed.
-With N particles in a layer, B samples, P points and t steps taken, a layer's forward pass costs 4 N t B (B + P)
-operations and its backward pass 4 N t B², which is all but the activations: every product of two activations, or of two
-gradients, is taken once. T steps of L layers cost 2 (L - 1) N T² B (2B + P).
+Inner weights are sums of products of gradients and activations, one for each sample and past step, and are never
+formed. With N particles in a layer, B samples, P points and t steps taken, a layer's forward pass costs 4 N t B (B + P)
+operations and its backward pass 4 N t B², all of them in products of matrices, and T steps of L layers cost
+2 (L - 1) N T² B (2B + P). No product of two activations, or of two gradients, is taken twice.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,24 @@ class Task(NamedTuple):
     n_steps: int
     learning_rate: float
     first_learning_rate: float
+
+    def descent(self, step: int, outputs: Array) -> Array:
+        """Return minus the learning rate times the derivative of the loss by outputs (sample, unit)."""
+        return self.objective.descent(outputs, self.learning_rate if step > 0 else self.first_learning_rate)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Those that results remember."""
+        return {
+            "n_hidden": self.n_hidden,
+            "n_steps": self.n_steps,
+            "learning_rate": self.learning_rate,
+            "first_learning_rate": self.first_learning_rate,
+            "loss": str(self.objective.loss),
+            "n_outputs": self.objective.n_outputs,
+            "activation": str(self.phi),
+            "weight_variance": self.variance,
+        }
 
 
 class Course(NamedTuple):
@@ -110,7 +128,7 @@ def _law(task: Task) -> _Law:
     forward, backward = _covariances(task.phi, task.variance, task.n_hidden, task.samples)
     both = np.concatenate([task.samples, task.points])
     u, s, _ = np.linalg.svd(both, full_matrices=False)
-    descent = task.objective.descent(np.zeros_like(task.objective.targets), task.first_learning_rate)
+    descent = task.descent(0, np.zeros_like(task.objective.targets))
     return _Law(
         u * s * math.sqrt(task.variance / both.shape[1]),
         [_main(k) for k in forward[1:]],
@@ -165,7 +183,7 @@ def _train(task: Task, law: _Law, particles: Particles) -> Course:
         outputs.append(network.output(x[-1]))
         sizes.append([_size(z[:, :n_samples]) for z in h])
         if step < task.n_steps:
-            network.step(h, x, task.objective.descent(outputs[-1][:n_samples], task.learning_rate))
+            network.step(h, x, task.descent(step, outputs[-1][:n_samples]))
     output = np.array(outputs)
     return Course(output, task.objective.value(output[:, :n_samples]), np.array(sizes))
 
@@ -177,8 +195,8 @@ def _size(values: Array) -> float:
 class _Network:
     """Particles of every layer after the first step.
 
-    ``gradients[l]`` and ``activations[l]``, (particle, step and sample), are the two sides of the updates of the weights
-    between the hidden layers l and l + 1, counted from 0; gradients with minus the learning rate.
+    ``gradients[l]`` and ``activations[l]``, (particle, step and sample), are the two sides of the updates of the
+    weights between the hidden layers l and l + 1, counted from 0; gradients are times minus the learning rate.
     """
 
     def __init__(self, task: Task, law: _Law, particles: Particles) -> None:
@@ -210,7 +228,7 @@ class _Network:
 
     def output(self, x: Array) -> Array:
         """Return outputs (sample and point, unit), given the activations of the last layer."""
-        return x.T @ self.readout / len(x)
+        return np.asarray(x.T @ self.readout / len(x))
 
     def step(self, h: list[Array], x: list[Array], descent: Array) -> None:
         """Take a step, given all pre-activations and activations and what it adds to the outputs' gradients."""

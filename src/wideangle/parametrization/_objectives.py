@@ -31,7 +31,7 @@ class Objective:
     @property
     def n_outputs(self) -> int:
         """Number of outputs of the network."""
-        return self.targets.shape[1]
+        return int(self.targets.shape[1])
 
     def value(self, outputs: Array) -> Array:
         """Return the mean loss, given outputs (..., sample, unit)."""

@@ -125,27 +125,31 @@ def simulate_limit(
     >>> import wideangle as wa
     >>> run = wa.parametrization.simulate_limit(2, [[1.0, 1.0], [1.0, -1.0]], [1.0, -1.0], n_steps=3, learning_rate=0.5)
     >>> run.output.dims, run.loss.values.round(2)
+    (('step', 'input'), array([0.5 , 0.46, 0.37, 0.28]))
     """
-    # y0 is checked before anything is drawn.
-    network = check_inputs(n_hidden, x0, x0 if x is None else x, activation=activation, weight_variance=weight_variance)
-    objective = check_objective(loss, y0, n_outputs, len(network.samples))
-    n_steps = check_integer("n_steps", n_steps, low=1, high=10**6, remedy="give the number of steps, such as 10")
-    rate = check_rate("learning_rate", learning_rate)
-    first = rate if first_learning_rate is None else check_rate("first_learning_rate", first_learning_rate)
+    task = check_task(
+        n_hidden,
+        x0,
+        y0,
+        x,
+        n_steps=n_steps,
+        learning_rate=learning_rate,
+        first_learning_rate=first_learning_rate,
+        loss=loss,
+        n_outputs=n_outputs,
+        activation=activation,
+        weight_variance=weight_variance,
+    )
     remedy = "give a power of two, such as 2048, over which points spread evenly"
     n_particles = check_integer("n_particles", n_particles, low=16, high=2**30, remedy=remedy)
     if n_particles & (n_particles - 1):
         raise ValueError(f"n_particles must be a power of two, got {n_particles}; {remedy}")
     n_replicas = check_integer("n_replicas", n_replicas, low=2, high=10**4, remedy="give a number such as 16")
     seed = check_seed(seed)
-    points = network.points[:0] if x is None else network.points
-    n_samples, n_hidden = len(network.samples), network.n_hidden
-    stored = 2 * (n_hidden - 1) * n_steps * n_samples + 8 * n_hidden * (2 * n_samples + len(points))
+    n_samples = len(task.samples)
+    stored = 2 * (task.n_hidden - 1) * task.n_steps * n_samples + 8 * task.n_hidden * (2 * n_samples + len(task.points))
     remedy = "give fewer n_particles, n_replicas or n_steps"
     check_memory(8 * n_particles * n_replicas * stored, "particles with their past need", remedy=remedy)
-    task = Task(
-        network.phi, network.variance, n_hidden, network.samples, points, objective, n_steps, rate, first
-    )
     with np.errstate(over="ignore", invalid="ignore"):
         course, error = simulate_replicas(
             task,
@@ -156,27 +160,45 @@ def simulate_limit(
         )
     if not all(np.all(np.isfinite(values)) for values in (*course, *error)):
         raise ValueError(
-            f"learning_rate and first_learning_rate must leave outputs that are floats, got {rate!r} and {first!r}, "
-            "with which the training diverges; give smaller ones"
+            f"learning_rate and first_learning_rate must leave outputs that are floats, got {task.learning_rate!r} "
+            f"and {task.first_learning_rate!r}, with which the training diverges; give smaller ones"
         )
     attributes = provenance(
         "wideangle.parametrization.simulate_limit",
         source=SOURCE,
-        n_hidden=n_hidden,
-        n_steps=n_steps,
-        learning_rate=rate,
-        first_learning_rate=first,
-        loss=str(objective.loss),
-        n_outputs=n_outputs,
-        activation=str(network.phi),
-        weight_variance=network.variance,
+        **task.arguments,
         n_particles=n_particles,
         n_replicas=n_replicas,
         seed=seed,
     )
     shown = slice(None) if x is None else slice(n_samples, None)
-    one_point = np.ndim(x0 if x is None else x) == 1
-    return _dataset(course, error, shown, one_point, objective.scalar, attributes)
+    return _dataset(course, error, shown, np.ndim(x0 if x is None else x) == 1, task.objective.scalar, attributes)
+
+
+def check_task(
+    n_hidden: Any,
+    x0: Any,
+    y0: Any,
+    x: Any,
+    *,
+    n_steps: Any,
+    learning_rate: Any,
+    first_learning_rate: Any,
+    loss: Any,
+    n_outputs: Any,
+    activation: Any,
+    weight_variance: Any,
+) -> Task:
+    """Return what is trained and how, with no points if they are the training samples, or raise."""
+    network = check_inputs(n_hidden, x0, x0 if x is None else x, activation=activation, weight_variance=weight_variance)
+    objective = check_objective(loss, y0, n_outputs, len(network.samples))
+    n_steps = check_integer("n_steps", n_steps, low=1, high=10**6, remedy="give the number of steps, such as 10")
+    rate = check_rate("learning_rate", learning_rate)
+    first = rate if first_learning_rate is None else check_rate("first_learning_rate", first_learning_rate)
+    points = network.points[:0] if x is None else network.points
+    return Task(
+        network.phi, network.variance, network.n_hidden, network.samples, points, objective, n_steps, rate, first
+    )
 
 
 def _dataset(

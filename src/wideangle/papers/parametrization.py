@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wideangle._cpu import available_threads
 from wideangle.data import LabelledData
 from wideangle.papers import _frame
 from wideangle.papers._frame import Announce, Reproduction, carry_out, make_writable, prepare_training, silent
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
 SOURCE = "arXiv 2110.15596"
-SHOWN = ("ip-llr", "mup", "ntk", "ip-bias", "ip-non-centered", "ip")  # Scalings whose training is shown.
-ACTIVATIONS = ("relu", "gelu", "elu", "tanh")
-DEPTHS = (1, 2, 3, 4, 5, 6)  # Hidden layers of panel (a): one less than layers.
-N_HIDDEN = 6  # Of panels (b) to (d).
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +43,8 @@ class Job(_frame.Job):
         Networks of each scaling and activation there, and of each width in panel (c).
     n_steps, batch_size
         Training of panels (b) to (d).
+    n_threads
+        Networks that are trained at a time, each with one thread.
     """
 
     data: LabelledData
@@ -55,6 +54,7 @@ class Job(_frame.Job):
     n_runs: int = 2
     n_steps: int = 200
     batch_size: int = 128
+    n_threads: int = 1
 
     @property
     def description(self) -> str:
@@ -105,7 +105,7 @@ def prepare(*, data: Path | None = None, out: Path, full: bool = False, seed: in
     """
     labelled = prepare_training(data, seed)
     extent = {"widths": (64, 128, 256, 512, 1024), "width": 1024, "n_runs": 5, "n_steps": 600, "batch_size": 512}
-    job = Job(data=labelled, out=out, seed=seed, **(extent if full else {}))
+    job = Job(data=labelled, out=out, seed=seed, n_threads=available_threads(), **(extent if full else {}))
     if len(labelled.x_train) < job.batch_size:
         raise ValueError(
             f"data must hold at least one batch of {job.batch_size} training samples, got {len(labelled.x_train)} in"

@@ -41,7 +41,7 @@ def depth_claims(depths: xr.Dataset) -> list[Claim]:
     hidden = depths["depth"].values
     found, low, high, predicted = (
         output_exponents(depths, name)
-        for name in ("change_exponent", "change_exponent_low", "change_exponent_high", "predicted_change_exponent")
+        for name in ("change_exponent", "change_low", "change_high", "change_predicted")
     )
     text = ", ".join(f"{value:.2f} ({depth + 1})" for depth, value in zip(hidden, found, strict=True))
 
@@ -209,7 +209,7 @@ def diversity_claims(curves: xr.Dataset) -> list[Claim]:
 def check_claims(checks: xr.Dataset) -> list[Claim]:
     """Judge coordinate checks: those of the named scalings agree, and the wrong one is found out."""
     names = checks["check"].values.tolist()
-    regimes = (checks["regime"] == checks["predicted_regime"]).values[:-1]
+    regimes = (checks["regime"] == checks["regime_expected"]).values[:-1]
     verdicts = checks["verdict"].isel(step=-1).values
     wrong = int(np.sum(verdicts[:-1] == "disagrees"))
     return [

@@ -52,7 +52,7 @@ def draw_depths(measurements: Measurements, figure: Any, theme: Theme) -> None:
         )
     found, low, high, predicted = (
         output_exponents(measurements.depths, name)
-        for name in ("change_exponent", "change_exponent_low", "change_exponent_high", "predicted_change_exponent")
+        for name in ("change_exponent", "change_low", "change_high", "change_predicted")
     )
     layers = depths["depth"].values + 1
     right.plot(layers, predicted, "_", color=theme.ink, markersize=16, label="predicted")
@@ -153,8 +153,8 @@ def draw_checks(measurements: Measurements, figure: Any, theme: Theme) -> None:
     for number, (axes, name) in enumerate(zip(panels, names, strict=True)):
         here = checks.sel(check=name)
         layers = here["layer"].values
-        found, low, high = (here[f"change_exponent{end}"].values for end in ("", "_low", "_high"))
-        axes.plot(layers, here["predicted_change_exponent"], "_", color=theme.ink, markersize=13)
+        found, low, high = (here[f"change_{end}"].values for end in ("exponent", "low", "high"))
+        axes.plot(layers, here["change_predicted"], "_", color=theme.ink, markersize=13)
         for place, verdict in enumerate(here["verdict"].values.tolist()):
             colour = theme.methods[{"agrees": "finite-width", "disagrees": "infinite-width"}.get(verdict, "simulation")]
             span = [[found[place] - low[place]], [high[place] - found[place]]]

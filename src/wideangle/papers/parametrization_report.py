@@ -216,12 +216,12 @@ def checks_table(measurements: Measurements) -> str:
         here = checks.sel(check=name)
         verdicts = here["verdict"].values.tolist()
         cells = [
-            f"{here['change_exponent'].values[place]:.2f} [{here['change_exponent_low'].values[place]:.2f},"
-            f" {here['change_exponent_high'].values[place]:.2f}] ({here['predicted_change_exponent'].values[place]:g})"
+            f"{here['change_exponent'].values[place]:.2f} [{here['change_low'].values[place]:.2f},"
+            f" {here['change_high'].values[place]:.2f}] ({here['change_predicted'].values[place]:g})"
             for place in (-2, -1)
         ]
         agreeing = f"{verdicts.count('agrees')} / {verdicts.count('unresolved')} / {verdicts.count('disagrees')}"
-        rows.append((name, here["predicted_regime"].item(), here["regime"].item(), *cells, agreeing))
+        rows.append((name, here["regime_expected"].item(), here["regime"].item(), *cells, agreeing))
     header = ("Scaling", "Predicted regime", "Found", "Last hidden layer", "Output", "Agree / open / contradict")
     return html.numbers(header, rows, caption="Exponents of the change with intervals (predicted), and verdicts by layer")
 

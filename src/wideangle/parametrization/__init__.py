@@ -9,6 +9,8 @@ from wideangle.parametrization.comparison import compare
 from wideangle.parametrization.coordinates import coordinate_check
 from wideangle.parametrization.first_step import predict_first_step
 from wideangle.parametrization.learning_rates import train_learning_rates
+from wideangle.parametrization.limit import simulate_limit
+from wideangle.parametrization.limit_comparison import compare_training
 from wideangle.parametrization.regimes import Regime, classify, equivalent, scaling
 from wideangle.parametrization.width_training import train_widths
 from wideangle.scalings import Scaling
@@ -18,10 +20,12 @@ __all__ = [
     "Scaling",
     "classify",
     "compare",
+    "compare_training",
     "coordinate_check",
     "equivalent",
     "predict_first_step",
     "scaling",
+    "simulate_limit",
     "train_learning_rates",
     "train_widths",
 ]

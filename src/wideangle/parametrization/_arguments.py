@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from wideangle._checks import MAX_WIDTH, check_integer
@@ -41,11 +41,14 @@ def check_threads(value: Any) -> int:
     return check_integer("n_threads", value, low=1, high=1024, remedy="give 1 or more")
 
 
-def with_progress(items: Collection[Item], show: bool, *, unit: str = "networks") -> Iterable[Item]:
-    """Iterate, with a progress bar if asked."""
+def with_progress(
+    items: Iterable[Item], show: bool, *, unit: str = "networks", total: int | None = None
+) -> Iterable[Item]:
+    """Iterate, with a progress bar if asked; ``total`` is for items without a length."""
+    # Not tqdm(disable=True), which starts a thread all the same.
     if not show:
         return items
     from tqdm import tqdm
 
-    progress: Iterable[Item] = tqdm(items, total=len(items), desc=unit)
+    progress: Iterable[Item] = tqdm(items, total=total, desc=unit)
     return progress

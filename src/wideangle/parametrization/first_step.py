@@ -113,13 +113,14 @@ def predict_first_step(
     >>> first.output.values.round(4)
     array([0.5445, 0.1512])
     """
-    checked = check_first_step(n_hidden, x0, x, step=step, activation=activation, weight_variance=weight_variance)
+    checked = check_inputs(n_hidden, x0, x, activation=activation, weight_variance=weight_variance)
+    steps = check_steps(step, x0)
     n_particles = check_integer(
         "n_particles", n_particles, low=1000, high=10**8, remedy="give a number such as 100_000"
     )
     seed = check_seed(seed)
 
-    n_hidden, samples, points, steps, phi, variance = checked
+    n_hidden, samples, points, phi, variance = checked
     with np.errstate(over="ignore", invalid="ignore"):
         if len(samples) == 1:
             network = _OneSample(phi, variance, n_hidden, samples[0], float(steps[0]))
@@ -149,18 +150,17 @@ def predict_first_step(
     return _dataset(predicted, np.ndim(x0) == 1, np.ndim(x) == 1, attributes)
 
 
-class FirstStep(NamedTuple):
-    """Checked arguments of :func:`predict_first_step`; samples and points (..., feature) are matrices."""
+class Inputs(NamedTuple):
+    """Checked arguments that describe a network and what it sees; samples and points (..., feature) are matrices."""
 
     n_hidden: int
     samples: Array
     points: Array
-    steps: Array
     phi: Activation
     variance: float
 
 
-def check_first_step(n_hidden: Any, x0: Any, x: Any, *, step: Any, activation: Any, weight_variance: Any) -> FirstStep:
+def check_inputs(n_hidden: Any, x0: Any, x: Any, *, activation: Any, weight_variance: Any) -> Inputs:
     """Return the arguments in their common form, or raise."""
     remedy = "give the number of hidden layers, such as 3"
     n_hidden = check_integer("n_hidden", n_hidden, low=1, high=MAX_HIDDEN, remedy=remedy)
@@ -172,10 +172,20 @@ def check_first_step(n_hidden: Any, x0: Any, x: Any, *, step: Any, activation: A
         raise ValueError(
             f"x must have the {samples.shape[-1]} features of x0, got shape {points.shape}; give points of one space"
         )
-    steps = _check_steps(step, samples)
     phi = parse_activation(activation)
-    variance = _check_variance(weight_variance, phi)
-    return FirstStep(n_hidden, np.atleast_2d(samples), np.atleast_2d(points), steps, phi, variance)
+    return Inputs(n_hidden, np.atleast_2d(samples), np.atleast_2d(points), phi, _check_variance(weight_variance, phi))
+
+
+def check_steps(step: Any, x0: Any) -> Array:
+    """Return one step for each sample, of which there is one if x0 has one dimension, or raise."""
+    count = 1 if np.ndim(x0) == 1 else len(x0)
+    remedy = "give the learning rate times minus the derivative of the loss, such as 1.0, or one for each sample"
+    values = check_numbers("step", step, ndim=(0, 1), largest=_LARGEST, remedy=remedy)
+    if values.ndim == 1 and len(values) != count:
+        raise ValueError(f"step must be one number or {count}, one for each sample of x0, got {len(values)}; {remedy}")
+    if not np.any(values):
+        raise ValueError(f"step must not be zero, got {step!r}; {remedy}")
+    return np.array(np.broadcast_to(values, (count,)))
 
 
 class _OneSample(NamedTuple):
@@ -274,17 +284,6 @@ class _OneSample(NamedTuple):
 def _projection(points: Array, onto: Array) -> Array:
     square = float(onto @ onto)
     return np.asarray(np.outer(points @ onto / square, onto)) if square > 0.0 else np.zeros_like(points)
-
-
-def _check_steps(step: Any, samples: Array) -> Array:
-    count = 1 if samples.ndim == 1 else len(samples)
-    remedy = "give the learning rate times minus the derivative of the loss, such as 1.0, or one for each sample"
-    values = check_numbers("step", step, ndim=(0, 1), largest=_LARGEST, remedy=remedy)
-    if values.ndim == 1 and len(values) != count:
-        raise ValueError(f"step must be one number or {count}, one for each sample of x0, got {len(values)}; {remedy}")
-    if not np.any(values):
-        raise ValueError(f"step must not be zero, got {step!r}; {remedy}")
-    return np.array(np.broadcast_to(values, (count,)))
 
 
 def _check_variance(value: Any, phi: Activation) -> float:

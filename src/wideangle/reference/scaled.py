@@ -296,34 +296,41 @@ def _check_batch(x: Any, y: Any, model: ScaledMLP) -> tuple[Any, Any]:
     return torch.tensor(inputs, dtype=torch.float32), torch.tensor(labels.astype(np.int64))
 
 
-def train_first_step(model: ScaledMLP, x0: Array, steps: Array, x: Array) -> Array:
-    r"""Take one step of gradient descent on minus the sum of s f(x0) and return the outputs at x, before and after.
+def train_steps(
+    model: ScaledMLP, samples: Array, points: Array, descent: Callable[[int, Array], Array], n_steps: int
+) -> Array:
+    r"""Take steps of full-batch gradient descent and return the outputs after each.
 
     Parameters
     ----------
     model
-        With one output; changed in place.
-    x0, steps
-        Samples (sample, feature), and :math:`s = -\eta\, \ell'` of each (sample).
-    x
-        Points (input, feature).
+        Changed in place.
+    samples, points
+        What is learnt from (sample, feature), and where outputs are returned for (input, feature).
+    descent
+        Takes the number of steps taken and outputs (sample, unit), and returns minus the derivative of the loss by
+        them, times the learning rate.
+    n_steps
+        Number of steps.
 
     Returns
     -------
     numpy.ndarray
-        Outputs (2, input), float64.
+        Outputs (step, input, unit), float64.
     """
     import torch
 
-    samples, weights, points = (torch.tensor(array, dtype=torch.float32) for array in (x0, steps, x))
+    inputs, shown = (torch.tensor(array, dtype=torch.float32) for array in (samples, points))
     optimizer = scaled_optimizer(model, learning_rate=1.0)
     outputs = []
-    with torch.no_grad():
-        outputs.append(model(points)[:, 0].numpy())
-    (-(weights * model(samples)[:, 0]).sum()).backward()
-    optimizer.step()
-    with torch.no_grad():
-        outputs.append(model(points)[:, 0].numpy())
+    for step in range(n_steps):
+        optimizer.zero_grad()
+        current = model(inputs)
+        force = descent(step, current.detach().numpy().astype(np.float64))
+        current.backward(torch.tensor(-force, dtype=torch.float32))
+        optimizer.step()
+        with torch.no_grad():
+            outputs.append(model(shown).numpy())
     return np.array(outputs, np.float64)
 
 

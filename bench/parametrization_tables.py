@@ -38,9 +38,9 @@ def predictions_table(pairs: int, missed: list[str]) -> str:
         if ours.median * 1e3 / count > MILLISECONDS_CLAIM:
             missed.append(f"predict_first_step, {count} inputs: {ours.median * 1e3 / count:.2g} ms an input")
     return (
-        "## Width scalings\n\n`predict_first_step`, ReLU, three hidden layers, one training sample, in milliseconds; beside"
-        f" one network of width {WIDE:,} in PyTorch, from drawing its weights to its outputs after the step, which are"
-        " still of the order of one over the root of the width away.\n\n"
+        "## Width scalings\n\n`predict_first_step`, ReLU, three hidden layers, one training sample, in milliseconds;"
+        f" beside one network of width {WIDE:,} in PyTorch, from drawing its weights to its outputs after the step,"
+        " which are still of the order of one over the root of the width away.\n\n"
         + table(("inputs", "network, ms", "prediction, ms", "times faster"), rows)
     )
 

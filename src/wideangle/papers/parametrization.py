@@ -8,7 +8,7 @@ its error.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 SOURCE = "arXiv 2110.15596"
+SHOWN = ("ip-llr", "mup", "ntk", "ip-bias", "ip-non-centered", "ip")  # Scalings whose training is shown.
+ACTIVATIONS = ("relu", "gelu", "elu", "tanh")
+N_HIDDEN = 6  # Of the networks that are trained, as in the paper.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +107,9 @@ def prepare(*, data: Path | None = None, out: Path, full: bool = False, seed: in
         If PyTorch is missing.
     """
     labelled = prepare_training(data, seed)
-    extent = {"widths": (64, 128, 256, 512, 1024), "width": 1024, "n_runs": 5, "n_steps": 600, "batch_size": 512}
-    job = Job(data=labelled, out=out, seed=seed, n_threads=available_threads(), **(extent if full else {}))
+    job = Job(data=labelled, out=out, seed=seed, n_threads=available_threads())
+    if full:
+        job = replace(job, widths=(*job.widths, 1024), width=1024, n_runs=5, n_steps=600, batch_size=512)
     if len(labelled.x_train) < job.batch_size:
         raise ValueError(
             f"data must hold at least one batch of {job.batch_size} training samples, got {len(labelled.x_train)} in"

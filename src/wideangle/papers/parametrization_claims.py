@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wideangle.papers._verdicts import STANDARD_ERRORS, estimated_claim, exact_claim, mean_claim, width_exponent
+from wideangle.papers._verdicts import estimated_claim, exact_claim, width_exponent
+from wideangle.papers.parametrization import N_HIDDEN
 from wideangle.reports import Claim
+from wideangle.reports.claims import AGREES, DISAGREES
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -20,8 +22,9 @@ STAYS = -0.25  # above which it is taken to stay.
 UNMOVED = 1e-3  # Of the cross-entropy, in nat.
 LEARNT = 0.9  # Of training accuracies.
 RATE = 0.1  # Around -1/2.
-ALIKE = 0.3  # Diversity below which the neurons of a layer are taken to be the same function, and
-UNLIKE = 0.7  # above which they are not.
+SAME = 0.3  # Diversity below which the neurons of a layer are taken to be the same function, and
+NOT_SAME = 0.7  # above which they are not.
+ALIKE, DIFFERENT = ("ip-bias", "ip-non-centered"), ("ip-llr", "mup")
 LEARNING = ("ip-llr", "mup", "ntk", "ip-bias", "ip-non-centered")
 
 
@@ -40,8 +43,7 @@ def depth_claims(depths: xr.Dataset) -> list[Claim]:
     """Judge the exponents of the output's update in integrable networks of several depths."""
     hidden = depths["depth"].values
     found, low, high, predicted = (
-        output_exponents(depths, name)
-        for name in ("change_exponent", "change_low", "change_high", "change_predicted")
+        output_exponents(depths, name) for name in ("change_exponent", "change_low", "change_high", "change_predicted")
     )
     text = ", ".join(f"{value:.2f} ({depth + 1})" for depth, value in zip(hidden, found, strict=True))
 
@@ -68,8 +70,7 @@ def depth_claims(depths: xr.Dataset) -> list[Claim]:
             (STAYS, math.inf),
         ),
         claim(
-            "Four layers, which the paper's abstract leaves open, learn as well: the power is at least"
-            f" {STAYS:g}.",
+            f"Four layers, which the paper's abstract leaves open, learn as well: the power is at least {STAYS:g}.",
             hidden == 3,
             0,
             (STAYS, math.inf),
@@ -100,8 +101,8 @@ def training_claims(curves: xr.Dataset) -> list[Claim]:
     steps = int(curves["record"].values[-1])
     claims = [
         exact_claim(
-            f"Integrable networks of seven layers stay where they start: over {steps} steps the training loss changes by"
-            f" at most {UNMOVED:g}, with any activation.",
+            f"Integrable networks of seven layers stay where they start: over {steps} steps the training loss changes"
+            f" by at most {UNMOVED:g}, with any activation.",
             float(unmoved.max()),
             (0.0, UNMOVED),
             f"{unmoved.size} networks",
@@ -115,16 +116,14 @@ def training_claims(curves: xr.Dataset) -> list[Claim]:
         "ip-non-centered": "Initial weights of nonzero mean let integrable networks learn",
     }
     for name in LEARNING:
-        accuracy = curves["train_accuracy"].isel(record=-1).sel(scaling=name).mean("run")
-        worst = accuracy["activation"].values[int(np.argmin(np.nan_to_num(accuracy.values)))]
-        values = curves["train_accuracy"].isel(record=-1).sel(scaling=name, activation=worst).values
-        each = ", ".join(f"{value:.2f} {kind}" for kind, value in zip(accuracy["activation"].values, accuracy.values, strict=True))
+        accuracy = curves["train_accuracy"].isel(record=-1).sel(scaling=name).fillna(0.0).min("run")
+        parts = ", ".join(f"{accuracy.sel(activation=kind).item():.2f} {kind}" for kind in curves["activation"].values)
         claims.append(
-            mean_claim(
-                f"{words[name]}: after {steps} steps the training accuracy is at least {LEARNT:g}, with each activation.",
-                np.nan_to_num(values),
+            exact_claim(
+                f"{words[name]}: after {steps} steps the training accuracy of every network is at least {LEARNT:g}.",
+                float(accuracy.min()),
                 (LEARNT, math.inf),
-                each,
+                f"least: {parts}",
             )
         )
     return claims
@@ -132,40 +131,39 @@ def training_claims(curves: xr.Dataset) -> list[Claim]:
 
 def hybrid_claims(hybrid: xr.Dataset, first_step: xr.Dataset) -> list[Claim]:
     """Judge the limit after the first step, and that both scalings have the same."""
-    gaps = gap_by_width(hybrid)
-    half = STANDARD_ERRORS
-    claims = [
-        Claim(
-            f"{text}: the rate differs from -1/2 by at most {RATE:g}.",
-            float(first_step[name]) + 0.5,
-            (
-                float(first_step[name]) + 0.5 - half * float(first_step[f"{name}_error"]),
-                float(first_step[name]) + 0.5 + half * float(first_step[f"{name}_error"]),
-            ),
-            (-RATE, RATE),
-            f"se {float(first_step[f'{name}_error']):.2g}",
+    limit_gap, hybrid_gap = first_step_gaps(first_step)
+    claims = []
+    for text, gap in (
+        ("After a large first step outputs approach their closed-form limit", limit_gap),
+        ("So do outputs under ip-llr and under the hybrid scaling approach each other", hybrid_gap),
+    ):
+        slope, error = width_exponent(gap)
+        claims.append(
+            estimated_claim(
+                f"{text} like one over the root of the width: the power differs from -1/2 by at most {RATE:g}.",
+                slope + 0.5,
+                error,
+                (-RATE, RATE),
+                f"{first_step.sizes['network']} networks of three layers; se {error:.2g}",
+            )
         )
-        for name, text in (
-            ("rate", "After a large first step outputs approach their predicted limit like one over the root of the width"),
-            ("hybrid_rate", "So do the outputs of a network under ip-llr and under the hybrid scaling approach each other"),
-        )
-    ]
     z = float(np.max(np.abs(first_step["z"])))
     claims.append(
         exact_claim(
-            "Extrapolated to infinite width they meet the prediction: the largest difference is at most 3 standard errors.",
+            "Extrapolated to infinite width they meet the prediction: the largest difference is at most 3 standard"
+            " errors.",
             z,
             (0.0, 3.0),
             f"{first_step['z'].size} outputs",
         )
     )
     for step in (1, int(hybrid["record"].values[-1])):
-        slope, error = width_exponent(gaps.sel(record=step))
+        slope, error = width_exponent(gap_by_width(hybrid).sel(record=step))
         claims.append(
             estimated_claim(
                 "Seven-layer networks under ip-llr and under the hybrid scaling approach each other on real data: after"
-                f" {step} step{'s' if step > 1 else ''} the gap between their outputs goes like a power of the width of at"
-                " most -0.25.",
+                f" {step} step{'s' if step > 1 else ''} the gap between their outputs goes like a power of the width"
+                " of at most -0.25.",
                 slope,
                 error,
                 (-math.inf, -0.25),
@@ -175,8 +173,14 @@ def hybrid_claims(hybrid: xr.Dataset, first_step: xr.Dataset) -> list[Claim]:
     return claims
 
 
+def first_step_gaps(first_step: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return root mean squares over inputs of distances (width, network): from the limit, and between the scalings."""
+    llr, hybrid = (first_step["output"].sel(scaling=name) for name in ("ip-llr", "hp"))
+    return np.sqrt(((llr - first_step["predicted"]) ** 2).mean("input")), np.sqrt(((llr - hybrid) ** 2).mean("input"))
+
+
 def gap_by_width(hybrid: xr.Dataset) -> xr.DataArray:
-    """Return the root mean square, over test samples and classes, of the difference of outputs (width, network, record)."""
+    """Return root mean squares, over test samples and classes, of differences of outputs (width, network, record)."""
     difference = hybrid["output"].sel(scaling="ip-llr") - hybrid["output"].sel(scaling="hp")
     gap: xr.DataArray = np.sqrt((difference**2).mean(("probe", "class"))).rename(run="network")
     return gap
@@ -186,35 +190,36 @@ def diversity_claims(curves: xr.Dataset) -> list[Claim]:
     """Judge what becomes of the neurons of a layer."""
     last = curves.isel(record=-1).sel(activation="relu")
     hidden = last["diversity"].isel(layer=slice(1, -1)).mean("layer")
-    claims = []
-    for names, statement, allowed in (
-        (
-            ("ip-bias", "ip-non-centered"),
-            f"Biases and nonzero means make the neurons of inner layers the same function: their diversity is at most {ALIKE:g}",
-            (-math.inf, ALIKE),
+    least = ", ".join(f"{name} {hidden.sel(scaling=name).min().item():.2f}" for name in DIFFERENT)
+    most = ", ".join(f"{name} {hidden.sel(scaling=name).max().item():.2f}" for name in ALIKE)
+    return [
+        exact_claim(
+            "Biases and weights of nonzero mean make the neurons of a layer the same function of the input: their"
+            f" diversity is at most {SAME:g}.",
+            float(hidden.sel(scaling=list(ALIKE)).max()),
+            (-math.inf, SAME),
+            f"ReLU, mean over layers 2 to {N_HIDDEN}, most diverse network: {most}",
         ),
-        (
-            ("ip-llr", "mup"),
-            f"After a large first step, and under maximal update, neurons stay different: their diversity is at least {UNLIKE:g}",
-            (UNLIKE, math.inf),
+        exact_claim(
+            "After a large first step, and under maximal update, they remain different: their diversity is at least"
+            f" {NOT_SAME:g}.",
+            float(hidden.sel(scaling=list(DIFFERENT)).min()),
+            (NOT_SAME, math.inf),
+            f"least diverse network: {least}",
         ),
-    ):
-        claims += [
-            mean_claim(f"{statement} ({name}).", hidden.sel(scaling=name).values, allowed, "ReLU, mean over layers 2 to 6")
-            for name in names
-        ]
-    return claims
+    ]
 
 
 def check_claims(checks: xr.Dataset) -> list[Claim]:
     """Judge coordinate checks: those of the named scalings agree, and the wrong one is found out."""
     names = checks["check"].values.tolist()
     regimes = (checks["regime"] == checks["regime_expected"]).values[:-1]
-    verdicts = checks["verdict"].isel(step=-1).values
-    wrong = int(np.sum(verdicts[:-1] == "disagrees"))
+    verdicts = checks["verdict"].values
+    wrong = int(np.sum(verdicts[:-1] == DISAGREES))
     return [
         exact_claim(
-            "Coordinate checks find the regime that the exponents of a scaling lead to: the number of scalings in another is 0.",
+            "Coordinate checks find the regime that the exponents of a scaling lead to: the number of scalings in"
+            " another is 0.",
             int(np.sum(~regimes)),
             (0, 0),
             f"{len(regimes)} scalings",
@@ -223,11 +228,11 @@ def check_claims(checks: xr.Dataset) -> list[Claim]:
             "No layer of theirs contradicts its exponent: the number of layers with that verdict is 0.",
             wrong,
             (0, 0),
-            f"{int(np.sum(verdicts[:-1] == 'agrees'))} agree",
+            f"{int(np.sum(verdicts[:-1] == AGREES))} agree",
         ),
         exact_claim(
             f"A wrong scaling ({names[-1]}) is found out: the number of layers that contradict is at least 1.",
-            int(np.sum(verdicts[-1] == "disagrees")),
+            int(np.sum(verdicts[-1] == DISAGREES)),
             (1, math.inf),
             "",
         ),

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wideangle.papers._verdicts import root_mean_square, width_exponent
-from wideangle.papers.parametrization_claims import gap_by_width, output_exponents
-from wideangle.reports.figures import label_line_ends
+from wideangle.papers.parametrization_claims import first_step_gaps, gap_by_width, output_exponents
+from wideangle.reports.claims import AGREES, DISAGREES
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -48,7 +48,13 @@ def draw_depths(measurements: Measurements, figure: Any, theme: Theme) -> None:
     _width_ticks(left, widths)
     for height, text, colour in ends:
         left.annotate(
-            text, (widths[-1], 10.0**height), (7, 0), textcoords="offset points", va="center", color=colour, fontsize=8.5
+            text,
+            (widths[-1], 10.0**height),
+            (7, 0),
+            textcoords="offset points",
+            va="center",
+            color=colour,
+            fontsize=8.5,
         )
     found, low, high, predicted = (
         output_exponents(measurements.depths, name)
@@ -57,7 +63,13 @@ def draw_depths(measurements: Measurements, figure: Any, theme: Theme) -> None:
     layers = depths["depth"].values + 1
     right.plot(layers, predicted, "_", color=theme.ink, markersize=16, label="predicted")
     right.errorbar(
-        layers, found, [found - low, high - found], fmt="o", color=theme.methods["finite-width"], markersize=4, label="measured"
+        layers,
+        found,
+        [found - low, high - found],
+        fmt="o",
+        color=theme.methods["finite-width"],
+        markersize=4,
+        label="measured",
     )
     right.axvline(4.5, color=theme.muted, linewidth=0.9, linestyle=(0, (4, 2)))
     right.set(xlabel="layers", ylabel="exponent of the width", xticks=layers)
@@ -74,7 +86,9 @@ def draw_curves(measurements: Measurements, figure: Any, theme: Theme) -> None:
             losses = smoothed(curves["loss"].sel(activation=activation, scaling=name))
             for run in range(losses.sizes["run"]):
                 label = name if run == 0 else None
-                axes.plot(losses["step"], losses.isel(run=run), **{**theme.line(STYLES[name]), "linewidth": 1.3}, label=label)
+                axes.plot(
+                    losses["step"], losses.isel(run=run), **{**theme.line(STYLES[name]), "linewidth": 1.3}, label=label
+                )
         axes.set(xlabel="step", yscale="log")
         axes.set_title(f"{'b   ' if number == 0 else ''}{activation}", fontweight="bold" if number == 0 else "normal")
     panels[0].set_ylabel("training loss")
@@ -104,18 +118,25 @@ def draw_hybrid(measurements: Measurements, figure: Any, theme: Theme) -> None:
         here = gaps.sel(record=step)
         slope, error = width_exponent(here)
         colour = theme.methods[style]
-        middle.loglog(widths, root_mean_square(here), "o-", color=colour, markersize=4, linewidth=1.4,
-                      label=f"step {step}: {slope:.2f} ± {error:.2f}")
+        middle.loglog(
+            widths,
+            root_mean_square(here),
+            "o-",
+            color=colour,
+            markersize=4,
+            linewidth=1.4,
+            label=f"step {step}: {slope:.2f} ± {error:.2f}",
+        )
     middle.set(xlabel="width m", ylabel="gap of outputs")
     middle.set_title("Gap between the two", fontweight="normal")
     middle.legend(loc="lower left")
     _width_ticks(middle, widths)
-    for name, rate, label, style in (
-        ("gap", "rate", "from the limit", "finite-width"),
-        ("hybrid_gap", "hybrid_rate", "between the two", "infinite-width"),
+    for gap, label, style in zip(
+        first_step_gaps(first), ("from the limit", "between the two"), ("finite-width", "infinite-width"), strict=True
     ):
-        text = f"{label}: {float(first[rate]):.2f} ± {float(first[f'{rate}_error']):.2f}"
-        right.loglog(first["width"], first[name], "o-", color=theme.methods[style], markersize=4, linewidth=1.4, label=text)
+        slope, error = width_exponent(gap)
+        line = {"color": theme.methods[style], "markersize": 4, "linewidth": 1.4}
+        right.loglog(first["width"], root_mean_square(gap), "o-", **line, label=f"{label}: {slope:.3f} ± {error:.3f}")
     right.set(xlabel="width m")
     right.set_title("One step, three layers", fontweight="normal")
     right.legend(loc="lower left")
@@ -147,7 +168,7 @@ def draw_layers(measurements: Measurements, figure: Any, theme: Theme) -> None:
 
 def draw_checks(measurements: Measurements, figure: Any, theme: Theme) -> None:
     """Panel (e): exponents of the changes of each layer, measured and predicted, for all scalings."""
-    checks = measurements.checks.isel(step=-1)
+    checks = measurements.checks
     names = checks["check"].values.tolist()
     panels = figure.subplots(1, len(names), sharey=True)
     for number, (axes, name) in enumerate(zip(panels, names, strict=True)):
@@ -156,11 +177,14 @@ def draw_checks(measurements: Measurements, figure: Any, theme: Theme) -> None:
         found, low, high = (here[f"change_{end}"].values for end in ("exponent", "low", "high"))
         axes.plot(layers, here["change_predicted"], "_", color=theme.ink, markersize=13)
         for place, verdict in enumerate(here["verdict"].values.tolist()):
-            colour = theme.methods[{"agrees": "finite-width", "disagrees": "infinite-width"}.get(verdict, "simulation")]
+            colour = theme.methods[{AGREES: "finite-width", DISAGREES: "infinite-width"}.get(verdict, "simulation")]
             span = [[found[place] - low[place]], [high[place] - found[place]]]
             axes.errorbar(layers[place], found[place], span, fmt="o", color=colour, markersize=3.5)
         axes.set(xticks=layers, xlabel="layer", xlim=(layers[0] - 0.6, layers[-1] + 0.6))
-        axes.set_title(f"{'e  ' if number == 0 else ''}{name}", fontsize=9, fontweight="bold" if number == 0 else "normal")
+        title = name.replace(" for ", "\nfor ").replace("-non-", "-\nnon-")
+        axes.set_title(
+            f"{'e  ' if number == 0 else ''}{title}", fontsize=9, fontweight="bold" if number == 0 else "normal"
+        )
     panels[0].set_ylabel("exponent of the change")
 
 

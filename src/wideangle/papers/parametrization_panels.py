@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from wideangle.papers.parametrization import ACTIVATIONS, N_HIDDEN, SHOWN
 from wideangle.parametrization import compare, coordinate_check, train_widths
 from wideangle.scalings import SCALINGS
 
@@ -14,18 +15,15 @@ if TYPE_CHECKING:
 
     from wideangle.papers.parametrization import Job
 
-SHOWN = ("ip-llr", "mup", "ntk", "ip-bias", "ip-non-centered", "ip")  # Scalings whose training is shown.
-ACTIVATIONS = ("relu", "gelu", "elu", "tanh")
 DEPTHS = (1, 2, 3, 4, 5, 6)  # Hidden layers of panel (a): one less than layers.
-N_HIDDEN = 6  # Of panels (b) to (d), as in the paper.
 CHECKED_DEPTH = 3  # Of panel (e).
 WRONG = "standard"  # What is checked against the exponents of maximal update, to see that it is found out.
 # Learning rates of the steps after the first: the same for all activations.
-LEARNING_RATES = {"ip-llr": 0.3, "mup": 0.3, "ntk": 0.3, "ip-bias": 0.3, "ip-non-centered": 0.01, "ip": 0.3, "hp": 0.3}
+LEARNING_RATES = {"ip-llr": 0.3, "mup": 0.3, "ntk": 0.3, "ip-bias": 0.3, "ip-non-centered": 0.01, "ip": 0.3}
 SAMPLE = (1.0, 1.0)
 POINTS = ((1.0, 1.0), (1.0, 0.0), (1.0, -0.5))
 STEP = 1.5
-N_COMPARED = 256
+N_COMPARED = 512
 
 
 def depths(job: Job, progress: bool) -> xr.Dataset:
@@ -48,14 +46,15 @@ def checks(job: Job, progress: bool) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        Those of :func:`wideangle.parametrization.coordinate_check` for three ReLU layers, along ``check``, whose last
-        entry is the wrong one.
+        Those of :func:`wideangle.parametrization.coordinate_check` for three ReLU layers, at the step that its verdicts
+        are on, along ``check``, whose last entry is the wrong one.
     """
     import xarray as xr
 
     names = (*SCALINGS, f"{WRONG} for mup")
-    runs = [
-        coordinate_check(
+    runs = []
+    for name in names:
+        run = coordinate_check(
             name.partition(" ")[0],
             job.data,
             widths=job.widths,
@@ -66,9 +65,9 @@ def checks(job: Job, progress: bool) -> xr.Dataset:
             n_threads=job.n_threads,
             progress=progress,
         ).isel(depth=0, activation=0, drop=True)
-        for name in names
-    ]
-    return xr.concat(runs, xr.Variable("check", list(names)), combine_attrs="drop_conflicts")
+        runs.append(run.isel(step=run["judged_step"].item(), drop=True))
+    result: xr.Dataset = xr.concat(runs, xr.Variable("check", list(names)), combine_attrs="drop_conflicts")
+    return result
 
 
 def curves(job: Job, progress: bool) -> xr.Dataset:
@@ -88,7 +87,7 @@ def curves(job: Job, progress: bool) -> xr.Dataset:
             widths=(job.width,),
             n_hidden=N_HIDDEN,
             activation=activation,
-            learning_rate=LEARNING_RATES,
+            learning_rate={name: LEARNING_RATES[name] for name in SHOWN},
             n_steps=job.n_steps,
             batch_size=job.batch_size,
             record=(0, job.n_steps),
@@ -100,7 +99,8 @@ def curves(job: Job, progress: bool) -> xr.Dataset:
         ).isel(width=0)
         for activation in ACTIVATIONS
     ]
-    return xr.concat(runs, xr.Variable("activation", list(ACTIVATIONS)), combine_attrs="drop_conflicts")
+    result: xr.Dataset = xr.concat(runs, xr.Variable("activation", list(ACTIVATIONS)), combine_attrs="drop_conflicts")
+    return result
 
 
 def hybrid(job: Job, progress: bool) -> xr.Dataset:
@@ -110,7 +110,7 @@ def hybrid(job: Job, progress: bool) -> xr.Dataset:
         job.data,
         widths=job.widths,
         n_hidden=N_HIDDEN,
-        learning_rate=LEARNING_RATES,
+        learning_rate=LEARNING_RATES["ip-llr"],
         n_steps=job.n_steps,
         batch_size=job.batch_size,
         record=tuple(np.unique([0, 1, 2, 5, 10, 20, 50, 100, job.n_steps])),

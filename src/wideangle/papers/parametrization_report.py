@@ -8,8 +8,8 @@ import numpy as np
 
 from wideangle.papers._page import Figure, Page, Panel, explain_verdicts
 from wideangle.papers._verdicts import width_exponent
-from wideangle.papers.parametrization import SOURCE
-from wideangle.papers.parametrization_claims import gap_by_width, output_exponents
+from wideangle.papers.parametrization import N_HIDDEN, SOURCE
+from wideangle.papers.parametrization_claims import first_step_gaps, gap_by_width, output_exponents
 from wideangle.papers.parametrization_figures import (
     draw_checks,
     draw_curves,
@@ -18,8 +18,9 @@ from wideangle.papers.parametrization_figures import (
     draw_layers,
     draw_overview,
 )
-from wideangle.papers.parametrization_panels import CHECKED_DEPTH, N_HIDDEN
+from wideangle.papers.parametrization_panels import CHECKED_DEPTH
 from wideangle.reports import html
+from wideangle.reports.claims import AGREES, DISAGREES, NOT_RESOLVED
 
 if TYPE_CHECKING:
     from wideangle.papers.parametrization import Job, Measurements
@@ -84,17 +85,19 @@ def describe(job: Job, measurements: Measurements) -> Page[Measurements]:
 
 def depths_caption(job: Job) -> str:
     return (
-        f"Change of the output on {job.data.name} after a few steps of gradient descent, in integrable ReLU networks of 2"
-        " to 7 layers. Left: dots are networks, lines their root mean square. Right: slopes of these lines with bootstrap"
-        " intervals, and the predicted ones: 0 for two and three layers, and one less with every further layer. Dashed:"
-        " the threshold of the paper's abstract, more than four layers; four already do not learn."
+        f"Change of the output on {job.data.name} after a few steps of gradient descent, in integrable ReLU networks"
+        " of 2 to 7 layers. Left: dots are networks, lines their root mean square. Right: slopes of these lines with"
+        " bootstrap intervals, and the predicted ones: 0 for two and three layers, and one less with every further"
+        " layer. Dashed: the threshold of the paper's abstract, more than four layers; four already do not learn."
     )
 
 
 def depths_alt(measurements: Measurements) -> str:
     depths = measurements.depths
     found = output_exponents(depths, "change_exponent")
-    parts = ", ".join(f"{value:.2f} for {depth + 1}" for depth, value in zip(depths["depth"].values, found, strict=True))
+    parts = ", ".join(
+        f"{value:.2f} for {depth + 1}" for depth, value in zip(depths["depth"].values, found, strict=True)
+    )
     return (
         "Left: log-log chart of the update of the output against width, a line for each number of layers; those of two"
         " and three layers are level, the others fall, steeper the more layers there are. Right: exponents by number of"
@@ -104,8 +107,8 @@ def depths_alt(measurements: Measurements) -> str:
 
 def curves_caption(job: Job) -> str:
     return (
-        f"{job.description} Cross-entropy of the batches, means over ten steps, a line for each network. Where the first"
-        " step has its own learning rate it is calibrated so that the last hidden layer changes by order one."
+        f"{job.description} Cross-entropy of the batches, means over ten steps, a line for each network. Where the"
+        " first step has its own learning rate it is calibrated so that the last hidden layer changes by order one."
     )
 
 
@@ -116,7 +119,10 @@ def curves_alt(measurements: Measurements) -> str:
         values = accuracy.sel(activation=activation)
         names = ", ".join(f"{name} {values.sel(scaling=name).item():.2f}" for name in values["scaling"].values.tolist())
         parts.append(f"{activation}: {names}")
-    return f"Training loss over steps in four charts, by scaling. Accuracy on the training set at the end: {'; '.join(parts)}."
+    return (
+        "Training loss over steps in four charts, by scaling. Accuracy on the training set at the end:"
+        f" {'; '.join(parts)}."
+    )
 
 
 def curves_table(measurements: Measurements) -> str:
@@ -127,7 +133,8 @@ def curves_table(measurements: Measurements) -> str:
     for name in curves["scaling"].values.tolist():
         here = curves.sel(scaling=name)
         cells = [
-            f"{here['train_accuracy'].sel(activation=kind).item():.3f} / {here['test_accuracy'].sel(activation=kind).item():.3f}"
+            f"{here['train_accuracy'].sel(activation=kind).item():.3f} /"
+            f" {here['test_accuracy'].sel(activation=kind).item():.3f}"
             for kind in activations
         ]
         rows.append((name, *cells))
@@ -138,32 +145,34 @@ def hybrid_caption(measurements: Measurements) -> str:
     hybrid, first = measurements.hybrid, measurements.first_step
     return (
         f"Networks of {N_HIDDEN + 1} layers under ip-llr and under the hybrid scaling, which is maximal update with the"
-        " initial weights of inner layers taken out after the first step, from the same start. Left: training loss at the"
-        f" least and the largest width. Middle: root mean square, over {hybrid.sizes['probe']} test images and"
-        f" {hybrid.sizes['run']} networks, of the difference of their outputs, with fitted powers of the width. Right: one"
-        f" step of three-layer networks on one sample: distance from the closed-form limit of infinite width, over"
-        f" {first.sizes['network']} networks, and between the two."
+        " initial weights of inner layers taken out after the first step, from the same start. Left: training loss"
+        f" at the least and the largest width. Middle: root mean square, over {hybrid.sizes['probe']} test images and"
+        f" {hybrid.sizes['run']} networks, of the difference of their outputs, with fitted powers of the width."
+        " Right: one step of three-layer networks on one sample: distance from the closed-form limit of infinite"
+        f" width, over {first.sizes['network']} networks, and between the two."
     )
 
 
 def hybrid_alt(measurements: Measurements) -> str:
-    gaps, first = gap_by_width(measurements.hybrid), measurements.first_step
+    gaps = gap_by_width(measurements.hybrid)
     parts = ", ".join(
-        f"{width_exponent(gaps.sel(record=step))[0]:.2f} after step {step}" for step in gaps["record"].values.tolist()[1:]
+        f"{width_exponent(gaps.sel(record=step))[0]:.2f} after step {step}"
+        for step in gaps["record"].values.tolist()[1:]
     )
+    rates = [width_exponent(gap)[0] for gap in first_step_gaps(measurements.first_step)]
     return (
-        "Left: training losses under both scalings, which come closer at the larger width. Middle: log-log chart of the gap"
-        f" between outputs against width; slopes {parts}. Right: log-log chart with rates {float(first['rate']):.2f} for the"
-        f" distance from the limit and {float(first['hybrid_rate']):.2f} between the scalings."
+        "Left: training losses under both scalings at two widths. Middle: log-log chart of the gap between their"
+        f" outputs against width; slopes {parts}. Right: log-log chart with slopes {rates[0]:.3f} for the distance from"
+        f" the limit and {rates[1]:.3f} between the scalings."
     )
 
 
 LAYERS_CAPTION = (
     "ReLU networks after training, by layer, the output layer last. Diversity: one minus what a layer's neurons have in"
-    " common as functions of the input, 1 for unrelated ones and 0 if all are the same. The others are ranks of the update"
-    " of the weights, with A = ΔWᵀΔW: singular values above the roundings of float32, effective number of singular values,"
-    " and ratio of Frobenius and spectral norm. Integrable networks without a way out do not learn; their updates have no"
-    " rank to speak of."
+    " common as functions of the input, 1 for unrelated ones and 0 if all are the same. The others are ranks of the"
+    " update of the weights, with A = ΔWᵀΔW: singular values above the roundings of float32, effective number of"
+    " singular values, and ratio of Frobenius and spectral norm. Integrable networks without a way out do not learn;"
+    " their updates have no rank to speak of."
 )
 
 
@@ -172,20 +181,27 @@ def layers_alt(measurements: Measurements) -> str:
     inner = last["diversity"].isel(layer=slice(1, -1)).mean("layer")
     parts = ", ".join(f"{name} {inner.sel(scaling=name).item():.2f}" for name in last["scaling"].values.tolist())
     return (
-        "Four charts by layer: diversity of neurons, numerical rank, participation rank and norm ratio of the updates of"
-        f" weights, a line for each scaling. Mean diversity of layers 2 to {N_HIDDEN}: {parts}."
+        "Four charts by layer: diversity of neurons, numerical rank, participation rank and norm ratio of the"
+        f" updates of weights, a line for each scaling. Mean diversity of layers 2 to {N_HIDDEN}: {parts}."
     )
 
 
 def layers_table(measurements: Measurements) -> str:
     """Return diversity and ranks of the inner layers by scaling and activation."""
-    last = measurements.curves.isel(record=-1).mean("run", skipna=False).isel(layer=slice(1, -1)).mean("layer", skipna=False)
+    last = (
+        measurements.curves.isel(record=-1)
+        .mean("run", skipna=False)
+        .isel(layer=slice(1, -1))
+        .mean("layer", skipna=False)
+    )
     rows = []
     for activation in last["activation"].values.tolist():
         for name in last["scaling"].values.tolist():
             here = last.sel(activation=activation, scaling=name)
-            cells = (here[field].item() for field in ("diversity", "numerical_rank", "participation_rank", "norm_ratio"))
-            rows.append((f"{name}, {activation}", *("–" if np.isnan(cell) else f"{cell:.3g}" for cell in cells)))
+            cells = (
+                here[field].item() for field in ("diversity", "numerical_rank", "participation_rank", "norm_ratio")
+            )
+            rows.append((f"{name}, {activation}", *("-" if np.isnan(cell) else f"{cell:.3g}" for cell in cells)))
     header = ("Scaling, activation", "Diversity", "Numerical rank", "(tr A)² / tr A²", "Frobenius / spectral")
     return html.numbers(header, rows, caption=f"Means over layers 2 to {N_HIDDEN}", folded="All activations")
 
@@ -193,24 +209,24 @@ def layers_table(measurements: Measurements) -> str:
 def checks_caption(job: Job) -> str:
     return (
         f"Exponents of the change of each layer's pre-activations, the output last, in ReLU networks of {CHECKED_DEPTH}"
-        f" hidden layers of widths {job.widths[0]} to {job.widths[-1]} after a few steps on {job.data.name}. Bars: predicted;"
-        " dots: fitted, with bootstrap intervals over networks. The last one is trained under the standard scaling and held"
-        " against the exponents of maximal update."
+        f" hidden layers of widths {job.widths[0]} to {job.widths[-1]} after a few steps on {job.data.name}. Bars:"
+        " predicted; dots: fitted, with bootstrap intervals over networks. The last one is trained under the"
+        " standard scaling and held against the exponents of maximal update."
     )
 
 
 def checks_alt(measurements: Measurements) -> str:
-    checks = measurements.checks.isel(step=-1)
+    checks = measurements.checks
     parts = []
     for name in checks["check"].values.tolist():
         verdicts = checks["verdict"].sel(check=name).values.tolist()
-        parts.append(f"{name}: {verdicts.count('agrees')} of {len(verdicts)} layers agree")
+        parts.append(f"{name}: {verdicts.count(AGREES)} of {len(verdicts)} layers agree")
     return f"Charts of measured and predicted exponents by layer for each scaling. {'; '.join(parts)}."
 
 
 def checks_table(measurements: Measurements) -> str:
     """Return regimes and exponents of the last hidden layer and the output by scaling."""
-    checks = measurements.checks.isel(step=-1)
+    checks = measurements.checks
     rows = []
     for name in checks["check"].values.tolist():
         here = checks.sel(check=name)
@@ -220,17 +236,20 @@ def checks_table(measurements: Measurements) -> str:
             f" {here['change_high'].values[place]:.2f}] ({here['change_predicted'].values[place]:g})"
             for place in (-2, -1)
         ]
-        agreeing = f"{verdicts.count('agrees')} / {verdicts.count('unresolved')} / {verdicts.count('disagrees')}"
+        agreeing = f"{verdicts.count(AGREES)} / {verdicts.count(NOT_RESOLVED)} / {verdicts.count(DISAGREES)}"
         rows.append((name, here["regime_expected"].item(), here["regime"].item(), *cells, agreeing))
     header = ("Scaling", "Predicted regime", "Found", "Last hidden layer", "Output", "Agree / open / contradict")
-    return html.numbers(header, rows, caption="Exponents of the change with intervals (predicted), and verdicts by layer")
+    return html.numbers(
+        header, rows, caption="Exponents of the change with intervals (predicted), and verdicts by layer"
+    )
 
 
 def provenance(job: Job, measurements: Measurements) -> dict[str, Any]:
     """Return what is needed, beside version and seed, to compute the same again."""
     curves = measurements.curves
     rates = ", ".join(
-        f"{name} {rate:g}" for name, rate in zip(curves["scaling"].values, curves["learning_rate"].values.flat, strict=False)
+        f"{name} {rate:g}"
+        for name, rate in zip(curves["scaling"].values, curves["learning_rate"].values.flat, strict=False)
     )
     return {
         "Coordinate checks": f"widths {', '.join(map(str, job.widths))}, {job.n_seeds} networks of each",

@@ -48,7 +48,7 @@ def test_parabola_has_its_optimum_exactly(phase: float) -> None:
 
 @pytest.mark.parametrize("shape", [{}, {"left": 0.15, "right": 1.5}])
 @pytest.mark.parametrize("slope", [0.0, -0.5])
-def test_intervals_hold_the_truth(shape: dict[str, float], slope: float) -> None:
+def test_intervals_hold_the_truth(shape: dict[str, Any], slope: float) -> None:
     rng = np.random.default_rng(1)
     inside = np.zeros((150, 2))
     verdicts = []

@@ -116,6 +116,8 @@ def test_first_learning_rates() -> None:
     apart = train_widths(list(rates), SMALL, learning_rate=rates, first_learning_rate={"hp": 2.0}, **options)
     np.testing.assert_array_equal(apart.learning_rate, list(rates.values()))
     np.testing.assert_allclose(apart.first_learning_rate, [2.0, 0.3, calibrated], rtol=1e-3)
+    smooth = train_widths(["hp", "ip-llr"], SMALL, learning_rate=0.2, activation="gelu", **options)
+    assert abs(np.log(smooth.first_learning_rate[0] / smooth.first_learning_rate[1])) > 0.1
     adam = train_widths(["mup", "ip-llr"], SMALL, learning_rate=0.01, optimizer="adam", **options)
     np.testing.assert_array_equal(adam.first_learning_rate, [0.01, 0.01])
 

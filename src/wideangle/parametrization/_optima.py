@@ -35,8 +35,7 @@ def find_optima(rates: Array, losses: Array, widths: Array, *, seed: int) -> Opt
     averaged over widths, plus that of a uniform distribution over the spacing of the grid.
     """
     grid, n_runs = np.log2(rates), losses.shape[2]
-    with np.errstate(divide="ignore"):
-        logs = np.log(losses)
+    logs = np.log(np.maximum(losses, np.finfo(np.float64).tiny))
     means = logs.mean(axis=2)
     best = np.array([_vertex(grid, some[None])[0] for some in means])
     lowest = means.argmin(axis=1)
@@ -56,22 +55,21 @@ def find_optima(rates: Array, losses: Array, widths: Array, *, seed: int) -> Opt
 def _vertex(grid: Array, logs: Array) -> Array:
     """Return the minimum of the parabola through the least of the losses, (draw, rate), and its neighbours.
 
-    It is never further from the least than half way to a neighbour, or to the mirror image of the nearer one; losses
-    above ten times the least count as that.
+    It is never further from the least than half way to a neighbour. Losses above ten times the least count as that.
     """
     lowest = logs.argmin(axis=1)
     draws = np.arange(len(logs))
     least = logs[draws, lowest]
     inside = (lowest > 0) & (lowest < len(grid) - 1) & np.isfinite(least)
     middle = np.clip(lowest, 1, len(grid) - 2)
-    result = grid[lowest].copy()
     with np.errstate(invalid="ignore"):
         left, right = (np.minimum(logs[draws, middle + side] - least, _CAP) for side in (-1, 1))
     before, after = grid[middle] - grid[middle - 1], grid[middle + 1] - grid[middle]
-    # Slopes of the chords to both sides; equal losses have their minimum where it is.
+    # Slopes of the chords to both sides; where three losses are equal there is no parabola.
     down, up = left / before, right / after
     total = down + up
     moved = inside & (total > 0.0)
+    result: Array = grid[lowest]
     shift = (down * after - up * before)[moved] / (2.0 * total[moved])
     result[moved] = grid[middle][moved] + shift
     return result

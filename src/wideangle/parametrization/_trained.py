@@ -55,13 +55,20 @@ class Comparison(NamedTuple):
             weight_variance=self.weight_variance,
         )
 
+    def steps_first_like(self, scaling: Scaling) -> str:
+        """Return the name of the scaling whose first learning rate a scaling has: its own, or that of its twin.
+
+        ``"hp"`` and ``"ip-llr"`` have the same limit with the same first step, and if the activation is homogeneous.
+        """
+        is_twin = scaling == named_scaling("hp", self.n_hidden) and self.activation.homogeneous
+        return "ip-llr" if is_twin and self.optimizer == "sgd" else scaling.name
+
     def calibrated(self, scaling: Scaling) -> float | None:
         """Return the first learning rate of a scaling whose first step is not like the others, at the least width."""
         exponents = (scaling.learning_rate_exponents(self.optimizer, first=first) for first in (True, False))
         if next(exponents) == next(exponents) and not scaling.drops_initial:
             return None
-        # In the limit the two are the same only with the same first step.
-        if self.optimizer == "sgd" and scaling == named_scaling("hp", self.n_hidden):
+        if self.steps_first_like(scaling) == "ip-llr":
             scaling = named_scaling("ip-llr", self.n_hidden)
         width = self.widths[0]
         batch = first_batch(self.data, seed=self.seeds(width, 0)[1], batch_size=self.batch_size)

@@ -64,8 +64,8 @@ def train_widths(
         That of the first step. A mapping may leave scalings out, which then have the default: for those whose first
         step has exponents of its own, or drops initial weights, the one that
         :func:`wideangle.reference.calibrate_first_step` finds at the least width, in run 0; for others
-        ``learning_rate``. ``"hp"`` has that of ``"ip-llr"``, since only with the same first step they have the same
-        limit.
+        ``learning_rate``. With ReLU and others that are positively homogeneous ``"hp"`` has that of ``"ip-llr"``,
+        with which it has the same limit.
     activation, weight_variance
         As for :func:`wideangle.reference.build_scaled_mlp`.
     optimizer
@@ -192,8 +192,8 @@ def _first_rates(compared: Comparison, rates: dict[str, float], given: dict[str,
     first = {}
     for scaling in compared.scalings:
         name = scaling.name
-        source = "ip-llr" if name == "hp" and name not in given else name
-        first[name] = given[source] if source in given else compared.calibrated(scaling) or rates[name]
+        rate = given.get(name, given.get(compared.steps_first_like(scaling)))
+        first[name] = rate or compared.calibrated(scaling) or rates[name]
     return first
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
-
-import numpy as np
-from numpy.typing import NDArray
 
 from wideangle.activations import Activation
 from wideangle.parametrization._sizes import StepExponents, step_exponents
@@ -20,12 +18,11 @@ if TYPE_CHECKING:
 
     from wideangle.reference.coordinate_modules import Rates, Trial
 
-Array = NDArray[np.float64]
-
 DEFAULT_RATES = {"sgd": 0.1, "adam": 0.01}
 _GENTLE = 0.3  # change of the last hidden layer in a step, relative to its size, that leaves it in its leading order
 _RAISED = 1.0  # size that takes the place of one which vanishes with the width
 _TRIES = 24
+_HALVINGS = 3
 
 
 @dataclass(frozen=True)
@@ -86,19 +83,21 @@ def choose_rates(
     s = case.scaling
     regime = classify(s, optimizer=case.optimizer)  # type: ignore[arg-type]
     vanishing = regime.initial_activations[-1] < 0 or (s.drops_initial and s.n_hidden > 1)
-    own_first = case.optimizer == "adam" or s.drops_initial or s.c_first != s.c or s.bias_c_first != s.bias_c
+    own_first = case.optimizer == "adam" or s.drops_initial or s.c_first != s.c
 
     def last_hidden(tried: Rates, steps: int, quantity: int) -> float:
         records = record_steps(*case.trial(width, seed, tried), *batch, steps)
         return float(records[quantity, -1, -2])
 
     if vanishing and regime.activation_updates[-1] == 0:
-        # What starts at nothing has to get somewhere.
+        # What starts at nothing has to get somewhere: in the first step if that has a learning rate of its own.
         if own_first and first_learning_rate is None:
-            first = _climb(lambda r: last_hidden(replace(rates, first_learning_rate=r), 1, 0), rates.learning_rate)
+            first = _climb(
+                lambda rate: last_hidden(replace(rates, first_learning_rate=rate), 1, 0), rates.learning_rate
+            )
             return replace(rates, first_learning_rate=first)
         if not own_first and learning_rate is None:
-            rate = _climb(lambda r: last_hidden(replace(rates, learning_rate=r), n_steps, 0), rates.learning_rate)
+            rate = _climb(lambda rate: last_hidden(replace(rates, learning_rate=rate), n_steps, 0), rates.learning_rate)
             return replace(rates, learning_rate=rate)
     elif learning_rate is None and not vanishing:
         start = last_hidden(rates, 0, 0)
@@ -110,9 +109,17 @@ def choose_rates(
 
 
 def _climb(size: Callable[[float], float], start: float) -> float:
-    """Return the first rate, doubled from the start on, with a size of order one; the start itself if none has."""
-    for rate in (start * 2.0**power for power in range(_TRIES)):
-        found = size(rate)
-        if found >= _RAISED:
-            return rate if np.isfinite(found) else start
-    return start
+    """Return the first rate from the start on with a size of order one; the start itself if none has.
+
+    Sizes may go like a power of the rate as high as the number of layers, and what is much too large dies.
+    """
+    for low in (start * 2.0**power for power in range(_TRIES)):
+        if not size(2.0 * low) < _RAISED:
+            break
+    else:
+        return start
+    high = 2.0 * low
+    for _ in range(_HALVINGS):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if size(middle) < _RAISED else (low, middle)
+    return high

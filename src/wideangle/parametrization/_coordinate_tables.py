@@ -39,7 +39,7 @@ def coordinate_dataset(
     places = np.moveaxis(records, (2, 3), (0, 1))  # (width, seed, depth, activation, quantity, step, layer)
     fit = fit_exponents(places, np.array(widths, np.float64), confidence=confidence, seed=seed)
     predicted = _predicted(cases, n_steps, records.shape[-1])
-    absent = np.isnan(places).all(axis=(0, 1))
+    absent = np.array(np.isnan(places).all(axis=(0, 1)))
     absent[:, :, 1:, 0] = True
     fit = Fit(*(np.where(absent, np.nan, values) for values in fit))
     verdicts = judge(fit.low, fit.high, np.where(absent, np.nan, predicted), tolerance)
@@ -61,12 +61,7 @@ def coordinate_dataset(
         one = Fit(*(values[where][:, : step + 1, :layers] for values in fit))
         texts["regime_expected"][where] = case.regime().name if case.has_prediction else NO_PREDICTION
         texts["regime"][where] = measured_regime(one, tolerance)
-        layer_verdicts[where][:layers] = _layer_verdicts(
-            verdicts[where][:, :, :layers],
-            step,
-            predicted=case.has_prediction,
-            grows=max(case.predicted(step)[-1].size) > 0,
-        )
+        layer_verdicts[where][:layers] = _layer_verdicts(verdicts[where][:, :, :layers], step, case.has_prediction)
         texts["overall"][where] = _overall(
             layer_verdicts[where][:layers], str(texts["regime"][where]), str(texts["regime_expected"][where])
         )
@@ -124,15 +119,14 @@ def measured_regime(fit: Fit, tolerance: float) -> str:
     return "feature-learning" if feature_low >= -tolerance and feature_high <= tolerance else NOT_RESOLVED
 
 
-def _layer_verdicts(verdicts: NDArray[np.str_], step: int, *, predicted: bool, grows: bool) -> list[str]:
-    """Return a verdict for each layer: that of its size at the start, and of all quantities at the judged step.
+def _layer_verdicts(verdicts: NDArray[np.str_], step: int, predicted: bool) -> list[str]:
+    """Return a verdict for each layer: of its size at the start, and of change and update at the judged step.
 
-    Where sizes grow they do so by their change, which may still be small beside what was there before.
+    The size after training follows from these, and its own exponent is blurred where both are of the same order.
     """
     if not predicted:
         return [NO_PREDICTION] * verdicts.shape[-1]
-    first = 1 if grows else 0
-    return [_combine([verdicts[0, 0, layer], *verdicts[first:, step, layer]]) for layer in range(verdicts.shape[-1])]
+    return [_combine([verdicts[0, 0, layer], *verdicts[1:, step, layer]]) for layer in range(verdicts.shape[-1])]
 
 
 def _combine(verdicts: Sequence[Any]) -> str:

@@ -38,7 +38,7 @@ def coordinate_check(
     depths: Iterable[int] | None = None,
     activations: Iterable[str | Activation] | None = None,
     n_steps: int = 4,
-    n_seeds: int = 3,
+    n_seeds: int = 5,
     learning_rate: float | None = None,
     first_learning_rate: float | None = None,
     optimizer: Literal["sgd", "adam"] = "sgd",
@@ -52,17 +52,116 @@ def coordinate_check(
     n_threads: int = 1,
     progress: bool = False,
 ) -> xr.Dataset:
-    r"""DOC"""
+    r"""Train networks of several widths for a few steps, and judge whether each layer moves as its scaling says.
+
+    The coordinate check that goes with maximal updates (Yang et al., arXiv 2203.03466, appendix D) is a picture of
+    sizes against the width, flat lines being good. Here every line has an exponent with an interval, beside the exact
+    one that the scaling leads to, and a verdict.
+
+    Parameters
+    ----------
+    scaling
+        A name, as for :func:`scaling`, or a :class:`Scaling`, which is for one depth. May be None if ``module`` brings
+        its own training and ``expected`` is given.
+    data
+        Labelled data. One batch of its training set is trained on and looked at, in float64.
+    widths
+        At least three, increasing; default 64, 128, 256, 512 and 1024.
+    depths
+        Numbers L of hidden layers; default that of the scaling if it has one, else 3.
+    activations
+        Names of activations; default ReLU. Depths and activations are for networks without ``module``.
+    n_steps
+        Steps of training, default 4.
+    n_seeds
+        Networks of each width, from 2; default 5. With 3 the output layer of ten outputs is often not resolved.
+    learning_rate, first_learning_rate
+        :math:`\eta`, and that of the first step, the same for all widths. By default they are found at the largest
+        width: 0.1 (0.01 for Adam), halved until the first step changes the last hidden layer by at most 0.3 of its
+        size; where that layer vanishes at the start and the scaling makes it learn, doubled until its size is of order
+        one, after the first step if that may have its own rate, else after all steps.
+    optimizer
+        ``"sgd"`` (default) or ``"adam"``. Others, such as Muon, are not covered.
+    batch_size
+        Samples in the batch, default 64, or all if there are fewer.
+    expected
+        Scaling to judge by, if it is not ``scaling``.
+    module
+        A function of the width that returns a new module of Linear and Conv2d layers: alone, to train it under
+        ``scaling`` by :func:`wideangle.reference.apply_scaling`; with an optimizer or with parameter groups for
+        ``optimizer`` (``lr``, and ``first_lr`` for the first step) as a pair, to train it as it is. It maps x (sample,
+        feature) to (sample, class), calls each layer once in the order of registration, and multiplies what leaves a
+        layer, other than the last, within the layer if at all.
+    base_width
+        Width at which the module is as it comes, under ``scaling``; default the smallest.
+    confidence
+        Of the intervals, default 0.95.
+    tolerance
+        By how much an exponent may differ from the predicted one, default 0.25: exponents are multiples of a half.
+    seed
+        From 0, default 0.
+    n_threads
+        Threads of PyTorch during the call, default 1.
+    progress
+        Show progress; default False.
+
+    Returns
+    -------
+    xarray.Dataset
+        - ``size(depth, activation, width, seed, step, layer)``: root mean square over samples and units of the
+          pre-activations of layers 1 to L, and of the output, which is layer L + 1; ``change``: of their change since
+          the start; ``update``: of what the change of the layer's own weights contributes, :math:`(W_t - W_0)` times
+          what enters it. Change and update of the output leave its own bias out. NaN where a network has no such layer,
+          infinite from where it diverges, see ``diverged(depth, activation, width, seed)``;
+        - of each quantity ``*_exponent(depth, activation, step, layer)``, with the interval ``*_low`` to ``*_high``,
+          ``*_predicted``, and ``*_verdict``: ``"agrees"`` if the interval lies within the tolerance of the prediction,
+          ``"disagrees"`` if it lies outside, else ``"not resolved"``. What is predicted to grow only has to grow;
+        - ``verdict(depth, activation, layer)``: of the size at the start, and of change and update at ``judged_step``,
+          the last one, or the first after which sizes grow: all have to agree;
+        - ``regime(depth, activation)`` as measured and ``regime_expected``, see :func:`classify`; ``overall``: the
+          verdict of all layers and the regime;
+        - ``learning_rate`` and ``first_learning_rate`` (depth, activation), if they are not the module's own.
+
+        Verdicts are ``"no prediction"`` where the activation is smooth at zero and the pre-activations of inner layers
+        vanish at the start, as under ``"ip-llr"`` from three hidden layers on: exponents for a generic activation do
+        not hold there, see :func:`predict_first_step`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described, or a module has other layers, which are named; before any training.
+    ImportError
+        If PyTorch is missing.
+
+    Notes
+    -----
+    Exponents as in :func:`classify`, step by step; slopes, intervals and verdicts are derived here, not in the
+    literature. Intervals are of a bootstrap over seeds, with corrections for their small number. Lower orders of the
+    width, which a straight line does not know of, are left to the tolerance: they are large where learning rates are
+    tiny, and where something of leading order vanishes by chance. The loss is logistic, of each output against all
+    others: that of the softmax has gradients that sum to zero over outputs, by which the first step of
+    ``"ip-non-centered"`` and of ``"ip-bias"`` on balanced classes is smaller than that of a generic loss.
+
+    Examples
+    --------
+    >>> import wideangle as wa
+    >>> data = wa.data.load_digits(seed=0)
+    >>> check = wa.parametrization.coordinate_check("mup", data, widths=(32, 64, 128, 256), depths=(2,))
+    >>> check.change_predicted.sel(step=4).values.ravel()
+    array([0., 0., 0.])
+    >>> wrong = wa.parametrization.coordinate_check(
+    ...     "standard", data, widths=(32, 64, 128, 256), depths=(2,), expected="mup"
+    ... )
+    >>> wrong.overall.item(), wrong.regime.item()
+    ('disagrees', 'unstable')
+    """
     checked = check_labelled(data)
     sizes = check_widths(widths, least=3)
     n_steps = check_integer("n_steps", n_steps, low=1, high=10_000, remedy="give a few steps, such as 4")
-    n_seeds = check_integer("n_seeds", n_seeds, low=2, high=10_000, remedy="give at least 2, such as 3")
+    n_seeds = check_integer("n_seeds", n_seeds, low=2, high=10_000, remedy="give at least 2, such as 5")
     kind = check_choice("optimizer", optimizer, ("sgd", "adam"))
     seed, n_threads = check_seed(seed), check_threads(n_threads)
-    rates = tuple(
-        None if rate is None else _positive(name, rate, "give a positive learning rate, such as 0.1")
-        for name, rate in (("learning_rate", learning_rate), ("first_learning_rate", first_learning_rate))
-    )
+    rates = _rate("learning_rate", learning_rate), _rate("first_learning_rate", first_learning_rate)
     tolerance = _positive("tolerance", tolerance, "give half the distance of exponents to be told apart, such as 0.25")
     confidence = _positive("confidence", confidence, "give a number between 0 and 1, such as 0.95", below=1.0)
     from wideangle.reference._torch import require_torch, torch_threads
@@ -106,6 +205,10 @@ def coordinate_check(
     )
 
 
+def _rate(name: str, value: Any) -> float | None:
+    return None if value is None else _positive(name, value, "give a positive learning rate, such as 0.1")
+
+
 def _positive(name: str, value: Any, remedy: str, *, below: float = np.inf) -> float:
     number = check_real(name, value, remedy=remedy)
     if not 0.0 < number < below:
@@ -147,8 +250,8 @@ def _record(
         row, column, width, run = place
         case = cases[row][column]
         # PyTorch's own generators take seeds of 63 bits.
-        trial = case.trial(widths[width], int(seeds[width, run] >> np.uint64(1)), rates[row][column])
-        records[place][..., : case.n_hidden + 1] = record_steps(*trial, *batch, n_steps)
+        network, optimizer = case.trial(widths[width], int(seeds[width, run] >> np.uint64(1)), rates[row][column])
+        records[place][..., : case.n_hidden + 1] = record_steps(network, optimizer, *batch, n_steps)
     return records
 
 

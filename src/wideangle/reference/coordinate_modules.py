@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,8 +58,9 @@ class ModuleLayers:
     def __init__(self, module: torch.nn.Module) -> None:
         found = check_layers(module)
         self.module, self.names, self.layers = module, [name for name, _ in found], [layer for _, layer in found]
-        self.weights = [layer.weight for layer in self.layers]
-        self.outputs: list[torch.Tensor] = []
+        self.weights: Sequence[torch.Tensor] = [layer.weight for layer in self.layers]
+        self.outputs: Sequence[torch.Tensor] = []
+        self._left: list[torch.Tensor] = []
         self._entering: list[torch.Tensor] = []
         self._called: list[str] = []
         self._factor = 1.0
@@ -70,13 +71,13 @@ class ModuleLayers:
         def keep(layer: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
             self._called.append(name)
             self._entering.append(inputs[0].detach())
-            self.outputs.append(output)
+            self._left.append(output.detach())
 
         return keep
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the output, and keep what enters and leaves each layer."""
-        self.outputs, self._entering, self._called = [], [], []
+        self._left, self._entering, self._called = [], [], []
         output = self.module(x)
         if self._called != self.names:
             raise ValueError(
@@ -86,14 +87,13 @@ class ModuleLayers:
         if not isinstance(output, torch.Tensor) or output.ndim != 2 or output.shape[0] != x.shape[0]:
             shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
             raise ValueError(f"module must map x (sample, feature) to outputs (sample, class), got {shape}")
-        self.outputs = [z.detach() for z in self.outputs]
         self._factor = self._multiplier(output.detach())
-        self.outputs[-1] = self.outputs[-1] * self._factor
+        self.outputs = [*self._left[:-1], self._left[-1] * self._factor]
         return output
 
     def _multiplier(self, output: torch.Tensor) -> float:
         """Return the number by which the last layer's outputs have become the module's; 1 if they have not by any."""
-        last = self.outputs[-1]
+        last = self._left[-1]
         square = float(last.square().sum())
         if last.shape != output.shape or not 0.0 < square < float("inf"):
             return self._factor
@@ -179,7 +179,9 @@ def inspect_factory(factory: Callable[[int], Any], width: int) -> FactoryFacts:
     )
 
 
-def factory_trial(factory: Callable[[int], Any], scaling: Scaling, base_width: int, facts: FactoryFacts) -> Trial:
+def factory_trial(
+    factory: Callable[[int], Any], scaling: Scaling | None, base_width: int, facts: FactoryFacts
+) -> Trial:
     """Return what makes networks from a factory, in float64, under a scaling unless they bring their own training."""
     base = _made(factory, base_width, 0)[0]
     shapes = {name: tuple(parameter.shape) for name, parameter in base.named_parameters()}
@@ -194,6 +196,7 @@ def factory_trial(factory: Callable[[int], Any], scaling: Scaling, base_width: i
             return layers, training
         if training is not None:
             return layers, GroupOptimizer(training, rates.optimizer, 1.0)
+        assert scaling is not None
         groups = apply_scaling(
             module,
             scaling,

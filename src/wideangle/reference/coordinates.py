@@ -17,8 +17,13 @@ Array = NDArray[np.float64]
 class Layers(Protocol):
     """A network whose layers with weights are looked at; the outputs of the last are the network's."""
 
-    weights: Sequence[torch.Tensor]
-    outputs: Sequence[torch.Tensor]
+    @property
+    def weights(self) -> Sequence[torch.Tensor]:
+        """Weights of the layers, as they are now."""
+
+    @property
+    def outputs(self) -> Sequence[torch.Tensor]:
+        """Outputs of the layers in the last forward pass."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the output, and keep what enters and leaves each layer."""
@@ -36,7 +41,7 @@ class Optimizer(Protocol):
     def zero_grad(self) -> None:
         """Forget the gradients."""
 
-    def step(self) -> Any:
+    def step(self) -> object:
         """Take a step."""
 
 
@@ -44,8 +49,9 @@ class ScaledLayers:
     """The layers of a network under a scaling."""
 
     def __init__(self, model: ScaledMLP) -> None:
-        self.model, self.weights = model, list(model.weights)
-        self.outputs: list[torch.Tensor] = []
+        self.model = model
+        self.weights: Sequence[torch.Tensor] = list(model.weights)
+        self.outputs: Sequence[torch.Tensor] = []
         self._entering: list[torch.Tensor] = []
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -87,7 +93,8 @@ def record_steps(network: Layers, optimizer: Optimizer, x: torch.Tensor, y: torc
         if step == n_steps or not np.all(np.isfinite(records[:, step])):
             break
         optimizer.zero_grad()
-        logistic_loss(output, y).backward()
+        loss = logistic_loss(output, y)
+        torch.autograd.backward(loss)
         optimizer.step()
     return np.where(np.isfinite(records), records, np.inf)
 

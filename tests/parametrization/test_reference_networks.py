@@ -177,11 +177,41 @@ def test_calibrated_first_step_changes_activations_by_the_size(name: str, optimi
     assert change == pytest.approx(0.7, rel=2e-3)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("name", ["ip-llr", "mup", "hp", "ip-bias", "ntk"])
+def test_first_step_calibrated_layer_by_layer(name: str, optimizer: Any) -> None:
+    model = build_scaled_mlp(scaling(name, 3), 80, n_inputs=6, n_outputs=3, seed=3)
+    labels = torch.tensor([0, 1, 2, 1, 1])
+    sizes = (0.3, 0.7, 1.1, 0.1)
+    start = [parameter.detach().clone() for parameter in [*model.weights, *model.biases]]
+    rates = calibrate_first_step(model, X, labels.numpy(), size=sizes, optimizer=optimizer)
+    for before, parameter in zip(start, [*model.weights, *model.biases], strict=True):
+        np.testing.assert_array_equal(parameter.detach(), before)
+    steps = scaled_optimizer(model, learning_rate=1.0, first_learning_rate=rates, optimizer=optimizer)
+    torch.nn.functional.cross_entropy(model(torch.tensor(X)), labels).backward()
+    steps.step()
+    entering = X
+    for layer, (weight, size) in enumerate(zip(model.weights, sizes, strict=True)):
+        kept = 0.0 if name == "hp" and 0 < layer < 3 else start[layer]
+        added = entering @ (weight.detach() - kept).numpy().T * 80.0 ** -float(model.scaling.a[layer])
+        if len(model.biases) > 0:
+            moved = (model.biases[layer].detach() - start[4 + layer]).numpy()
+            added = added + moved * 80.0 ** -float(model.scaling.bias_a[layer])
+        assert np.sqrt(np.mean(added**2)) == pytest.approx(size, rel=2e-3)
+        entering = np.maximum(model.preactivations(torch.tensor(X))[layer].detach().numpy(), 0.0)
+
+
 def test_arguments_of_the_calibration_that_are_wrong() -> None:
     model = build_scaled_mlp(scaling("mup", 1), 8, n_inputs=6, n_outputs=3, seed=0)
     labels = [0, 1, 2, 1, 1]
     with pytest.raises(ValueError, match="size must be positive"):
         calibrate_first_step(model, X, labels, size=0.0)
+    with pytest.raises(ValueError, match=r"size\[1\] must be positive"):
+        calibrate_first_step(model, X, labels, size=(1.0, -1.0))
+    with pytest.raises(ValueError, match="size must hold 2 numbers"):
+        calibrate_first_step(model, X, labels, size=(1.0, 1.0, 1.0))
+    with pytest.raises(ValueError, match="first_learning_rate must be a number or one for each of 2 layers"):
+        scaled_optimizer(model, learning_rate=1.0, first_learning_rate=(1.0, 2.0, 3.0))
     with pytest.raises(ValueError, match="x must have the 6 features"):
         calibrate_first_step(model, X[:, :4], labels)
     for wrong in ([0, 1], [0, 1, 2, 3, 1], [0, -1, 2, 1, 1], [0.0, 1.0, 2.0, 1.0, 1.0]):
@@ -189,3 +219,5 @@ def test_arguments_of_the_calibration_that_are_wrong() -> None:
             calibrate_first_step(model, X, wrong)
     with pytest.raises(ValueError, match="within reach"):
         calibrate_first_step(model, 0.0 * X, labels)
+    with pytest.raises(ValueError, match="within reach of a step, got 1.0 for layer 1"):
+        calibrate_first_step(model, 0.0 * X, labels, size=(1.0, 1.0))

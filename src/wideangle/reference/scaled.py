@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from wideangle._checks import (
     MAX_WIDTH,
-    check_array,
     check_choice,
     check_integer,
-    check_numbers,
     check_real,
     check_seed,
 )
@@ -26,8 +24,6 @@ from wideangle.scalings import Scaling, check_scaling
 Array = NDArray[np.float64]
 
 if TYPE_CHECKING:
-    import torch
-
     from wideangle.reference.scaled_modules import ScaledMLP, ScaledOptimizer
 
 
@@ -126,7 +122,7 @@ def scaled_optimizer(
     *,
     learning_rate: float,
     optimizer: Literal["sgd", "adam"] = "sgd",
-    first_learning_rate: float | None = None,
+    first_learning_rate: float | Sequence[float] | None = None,
 ) -> ScaledOptimizer:
     r"""Make an optimizer that steps with the learning rates of a network's scaling.
 
@@ -141,7 +137,7 @@ def scaled_optimizer(
         full steps, which is enough for integrable networks of eight layers of width 1,000; smaller ones make smaller
         steps.
     first_learning_rate
-        That of the first step, default the same.
+        That of the first step, or one for each of the L + 1 layers; default the same.
 
     Returns
     -------
@@ -177,123 +173,8 @@ def scaled_optimizer(
         )
     kind = check_choice("optimizer", optimizer, ("sgd", "adam"))
     rate = check_rate("learning_rate", learning_rate)
-    first = rate if first_learning_rate is None else check_rate("first_learning_rate", first_learning_rate)
+    first = check_rates("first_learning_rate", rate if first_learning_rate is None else first_learning_rate, model)
     return ScaledOptimizer(model, kind, rate, first)
-
-
-def calibrate_first_step(
-    model: ScaledMLP,
-    x: ArrayLike,
-    y: ArrayLike,
-    *,
-    size: float = 1.0,
-    optimizer: Literal["sgd", "adam"] = "sgd",
-) -> float:
-    r"""Find the learning rate of the first step with which activations change by a given size.
-
-    Parameters
-    ----------
-    model
-        From :func:`build_scaled_mlp`, before its first step; left as it is.
-    x
-        A batch (sample, feature).
-    y
-        Labels (sample), integers from 0 below the number of outputs. The loss is their cross-entropy.
-    size
-        Root mean square of the change of the pre-activations of the last hidden layer, over units and samples of the
-        batch, from those after a step of length 0; default 1.
-    optimizer
-        ``"sgd"`` (default) or ``"adam"``.
-
-    Returns
-    -------
-    float
-        :math:`\eta` for ``first_learning_rate`` of :func:`scaled_optimizer`, to four digits: the smallest one, if
-        several give that size.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not as described, or no learning rate up to 1e30 gives that size.
-
-    Notes
-    -----
-    Integrable networks begin with activations that vanish with the width, so that the size of what a step leaves of
-    them is in the hands of this one number, and small numbers become smaller from layer to layer. Hajjar, Chizat and
-    Giraud, arXiv 2110.15596, calibrate for the same reason. Under a scaling that has a limit, what is found at one
-    width holds for others.
-
-    Examples
-    --------
-    >>> import wideangle as wa
-    >>> data = wa.data.load_digits(seed=1)
-    >>> llr = wa.parametrization.scaling("ip-llr", 4)
-    >>> for width in (256, 512):
-    ...     model = wa.reference.build_scaled_mlp(llr, width, n_inputs=64, n_outputs=10, seed=1)
-    ...     rate = wa.reference.calibrate_first_step(model, data.x_train[:100], data.y_train[:100])
-    ...     print(3.0 < rate < 30.0)
-    True
-    True
-    """
-    require_torch()
-    import torch
-
-    kind = check_choice("optimizer", optimizer, ("sgd", "adam"))
-    wanted = check_real("size", size, remedy="give a positive size, such as 1.0")
-    if wanted <= 0.0:
-        raise ValueError(f"size must be positive, got {size!r}; give a number such as 1.0")
-    steps = scaled_optimizer(model, learning_rate=1.0, optimizer=kind)  # type: ignore[arg-type]
-    inputs, labels = _check_batch(x, y, model)
-    parameters = [*model.weights, *model.biases]
-    starts = [parameter.detach().clone() for parameter in parameters]
-    loss = torch.nn.functional.cross_entropy(model(inputs), labels)
-    gradients = torch.autograd.grad(loss, parameters)
-    moves = [
-        -rate * (gradient if kind == "sgd" else gradient.sign())
-        for rate, gradient in zip(steps.learning_rates(), gradients, strict=True)
-    ]
-    inner = range(1, len(model.weights) - 1) if model.scaling.drops_initial else range(0)
-
-    def after(rate: float) -> torch.Tensor:
-        for place, (parameter, start, move) in enumerate(zip(parameters, starts, moves, strict=True)):
-            parameter.copy_(rate * move if place in inner else start + rate * move)
-        return model.preactivations(inputs)[-2]
-
-    with torch.no_grad():
-        try:
-            standing = after(0.0)
-            return _solve(lambda rate: float((after(rate) - standing).square().mean().sqrt()), wanted)
-        finally:
-            for parameter, start in zip(parameters, starts, strict=True):
-                parameter.copy_(start)
-
-
-def _solve(change: Callable[[float], float], wanted: float) -> float:
-    """Return the first of the rates, going up from a tiny one, at which a change is as wanted."""
-    low, high = 0.0, 1e-12
-    while not change(high) >= wanted:
-        low, high = high, 2.0 * high
-        if high > 1e30:
-            raise ValueError(f"size must be within reach of a step, got {wanted!r}; activations do not change by that")
-    while high - low > 1e-4 * high:
-        middle = 0.5 * (low + high)
-        low, high = (low, middle) if change(middle) >= wanted else (middle, high)
-    return high
-
-
-def _check_batch(x: Any, y: Any, model: ScaledMLP) -> tuple[Any, Any]:
-    import torch
-
-    n_inputs, n_outputs = model.weights[0].shape[1], model.weights[-1].shape[0]
-    remedy = "give a batch (sample, feature)"
-    inputs = check_numbers("x", x, ndim=(2,), remedy=remedy)
-    if inputs.shape[1] != n_inputs:
-        raise ValueError(f"x must have the {n_inputs} features of the model, got shape {inputs.shape}; {remedy}")
-    remedy = f"give a label from 0 to {n_outputs - 1} for each sample of x"
-    labels = check_array("y", y, ndim=(1,), remedy=remedy)
-    if len(labels) != len(inputs) or labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= n_outputs:
-        raise ValueError(f"y must hold {len(inputs)} integers from 0 to {n_outputs - 1}, got {labels!r}; {remedy}")
-    return torch.tensor(inputs, dtype=torch.float32), torch.tensor(labels.astype(np.int64))
 
 
 def train_steps(
@@ -332,6 +213,16 @@ def train_steps(
         with torch.no_grad():
             outputs.append(model(shown).numpy())
     return np.array(outputs, np.float64)
+
+
+def check_rates(name: str, value: Any, model: ScaledMLP) -> tuple[float, ...]:
+    """Return the learning rate of each layer, given one for all or one for each."""
+    count = len(model.weights)
+    if not isinstance(value, (Sequence, np.ndarray)) or isinstance(value, (str, bytes)):
+        return (check_rate(name, value),) * count
+    if len(value) != count:
+        raise ValueError(f"{name} must be a number or one for each of {count} layers, got {len(value)}")
+    return tuple(check_rate(f"{name}[{place}]", rate) for place, rate in enumerate(value))
 
 
 def check_rate(name: str, value: Any) -> float:

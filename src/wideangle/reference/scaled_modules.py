@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -63,9 +64,11 @@ class ScaledOptimizer:
         Number of steps taken.
     """
 
-    def __init__(self, model: ScaledMLP, kind: str, learning_rate: float, first_learning_rate: float) -> None:
+    def __init__(
+        self, model: ScaledMLP, kind: str, learning_rate: float, first_learning_rates: tuple[float, ...]
+    ) -> None:
         self.model, self.kind, self.n_steps = model, kind, 0
-        self.learning_rate, self.first_learning_rate = learning_rate, first_learning_rate
+        self.learning_rate, self.first_learning_rates = learning_rate, first_learning_rates
         groups: list[dict[str, Any]] = [{"params": [p]} for p in (*model.weights, *model.biases)]
         # Gradients may be as small as a power of the width, and next to nothing is to be added to their size. With
         # less, steps would have no bound where squares of gradients are too small for float32.
@@ -83,10 +86,10 @@ class ScaledOptimizer:
     def learning_rates(self) -> list[float]:
         """Learning rates of the next step, of the weights of layers 1 to L + 1 and, if there are any, of the biases."""
         first = self.n_steps == 0
-        base = self.first_learning_rate if first else self.learning_rate
+        bases = self.first_learning_rates if first else (self.learning_rate,) * len(self.model.weights)
         weights, biases = self.model.scaling.learning_rate_exponents(self.kind, first=first)  # type: ignore[arg-type]
         exponents: Exponents = (*weights, *biases) if len(self.model.biases) > 0 else weights
-        return [base * power(self.model.width, -c) for c in exponents]
+        return [base * power(self.model.width, -c) for base, c in zip(itertools.cycle(bases), exponents)]
 
     def step(self) -> None:
         """Take a step; after the first, drop initial weights if the scaling says so."""

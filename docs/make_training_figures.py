@@ -79,7 +79,8 @@ def trained(activation: str) -> xr.Dataset:
         n_threads=2,
         progress=True,
     )
-    return runs.isel(width=0)
+    one_width: xr.Dataset = runs.isel(width=0)
+    return one_width
 
 
 @cache

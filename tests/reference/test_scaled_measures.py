@@ -68,6 +68,13 @@ def test_no_update_and_only_roundings() -> None:
         assert math.isnan(ratio)
 
 
+def test_updates_that_are_not_finite() -> None:
+    for wrong in (math.inf, -math.inf, math.nan):
+        update = torch.ones(3, 3)
+        update[1, 2] = wrong
+        assert all(math.isnan(value) for value in ranks_of_update(update, 1.0, 1))
+
+
 def layer(functions: Any, constants: Any = 0.0) -> Any:
     return torch.tensor(functions + constants, dtype=torch.float32)
 

@@ -108,8 +108,8 @@ def train_widths(
           the input beyond the roundings of float32;
         - ``numerical_rank(record, layer)`` of the update :math:`\Delta W = W_t - W_0` of the weights: singular values
           above :math:`\epsilon\,(\max(n_1, n_2)\,\sigma_1 + \sqrt t\,(\sqrt{n_1} + \sqrt{n_2})\,w)`, with the machine
-          epsilon of float32, the threshold of :func:`numpy.linalg.matrix_rank`, plus what roundings of weights of
-          root mean square w add up to in t steps;
+          epsilon of float32: the threshold of :func:`numpy.linalg.matrix_rank`, plus what roundings of weights add
+          up to in t steps, w being the root mean square of initial weights;
         - ``participation_rank(record, layer)``: :math:`(\operatorname{tr} A)^2/\operatorname{tr} A^2` with
           :math:`A = \Delta W^\top \Delta W`;
         - ``norm_ratio(record, layer)``: Frobenius norm over spectral norm of the update; squared, the stable rank.

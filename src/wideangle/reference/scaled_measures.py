@@ -72,13 +72,16 @@ def ranks_of_update(update: torch.Tensor, size: float, n_steps: int) -> tuple[fl
     norm_ratio
         Frobenius norm over spectral norm; its square is also called the stable rank.
 
-    The last two are NaN where nothing but roundings is left, and the first is 0 there.
+    The last two are NaN where nothing but roundings is left, and the first is 0 there. All are NaN if an entry is not
+    finite, as may happen where a neuron has died of too large a step.
     """
     import torch
 
     largest = float(update.abs().max())
     if largest == 0.0:
         return 0.0, math.nan, math.nan
+    if not math.isfinite(largest):
+        return math.nan, math.nan, math.nan
     values = largest * torch.linalg.svdvals(update / largest).double().numpy()
     rows, columns = update.shape
     roundings = math.sqrt(n_steps) * (math.sqrt(rows) + math.sqrt(columns)) * size

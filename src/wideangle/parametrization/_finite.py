@@ -91,8 +91,12 @@ def _conditionally(task: Training, places: list[tuple[int, int]], n_threads: int
             [train_conditional(model, task.samples, task.points, task.descent, task.n_steps) for model in models]
         )
 
-    with ThreadPoolExecutor(n_threads) as pool:
+    pool = ThreadPoolExecutor(n_threads)
+    try:
         yield from pool.map(one, places)
+    finally:
+        # An interrupt does not wait for networks that have not begun.
+        pool.shutdown(cancel_futures=True)
 
 
 def _with_pytorch(task: Training, places: list[tuple[int, int]], n_threads: int) -> Iterator[Array]:

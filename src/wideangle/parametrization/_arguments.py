@@ -45,7 +45,9 @@ def with_progress(
     items: Iterable[Item], show: bool, *, unit: str = "networks", total: int | None = None
 ) -> Iterable[Item]:
     """Iterate, with a progress bar if asked; ``total`` is for items without a length."""
+    if not show:
+        return items
     from tqdm import tqdm
 
-    progress: Iterable[Item] = tqdm(items, total=total, disable=not show, desc=unit)
+    progress: Iterable[Item] = tqdm(items, total=total, desc=unit)
     return progress

@@ -41,7 +41,7 @@ def draw_widths(figure: Figure, theme: Theme) -> None:
     """Networks of finite width: their distance from the prediction, and their mean."""
     left, right = figure.subplots(1, 2)
     widths = (125, 250, 500, 1000, 2000)
-    run = wa.parametrization.compare(2, SAMPLE, SAMPLE, step=1.5, widths=widths, n_networks=400, seed=1)
+    run = wa.parametrization.compare(2, SAMPLE, SAMPLE, step=1.5, widths=widths, n_networks=1500, seed=1)
     for name, rate, label, style in (
         ("gap", "rate", "from the prediction", "finite-width"),
         ("hybrid_gap", "hybrid_rate", "between ip-llr and hp", "infinite-width"),

@@ -45,7 +45,6 @@ def with_progress(
     items: Iterable[Item], show: bool, *, unit: str = "networks", total: int | None = None
 ) -> Iterable[Item]:
     """Iterate, with a progress bar if asked; ``total`` is for items without a length."""
-    # Not tqdm(disable=True), which starts a thread all the same.
     if not show:
         return items
     from tqdm import tqdm

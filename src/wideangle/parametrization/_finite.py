@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -72,13 +73,19 @@ def train_networks(task: Training, networks: Networks, *, progress: bool) -> Arr
     widths, n_networks, seed, n_threads, method = networks
     seeds = np.random.SeedSequence(seed).generate_state(len(widths) * n_networks, np.uint64)
     places = [(widths[k // n_networks], int(own)) for k, own in enumerate(seeds)]
-    run = _with_pytorch if method == "pytorch" else _conditionally
-    outputs = list(with_progress(run(task, places, n_threads), progress, total=len(places)))
+    if method == "pytorch":
+        from wideangle.reference._side_by_side import side_by_side
+
+        outputs = side_by_side(
+            lambda place, stopped: _train_whole(task, *place, stopped), places, n_threads=n_threads, progress=progress
+        )
+    else:
+        outputs = list(with_progress(_train_conditionally(task, places, n_threads), progress, total=len(places)))
     shape = (len(widths), n_networks, *outputs[0].shape)
     return np.array(np.moveaxis(np.array(outputs).reshape(shape), 2, 0))
 
 
-def _conditionally(task: Training, places: list[tuple[int, int]], n_threads: int) -> Iterator[Array]:
+def _train_conditionally(task: Training, places: list[tuple[int, int]], n_threads: int) -> Iterator[Array]:
     n_inputs = task.samples.shape[1]
     scalings = [named_scaling(name, task.n_hidden) for name in SCALINGS]
 
@@ -91,30 +98,33 @@ def _conditionally(task: Training, places: list[tuple[int, int]], n_threads: int
             [train_conditional(model, task.samples, task.points, task.descent, task.n_steps) for model in models]
         )
 
-    with ThreadPoolExecutor(n_threads) as pool:
+    pool = ThreadPoolExecutor(n_threads)
+    try:
         yield from pool.map(one, places)
+    finally:
+        # An interrupt does not wait for networks that have not begun.
+        pool.shutdown(cancel_futures=True)
 
 
-def _with_pytorch(task: Training, places: list[tuple[int, int]], n_threads: int) -> Iterator[Array]:
+def _train_whole(task: Training, width: int, seed: int, stopped: Event) -> Array:
     from wideangle.reference import build_scaled_mlp
-    from wideangle.reference._torch import torch_threads
     from wideangle.reference.scaled import train_steps
 
-    with torch_threads(n_threads):
-        for width, seed in places:
-            outputs = []
-            for name in SCALINGS:
-                model = build_scaled_mlp(
-                    named_scaling(name, task.n_hidden),
-                    width,
-                    n_inputs=task.samples.shape[1],
-                    n_outputs=task.n_outputs,
-                    seed=seed,
-                    activation=task.phi,
-                    weight_variance=task.variance,
-                )
-                outputs.append(train_steps(model, task.samples, task.points, task.descent, task.n_steps))
-            yield np.array(outputs)
+    outputs = []
+    for name in SCALINGS:
+        if stopped.is_set():
+            break
+        model = build_scaled_mlp(
+            named_scaling(name, task.n_hidden),
+            width,
+            n_inputs=task.samples.shape[1],
+            n_outputs=task.n_outputs,
+            seed=seed,
+            activation=task.phi,
+            weight_variance=task.variance,
+        )
+        outputs.append(train_steps(model, task.samples, task.points, task.descent, task.n_steps))
+    return np.array(outputs)
 
 
 def compare_outputs(outputs: Array, limit: Array, limit_error: Array, widths: tuple[int, ...]) -> xr.Dataset:

@@ -51,7 +51,7 @@ def compare(
         with all weights drawn, and cost O(m) instead of O(m²). ``"pytorch"``: networks from
         :func:`wideangle.reference.build_scaled_mlp`, in float32; at width 8,000 give 16 or so.
     n_threads
-        Threads during the call, default 1.
+        Networks that are trained at a time, default 1. Results do not depend on it.
     progress
         Show progress; default False.
 

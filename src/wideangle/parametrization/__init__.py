@@ -6,6 +6,7 @@ Source: Hajjar, Chizat and Giraud, arXiv 2110.15596.
 from __future__ import annotations
 
 from wideangle.parametrization.comparison import compare
+from wideangle.parametrization.coordinate_report import coordinate_table, write_coordinate_report
 from wideangle.parametrization.coordinates import coordinate_check
 from wideangle.parametrization.first_step import predict_first_step
 from wideangle.parametrization.regimes import Regime, classify, equivalent, scaling
@@ -17,7 +18,9 @@ __all__ = [
     "classify",
     "compare",
     "coordinate_check",
+    "coordinate_table",
     "equivalent",
     "predict_first_step",
     "scaling",
+    "write_coordinate_report",
 ]

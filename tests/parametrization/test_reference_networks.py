@@ -219,5 +219,5 @@ def test_arguments_of_the_calibration_that_are_wrong() -> None:
             calibrate_first_step(model, X, wrong)
     with pytest.raises(ValueError, match="within reach"):
         calibrate_first_step(model, 0.0 * X, labels)
-    with pytest.raises(ValueError, match="within reach of a step, got 1.0 for layer 1"):
+    with pytest.raises(ValueError, match=r"within reach of a step, got 1\.0 for layer 1"):
         calibrate_first_step(model, 0.0 * X, labels, size=(1.0, 1.0))

@@ -70,7 +70,7 @@ def test_steps_are_those_of_the_network_and_its_optimizer(name: str) -> None:
                 np.linalg.norm(singular) / singular[0], rel=1e-4
             )
     assert runs.learning_rate == 0.3
-    assert runs.first_learning_rate == 0.7
+    np.testing.assert_array_equal(runs.first_learning_rate, [0.7] * 3)
     assert runs.status == 0
 
 
@@ -106,22 +106,22 @@ def test_scalings_begin_alike_and_runs_depend_on_nothing_else() -> None:
 def test_first_learning_rates() -> None:
     options: dict[str, Any] = {"widths": [16, 32], "n_hidden": 2, "n_steps": 1, "record": [1], "batch_size": None}
     runs = train_widths(["hp", "mup", "ip-llr"], SMALL, learning_rate=0.2, **options)
-    seed = int(np.random.SeedSequence(0, spawn_key=(0, 16)).generate_state(1, np.uint64)[0])
-    model = build_scaled_mlp(scaling("ip-llr", 2), 16, n_inputs=6, n_outputs=3, seed=seed)
-    calibrated = calibrate_first_step(model, SMALL.x_train, SMALL.y_train)
-    np.testing.assert_allclose(runs.first_learning_rate, [calibrated, 0.2, calibrated], rtol=1e-3)
+    seed = int(np.random.SeedSequence(0, spawn_key=(0, 32)).generate_state(1, np.uint64)[0])
+    model = build_scaled_mlp(scaling("ip-llr", 2), 32, n_inputs=6, n_outputs=3, seed=seed)
+    calibrated = calibrate_first_step(model, SMALL.x_train, SMALL.y_train, size=(1.0, 1.0, 0.1))
+    np.testing.assert_allclose(runs.first_learning_rate, [calibrated, [0.2] * 3, calibrated], rtol=1e-3)
     alone = train_widths("hp", SMALL, learning_rate=0.2, **options)
-    np.testing.assert_allclose(alone.first_learning_rate, calibrated, rtol=1e-3)
+    np.testing.assert_allclose(alone.first_learning_rate, [calibrated], rtol=1e-3)
     rates = {"hp": 0.1, "mup": 0.3, "ip-llr": 0.5}
     given = train_widths(["hp", "ip-llr"], SMALL, learning_rate=0.2, first_learning_rate={"ip-llr": 3.0}, **options)
-    np.testing.assert_array_equal(given.first_learning_rate, [3.0, 3.0])
+    np.testing.assert_array_equal(given.first_learning_rate, np.full((2, 3), 3.0))
     apart = train_widths(list(rates), SMALL, learning_rate=rates, first_learning_rate={"hp": 2.0}, **options)
     np.testing.assert_array_equal(apart.learning_rate, list(rates.values()))
-    np.testing.assert_allclose(apart.first_learning_rate, [2.0, 0.3, calibrated], rtol=1e-3)
+    np.testing.assert_allclose(apart.first_learning_rate, [[2.0] * 3, [0.3] * 3, calibrated], rtol=1e-3)
     smooth = train_widths(["hp", "ip-llr"], SMALL, learning_rate=0.2, activation="gelu", **options)
-    assert abs(np.log(smooth.first_learning_rate[0] / smooth.first_learning_rate[1])) > 0.1
+    assert abs(np.log(smooth.first_learning_rate[0, 1] / smooth.first_learning_rate[1, 1])) > 0.1
     adam = train_widths(["mup", "ip-llr"], SMALL, learning_rate=0.01, optimizer="adam", **options)
-    np.testing.assert_array_equal(adam.first_learning_rate, [0.01, 0.01])
+    np.testing.assert_array_equal(adam.first_learning_rate, np.full((2, 3), 0.01))
 
 
 def test_integrable_networks_of_four_layers_do_not_learn_and_mup_does() -> None:

@@ -44,7 +44,7 @@ def module_case(
     activations: Any,
     *,
     base_width: int | None,
-    narrowest: int,
+    widths: tuple[int, ...],
     optimizer: str,
     learning_rates: tuple[Any, Any],
 ) -> Case:
@@ -54,10 +54,10 @@ def module_case(
     if activations is not None:
         raise ValueError(f"activations must be left out with a module, which has its own, got {activations!r}")
     remedy = "give the width from which the scaling counts, such as 64"
-    base = narrowest
+    base = widths[0]
     if base_width is not None:
         base = check_integer("base_width", base_width, low=1, high=MAX_WIDTH, remedy=remedy)
-    facts = inspect_factory(module, base)
+    facts = inspect_factory(module, widths[0], widths[-1])
     hidden = facts.n_hidden
     if depths is not None and list(_listed("depths", depths, ())) != [hidden]:
         raise ValueError(f"depths must be left out with a module, which has {hidden} hidden layers, got {depths!r}")
@@ -77,7 +77,7 @@ def module_case(
         judged = _with_biases(judged)
     smooth = any(smooth_at_zero(phi) for phi in facts.activations)
     label = " ".join(dict.fromkeys(str(phi) for phi in facts.activations)) or "module"
-    return Case(label, hidden, own, judged, optimizer, smooth, factory_trial(module, own, base, facts))
+    return Case(label, hidden, own, judged, optimizer, smooth, factory_trial(module, own, base))
 
 
 def _listed(name: str, value: Any, default: tuple[Any, ...]) -> tuple[Any, ...]:

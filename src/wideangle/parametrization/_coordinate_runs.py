@@ -65,7 +65,7 @@ def smooth_at_zero(phi: Activation) -> bool:
 
 def choose_rates(
     case: Case,
-    width: int,
+    widths: tuple[int, ...],
     batch: tuple[torch.Tensor, torch.Tensor],
     n_steps: int,
     learning_rate: float | None,
@@ -73,7 +73,7 @@ def choose_rates(
     *,
     seed: int,
 ) -> Rates:
-    """Return the base learning rates, those that are not given found by trying them at one width."""
+    """Return the base learning rates, those that are not given found by trying them, the same for all widths."""
     from wideangle.reference.coordinate_modules import Rates
     from wideangle.reference.coordinates import record_steps
 
@@ -85,7 +85,7 @@ def choose_rates(
     vanishing = regime.initial_activations[-1] < 0 or (s.drops_initial and s.n_hidden > 1)
     own_first = case.optimizer == "adam" or s.drops_initial or s.c_first != s.c
 
-    def last_hidden(tried: Rates, steps: int, quantity: int) -> float:
+    def last_hidden(tried: Rates, steps: int, quantity: int, width: int = widths[-1]) -> float:
         records = record_steps(*case.trial(width, seed, tried), *batch, steps)
         return float(records[quantity, -1, -2])
 
@@ -100,10 +100,10 @@ def choose_rates(
             rate = _climb(lambda rate: last_hidden(replace(rates, learning_rate=rate), n_steps, 0), rates.learning_rate)
             return replace(rates, learning_rate=rate)
     elif learning_rate is None and not vanishing:
-        start = last_hidden(rates, 0, 0)
+        ends = {width: last_hidden(rates, 0, 0, width) for width in (widths[0], widths[-1])}
         for rate in (rates.learning_rate / 2.0**power for power in range(_TRIES)):
             tried = replace(rates, learning_rate=rate)
-            if last_hidden(tried, 1, 1) <= _GENTLE * start:
+            if all(last_hidden(tried, 1, 1, width) <= _GENTLE * start for width, start in ends.items()):
                 return tried
     return rates
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Optimizer = Literal["sgd", "adam"]
 
+OUTPUT_SIZE = 0.1  # Of the output layer's first update, where first steps are calibrated; those of hidden layers are 1.
+
 
 class Comparison(NamedTuple):
     """Checked arguments of a comparison of scalings by training."""
@@ -63,16 +65,20 @@ class Comparison(NamedTuple):
         is_twin = scaling == named_scaling("hp", self.n_hidden) and self.activation.homogeneous
         return "ip-llr" if is_twin and self.optimizer == "sgd" else scaling.name
 
-    def calibrated(self, scaling: Scaling) -> float | None:
-        """Return the first learning rate of a scaling whose first step is not like the others, at the least width."""
+    def calibrated(self, scaling: Scaling) -> tuple[float, ...] | None:
+        """Return first learning rates, of each layer, of a scaling whose first step is not like the others.
+
+        They are those of a network of the largest width.
+        """
         exponents = (scaling.learning_rate_exponents(self.optimizer, first=first) for first in (True, False))
         if next(exponents) == next(exponents) and not scaling.drops_initial:
             return None
         if self.steps_first_like(scaling) == "ip-llr":
             scaling = named_scaling("ip-llr", self.n_hidden)
-        width = self.widths[0]
+        width = self.widths[-1]
         batch = first_batch(self.data, seed=self.seeds(width, 0)[1], batch_size=self.batch_size)
-        return calibrate_first_step(self.build(scaling, width, 0), *batch, optimizer=self.optimizer)
+        sizes = (1.0,) * self.n_hidden + (OUTPUT_SIZE,)
+        return calibrate_first_step(self.build(scaling, width, 0), *batch, size=sizes, optimizer=self.optimizer)
 
     def attributes(self) -> dict[str, Any]:
         """Return the arguments for the provenance of a result."""

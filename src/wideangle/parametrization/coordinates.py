@@ -76,10 +76,11 @@ def coordinate_check(
     n_seeds
         Networks of each width, from 2; default 5. With 3 the output layer of ten outputs is often not resolved.
     learning_rate, first_learning_rate
-        :math:`\eta`, and that of the first step, the same for all widths. By default they are found at the largest
-        width: 0.1 (0.01 for Adam), halved until the first step changes the last hidden layer by at most 0.3 of its
-        size; where that layer vanishes at the start and the scaling makes it learn, doubled until its size is of order
-        one, after the first step if that may have its own rate, else after all steps.
+        :math:`\eta`, and that of the first step, the same for all widths. By default they are found by
+        trying: 0.1 (0.01 for Adam), halved until the first step changes the last hidden layer by at most 0.3 of its
+        size, at the smallest width and at the largest; where that layer vanishes at the start and the scaling makes it
+        learn, raised until its size at the largest width is of order one, after the first step if that may have its own
+        rate, else after all steps.
     optimizer
         ``"sgd"`` (default) or ``"adam"``. Others, such as Muon, are not covered.
     batch_size
@@ -180,13 +181,13 @@ def coordinate_check(
                 depths,
                 activations,
                 base_width=base_width,
-                narrowest=sizes[0],
+                widths=sizes,
                 optimizer=kind,
                 learning_rates=rates,
             )
             cases = [[case]]
         batch = _batch(checked, batch_size, seed)
-        found = [[choose_rates(case, sizes[-1], batch, n_steps, *rates, seed=seed) for case in row] for row in cases]
+        found = [[choose_rates(case, sizes, batch, n_steps, *rates, seed=seed) for case in row] for row in cases]
         records = _record(cases, found, batch, sizes, n_steps, n_seeds, seed, progress)
     dataset = coordinate_dataset(cases, records, sizes, confidence=confidence, tolerance=tolerance, seed=seed)
     return _with_provenance(

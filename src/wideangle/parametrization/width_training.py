@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from threading import Event
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,9 +12,10 @@ from wideangle._checks import check_flag, check_integer
 from wideangle._provenance import provenance
 from wideangle.activations import Activation
 from wideangle.data import LabelledData
-from wideangle.parametrization._arguments import check_threads, with_progress
+from wideangle.parametrization._arguments import check_threads
 from wideangle.parametrization._trained import Comparison, check_comparison, check_rates
 from wideangle.reference import scaled_optimizer
+from wideangle.reference._side_by_side import side_by_side
 from wideangle.reference._torch import require_torch, torch_threads
 from wideangle.reference.scaled_measures import RANKS
 from wideangle.reference.scaled_training import PERFORMANCE, Curves, as_tensors, train_scaled
@@ -62,10 +64,10 @@ def train_widths(
         :math:`\eta`, one for all scalings or a mapping from their names.
     first_learning_rate
         That of the first step. A mapping may leave scalings out, which then have the default: for those whose first
-        step has exponents of its own, or drops initial weights, the one that
-        :func:`wideangle.reference.calibrate_first_step` finds at the least width, in run 0; for others
-        ``learning_rate``. With ReLU and others that are positively homogeneous ``"hp"`` has that of ``"ip-llr"``,
-        with which it has the same limit.
+        step has exponents of its own, or drops initial weights, one for each layer, which
+        :func:`wideangle.reference.calibrate_first_step` finds at the largest width, in run 0, for updates that add 1 to
+        pre-activations of hidden layers and 0.1 to outputs; for others ``learning_rate``. With ReLU and others that are
+        positively homogeneous ``"hp"`` has those of ``"ip-llr"``, with which it has the same limit.
     activation, weight_variance
         As for :func:`wideangle.reference.build_scaled_mlp`.
     optimizer
@@ -85,7 +87,7 @@ def train_widths(
         From 0, default 0. Of the initial weights, which are a function of seed, width and run, and of the order of
         samples, of seed and run: whatever else is trained, and the same for all scalings up to powers of the width.
     n_threads
-        Threads of PyTorch during the call, default 1.
+        Networks that are trained at a time, each with one thread of PyTorch; default 1. Results do not depend on it.
     progress
         Show progress; default False.
 
@@ -115,7 +117,7 @@ def train_widths(
         - ``norm_ratio(record, layer)``: Frobenius norm over spectral norm of the update; squared, the stable rank.
           Where updates are no more than roundings the numerical rank is 0 and the other two are NaN;
         - ``status``: 0 trained, 1 diverged: a loss or weight became infinite or NaN;
-        - ``learning_rate(scaling)``, ``first_learning_rate(scaling)``: as used.
+        - ``learning_rate(scaling)``, ``first_learning_rate(scaling, layer)``: as used.
 
         Inner layers of a scaling that drops their initial weights have as update their weights themselves, from the
         first step on.
@@ -159,17 +161,17 @@ def train_widths(
         seed=seed,
     )
     rates = check_rates("learning_rate", learning_rate, compared.scalings, all_of_them=True)
-    given = {} if first_learning_rate is None else first_learning_rate
-    first = check_rates("first_learning_rate", given, compared.scalings, all_of_them=False)
+    own = {} if first_learning_rate is None else first_learning_rate
+    given = check_rates("first_learning_rate", own, compared.scalings, all_of_them=False)
     remedy = "give a number of test samples, such as 16"
     n_probes = min(check_integer("n_probes", n_probes, low=0, high=10**9, remedy=remedy), len(compared.data.x_test))
     steps = _check_record(record, compared.n_steps)
     n_threads = check_threads(n_threads)
     show = check_flag("progress", progress)
     require_torch()
-    with torch_threads(n_threads):
-        first = _first_rates(compared, rates, first)
-        curves = _train_all(compared, rates, first, steps, n_probes, show)
+    with torch_threads(1):
+        first = _first_rates(compared, rates, given)
+    curves = _train_all(compared, rates, first, steps, n_probes, n_threads, show)
     return _dataset(compared, rates, first, steps, curves)
 
 
@@ -187,9 +189,11 @@ def _check_record(value: Any, n_steps: int) -> tuple[int, ...]:
     return steps
 
 
-def _first_rates(compared: Comparison, rates: dict[str, float], given: dict[str, float]) -> dict[str, float]:
-    """Return the first learning rate of each scaling, calibrated where none is given and one is needed."""
-    first = {}
+def _first_rates(
+    compared: Comparison, rates: dict[str, float], given: dict[str, float]
+) -> dict[str, float | tuple[float, ...]]:
+    """Return the first learning rates of each scaling, calibrated where none is given and some are needed."""
+    first: dict[str, float | tuple[float, ...]] = {}
     for scaling in compared.scalings:
         name = scaling.name
         rate = given.get(name, given.get(compared.steps_first_like(scaling)))
@@ -200,17 +204,17 @@ def _first_rates(compared: Comparison, rates: dict[str, float], given: dict[str,
 def _train_all(
     compared: Comparison,
     rates: dict[str, float],
-    first: dict[str, float],
+    first: dict[str, float | tuple[float, ...]],
     record: tuple[int, ...],
     n_probes: int,
+    n_threads: int,
     show: bool,
 ) -> list[Curves]:
     """Train the networks of all (scaling, width, run), in this order."""
     tensors = as_tensors(compared.data)
-    shape = (len(compared.scalings), len(compared.widths), compared.n_runs)
-    curves = []
-    for number, place, run in with_progress(list(np.ndindex(shape)), show):
-        scaling, width = compared.scalings[number], compared.widths[place]
+
+    def train(place: tuple[int, ...], stopped: Event) -> Curves:
+        scaling, width, run = compared.scalings[place[0]], compared.widths[place[1]], place[2]
         model = compared.build(scaling, width, run)
         steps = scaled_optimizer(
             model,
@@ -218,25 +222,26 @@ def _train_all(
             optimizer=compared.optimizer,
             first_learning_rate=first[scaling.name],
         )
-        curves.append(
-            train_scaled(
-                model,
-                steps,
-                tensors,
-                seed=compared.seeds(width, run)[1],
-                n_steps=compared.n_steps,
-                batch_size=compared.batch_size,
-                record=record,
-                n_probes=n_probes,
-            )
+        return train_scaled(
+            model,
+            steps,
+            tensors,
+            seed=compared.seeds(width, run)[1],
+            n_steps=compared.n_steps,
+            batch_size=compared.batch_size,
+            record=record,
+            n_probes=n_probes,
+            stopped=stopped,
         )
-    return curves
+
+    shape = (len(compared.scalings), len(compared.widths), compared.n_runs)
+    return side_by_side(train, list(np.ndindex(shape)), n_threads=n_threads, progress=show)
 
 
 def _dataset(
     compared: Comparison,
     rates: dict[str, float],
-    first: dict[str, float],
+    first: dict[str, float | tuple[float, ...]],
     record: tuple[int, ...],
     curves: list[Curves],
 ) -> xr.Dataset:
@@ -251,6 +256,7 @@ def _dataset(
 
     performance, diversity, ranks = stacked("performance"), stacked("diversity"), stacked("ranks")
     layers = (*networks, "record", "layer")
+    first_rates = [np.broadcast_to(rate, compared.n_hidden + 1) for rate in first.values()]
     variables: dict[str, Any] = {
         "loss": ((*networks, "step"), stacked("loss"), {"units": "nat"}),
         **{name: ((*networks, "record"), performance[..., entry]) for entry, name in enumerate(PERFORMANCE)},
@@ -264,7 +270,7 @@ def _dataset(
             {"flag_values": [0, 1], "flag_meanings": "trained diverged"},
         ),
         "learning_rate": ("scaling", list(rates.values())),
-        "first_learning_rate": ("scaling", list(first.values())),
+        "first_learning_rate": (("scaling", "layer"), first_rates),
     }
     coordinates = {
         "scaling": [scaling.name for scaling in compared.scalings],

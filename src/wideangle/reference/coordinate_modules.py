@@ -157,15 +157,24 @@ class FactoryFacts:
     activations: tuple[Activation, ...]
 
 
-def inspect_factory(factory: Callable[[int], Any], width: int) -> FactoryFacts:
-    """Build a module and look at it, or raise with what is wrong."""
+def inspect_factory(factory: Callable[[int], Any], narrow: int, wide: int) -> FactoryFacts:
+    """Build modules of two widths and look at them, or raise with what is wrong."""
     if not callable(factory) or isinstance(factory, torch.nn.Module):
         raise TypeError(
             f"module must be a function of the width that returns a new module, got {type(factory).__name__}; "
             "give lambda width: torch.nn.Sequential(...)"
         )
-    module, training = _made(factory, width, 0)
-    layers = check_layers(module)
+    module, training = _made(factory, narrow, 0)
+    wider, wider_training = _made(factory, wide, 0)
+    layers, wider_layers = check_layers(module), check_layers(wider)
+    if (training is None) != (wider_training is None):
+        raise TypeError(f"module must return the same for all widths, {_WANTED}")
+    sizes = [sum(layer.weight.numel() for _, layer in some) for some in (layers, wider_layers)]
+    if len(layers) >= 2 and sizes[0] >= sizes[1]:
+        raise ValueError(
+            f"module must be larger at width {wide} than at width {narrow}, got {sizes} weights; use the width that "
+            "the function is called with"
+        )
     if len(layers) < 2:
         raise ValueError(f"module must have at least two layers with weights, got {len(layers)}")
     found = (activation_of(part) for part in module.modules())
@@ -179,17 +188,13 @@ def inspect_factory(factory: Callable[[int], Any], width: int) -> FactoryFacts:
     )
 
 
-def factory_trial(
-    factory: Callable[[int], Any], scaling: Scaling | None, base_width: int, facts: FactoryFacts
-) -> Trial:
+def factory_trial(factory: Callable[[int], Any], scaling: Scaling | None, base_width: int) -> Trial:
     """Return what makes networks from a factory, in float64, under a scaling unless they bring their own training."""
     base = _made(factory, base_width, 0)[0]
     shapes = {name: tuple(parameter.shape) for name, parameter in base.named_parameters()}
 
     def trial(width: int, seed: int, rates: Rates) -> tuple[Layers, Optimizer]:
         module, training = _made(factory, width, seed)
-        if (training is not None) != facts.trained_as_is:
-            raise TypeError(f"module must return the same for all widths, {_WANTED}")
         module.double().train()
         layers = ModuleLayers(module)
         if isinstance(training, torch.optim.Optimizer):

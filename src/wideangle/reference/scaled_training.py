@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from threading import Event
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -67,8 +68,12 @@ def train_scaled(
     batch_size: int,
     record: Sequence[int],
     n_probes: int,
+    stopped: Event,
 ) -> Curves:
-    """Train on the cross-entropy of batches, and record what :class:`Curves` lists after some numbers of steps."""
+    """Train on the cross-entropy of batches, and record what :class:`Curves` lists after some numbers of steps.
+
+    Once ``stopped`` is set, what is returned is not complete.
+    """
     layers, classes = len(model.weights), model.weights[-1].shape[0]
     curves = Curves(
         loss=np.full(n_steps, np.nan),
@@ -84,6 +89,8 @@ def train_scaled(
         if taken == 1 and model.scaling.drops_initial:
             for start in starts[1:-1]:
                 start.zero_()
+        if stopped.is_set():
+            break
         if not math.isfinite(loss):
             return curves._replace(status=DIVERGED)
         if taken in record:
@@ -118,11 +125,21 @@ def take_steps(
 
 
 def final_loss(
-    model: ScaledMLP, optimizer: ScaledOptimizer, data: Tensors, *, seed: int, n_steps: int, batch_size: int
+    model: ScaledMLP,
+    optimizer: ScaledOptimizer,
+    data: Tensors,
+    *,
+    seed: int,
+    n_steps: int,
+    batch_size: int,
+    stopped: Event,
 ) -> float:
-    """Train and return the mean cross-entropy of all training samples, infinite if training diverged."""
+    """Train and return the mean cross-entropy of all training samples, infinite if training diverged.
+
+    Once ``stopped`` is set, what is returned means nothing.
+    """
     for loss in take_steps(model, optimizer, data, seed=seed, n_steps=n_steps, batch_size=batch_size):
-        if not math.isfinite(loss):
+        if not math.isfinite(loss) or stopped.is_set():
             return math.inf
     loss, _ = mean_loss(model, data.x_train, data.y_train)
     return loss if math.isfinite(loss) else math.inf

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from wideangle.data import LabelledData, load_digits
 from wideangle.parametrization import Scaling, scaling, train_widths
@@ -101,6 +103,27 @@ def test_scalings_begin_alike_and_runs_depend_on_nothing_else() -> None:
     np.testing.assert_allclose(start.isel(scaling=0), start.isel(scaling=1), rtol=1e-4, atol=1e-6)
     assert abs(start.isel(run=0) - start.isel(run=1)).min(["probe", "class"]).min() > 0.0
     assert both.output.sizes["probe"] == 12
+
+
+def test_results_do_not_depend_on_threads() -> None:
+    options: dict[str, Any] = {"widths": [32, 64], "n_hidden": 2, "learning_rate": 0.2, "n_steps": 5, "batch_size": 20}
+    before = torch.get_num_threads()
+    one, three = (train_widths(["mup", "ip-llr"], SMALL, n_threads=threads, **options) for threads in (1, 3))
+    xr.testing.assert_identical(one, three)
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_ctrl_c_ends_training(interrupt: Callable[[str, str, str], str], n_threads: int) -> None:
+    setup = """
+    import wideangle as wa
+    data = wa.data.load_digits(seed=1)
+    options = dict(widths=[32, 64], n_hidden=2, learning_rate=0.1, record=[0], n_threads=2)
+    wa.parametrization.train_widths("mup", data, n_steps=2, **options)
+    """
+    call = f"wa.parametrization.train_widths('mup', data, n_steps=10**6, **(options | dict(n_threads={n_threads})))"
+    after = "print(wa.parametrization.train_widths('mup', data, n_steps=2, **options).status.values.ravel())"
+    assert interrupt(setup, call, after) == "[0 0]\n"
 
 
 def test_first_learning_rates() -> None:

@@ -12,6 +12,7 @@ from wideangle.activations import Activation, parse_activation
 from wideangle.data import LabelledData
 from wideangle.parametrization._arguments import check_labelled, check_widths
 from wideangle.reference import build_scaled_mlp, calibrate_first_step
+from wideangle.reference._torch import torch_threads
 from wideangle.reference.scaled import check_rate
 from wideangle.reference.scaled_training import first_batch
 from wideangle.scalings import MAX_HIDDEN, SCALINGS, Scaling, named_scaling
@@ -72,7 +73,8 @@ class Comparison(NamedTuple):
             scaling = named_scaling("ip-llr", self.n_hidden)
         width = self.widths[0]
         batch = first_batch(self.data, seed=self.seeds(width, 0)[1], batch_size=self.batch_size)
-        return calibrate_first_step(self.build(scaling, width, 0), *batch, optimizer=self.optimizer)
+        with torch_threads(1):
+            return calibrate_first_step(self.build(scaling, width, 0), *batch, optimizer=self.optimizer)
 
     def attributes(self) -> dict[str, Any]:
         """Return the arguments for the provenance of a result."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from threading import Event
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,11 +13,12 @@ from wideangle._checks import check_flag, check_increasing
 from wideangle._provenance import provenance
 from wideangle.activations import Activation
 from wideangle.data import LabelledData
-from wideangle.parametrization._arguments import check_threads, with_progress
+from wideangle.parametrization._arguments import check_threads
 from wideangle.parametrization._optima import BAND, N_BOOTSTRAP, find_optima
 from wideangle.parametrization._trained import Comparison, check_comparison
 from wideangle.reference import scaled_optimizer
-from wideangle.reference._torch import require_torch, torch_threads
+from wideangle.reference._side_by_side import side_by_side
+from wideangle.reference._torch import require_torch
 from wideangle.reference.scaled_training import as_tensors, final_loss
 from wideangle.scalings import Scaling
 
@@ -122,8 +124,7 @@ def train_learning_rates(
     show = check_flag("progress", progress)
     require_torch()
     rates = np.unique(np.concatenate(list(grids.values())))
-    with torch_threads(n_threads):
-        losses = _train_all(compared, grids, rates, show)
+    losses = _train_all(compared, grids, rates, n_threads, show)
     return _dataset(compared, grids, rates, losses)
 
 
@@ -146,31 +147,36 @@ def _check_grid(name: str, value: Any) -> Array:
     return grid
 
 
-def _train_all(compared: Comparison, grids: dict[str, Array], rates: Array, show: bool) -> Array:
+def _train_all(compared: Comparison, grids: dict[str, Array], rates: Array, n_threads: int, show: bool) -> Array:
     """Return losses (scaling, width, rate, run): infinite if diverged, NaN where a rate was not asked for."""
     tensors = as_tensors(compared.data)
-    shape = (len(compared.scalings), len(compared.widths), len(rates), compared.n_runs)
-    losses = np.full(shape, np.nan)
     first = [compared.calibrated(scaling) for scaling in compared.scalings]
-    wanted = [np.isin(rates, grids[scaling.name]) for scaling in compared.scalings]
-    places = [place for place in np.ndindex(shape) if wanted[place[0]][place[2]]]
-    for place in with_progress(places, show):
-        number, width, rate, run = place
-        model = compared.build(compared.scalings[number], compared.widths[width], run)
-        steps = scaled_optimizer(
+
+    def train(place: tuple[int, int, int, int], stopped: Event) -> float:
+        number, position, rate, run = place
+        width = compared.widths[position]
+        model = compared.build(compared.scalings[number], width, run)
+        optimizer = scaled_optimizer(
             model,
             learning_rate=float(rates[rate]),
             optimizer=compared.optimizer,
             first_learning_rate=first[number],
         )
-        losses[place] = final_loss(
+        return final_loss(
             model,
-            steps,
+            optimizer,
             tensors,
-            seed=compared.seeds(compared.widths[width], run)[1],
+            seed=compared.seeds(width, run)[1],
             n_steps=compared.n_steps,
             batch_size=compared.batch_size,
+            stopped=stopped,
         )
+
+    losses = np.full((len(compared.scalings), len(compared.widths), len(rates), compared.n_runs), np.nan)
+    wanted = [np.isin(rates, grids[scaling.name]) for scaling in compared.scalings]
+    networks = [place for place in np.ndindex(losses.shape) if wanted[place[0]][place[2]]]
+    for place, loss in zip(networks, side_by_side(train, networks, n_threads=n_threads, progress=show), strict=True):
+        losses[place] = loss
     return losses
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from threading import Event
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,10 +12,11 @@ from wideangle._checks import check_flag, check_integer
 from wideangle._provenance import provenance
 from wideangle.activations import Activation
 from wideangle.data import LabelledData
-from wideangle.parametrization._arguments import check_threads, with_progress
+from wideangle.parametrization._arguments import check_threads
 from wideangle.parametrization._trained import Comparison, check_comparison, check_rates
 from wideangle.reference import scaled_optimizer
-from wideangle.reference._torch import require_torch, torch_threads
+from wideangle.reference._side_by_side import side_by_side
+from wideangle.reference._torch import require_torch
 from wideangle.reference.scaled_measures import RANKS
 from wideangle.reference.scaled_training import PERFORMANCE, Curves, as_tensors, train_scaled
 from wideangle.scalings import Scaling
@@ -85,7 +87,7 @@ def train_widths(
         From 0, default 0. Of the initial weights, which are a function of seed, width and run, and of the order of
         samples, of seed and run: whatever else is trained, and the same for all scalings up to powers of the width.
     n_threads
-        Threads of PyTorch during the call, default 1.
+        Networks trained at the same time, with one thread of PyTorch each; default 1. It does not change results.
     progress
         Show progress; default False.
 
@@ -167,9 +169,8 @@ def train_widths(
     n_threads = check_threads(n_threads)
     show = check_flag("progress", progress)
     require_torch()
-    with torch_threads(n_threads):
-        first = _first_rates(compared, rates, first)
-        curves = _train_all(compared, rates, first, steps, n_probes, show)
+    first = _first_rates(compared, rates, first)
+    curves = _train_all(compared, rates, first, steps, n_probes, n_threads, show)
     return _dataset(compared, rates, first, steps, curves)
 
 
@@ -203,34 +204,36 @@ def _train_all(
     first: dict[str, float],
     record: tuple[int, ...],
     n_probes: int,
+    n_threads: int,
     show: bool,
 ) -> list[Curves]:
-    """Train the networks of all (scaling, width, run), in this order."""
+    """Train the networks of all (scaling, width, run), and return what they recorded in this order."""
     tensors = as_tensors(compared.data)
-    shape = (len(compared.scalings), len(compared.widths), compared.n_runs)
-    curves = []
-    for number, place, run in with_progress(list(np.ndindex(shape)), show):
-        scaling, width = compared.scalings[number], compared.widths[place]
+
+    def train(place: tuple[int, int, int], stopped: Event) -> Curves:
+        number, position, run = place
+        scaling, width = compared.scalings[number], compared.widths[position]
         model = compared.build(scaling, width, run)
-        steps = scaled_optimizer(
+        optimizer = scaled_optimizer(
             model,
             learning_rate=rates[scaling.name],
             optimizer=compared.optimizer,
             first_learning_rate=first[scaling.name],
         )
-        curves.append(
-            train_scaled(
-                model,
-                steps,
-                tensors,
-                seed=compared.seeds(width, run)[1],
-                n_steps=compared.n_steps,
-                batch_size=compared.batch_size,
-                record=record,
-                n_probes=n_probes,
-            )
+        return train_scaled(
+            model,
+            optimizer,
+            tensors,
+            seed=compared.seeds(width, run)[1],
+            n_steps=compared.n_steps,
+            batch_size=compared.batch_size,
+            record=record,
+            n_probes=n_probes,
+            stopped=stopped,
         )
-    return curves
+
+    networks = list(np.ndindex(len(compared.scalings), len(compared.widths), compared.n_runs))
+    return side_by_side(train, networks, n_threads=n_threads, progress=show)
 
 
 def _dataset(

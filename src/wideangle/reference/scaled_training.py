@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from threading import Event
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -67,6 +68,7 @@ def train_scaled(
     batch_size: int,
     record: Sequence[int],
     n_probes: int,
+    stopped: Event,
 ) -> Curves:
     """Train on the cross-entropy of batches, and record what :class:`Curves` lists after some numbers of steps."""
     layers, classes = len(model.weights), model.weights[-1].shape[0]
@@ -80,7 +82,9 @@ def train_scaled(
     )
     starts = [weight.detach().clone() for weight in model.weights]
     roundings = [float(start.square().mean().sqrt()) for start in starts]
-    for taken, loss in enumerate(take_steps(model, optimizer, data, seed=seed, n_steps=n_steps, batch_size=batch_size)):
+    for taken, loss in enumerate(
+        take_steps(model, optimizer, data, seed=seed, n_steps=n_steps, batch_size=batch_size, stopped=stopped)
+    ):
         if taken == 1 and model.scaling.drops_initial:
             for start in starts[1:-1]:
                 start.zero_()
@@ -101,7 +105,14 @@ def train_scaled(
 
 
 def take_steps(
-    model: ScaledMLP, optimizer: ScaledOptimizer, data: Tensors, *, seed: int, n_steps: int, batch_size: int
+    model: ScaledMLP,
+    optimizer: ScaledOptimizer,
+    data: Tensors,
+    *,
+    seed: int,
+    n_steps: int,
+    batch_size: int,
+    stopped: Event,
 ) -> Iterator[float]:
     """Yield the loss of the next batch before each step and after the last one; the step is taken on resuming."""
     import torch
@@ -111,17 +122,24 @@ def take_steps(
         optimizer.zero_grad()
         loss = torch.nn.functional.cross_entropy(model(data.x_train[batch]), data.y_train[batch])
         yield loss.item()
-        if taken == n_steps:
+        if taken == n_steps or stopped.is_set():
             return
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
 
 def final_loss(
-    model: ScaledMLP, optimizer: ScaledOptimizer, data: Tensors, *, seed: int, n_steps: int, batch_size: int
+    model: ScaledMLP,
+    optimizer: ScaledOptimizer,
+    data: Tensors,
+    *,
+    seed: int,
+    n_steps: int,
+    batch_size: int,
+    stopped: Event,
 ) -> float:
     """Train and return the mean cross-entropy of all training samples, infinite if training diverged."""
-    for loss in take_steps(model, optimizer, data, seed=seed, n_steps=n_steps, batch_size=batch_size):
+    for loss in take_steps(model, optimizer, data, seed=seed, n_steps=n_steps, batch_size=batch_size, stopped=stopped):
         if not math.isfinite(loss):
             return math.inf
     loss, _ = mean_loss(model, data.x_train, data.y_train)

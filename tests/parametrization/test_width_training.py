@@ -143,6 +143,9 @@ def test_first_learning_rates() -> None:
     np.testing.assert_allclose(apart.first_learning_rate, [2.0, 0.3, calibrated], rtol=1e-3)
     smooth = train_widths(["hp", "ip-llr"], SMALL, learning_rate=0.2, activation="gelu", **options)
     assert abs(np.log(smooth.first_learning_rate[0] / smooth.first_learning_rate[1])) > 0.1
+    # With one hidden layer no first step differs from the others.
+    shallow = train_widths(["hp", "ip-llr"], SMALL, learning_rate=0.2, **(options | {"n_hidden": 1}))
+    np.testing.assert_array_equal(shallow.first_learning_rate, 0.2)
     adam = train_widths(["mup", "ip-llr"], SMALL, learning_rate=0.01, optimizer="adam", **options)
     np.testing.assert_array_equal(adam.first_learning_rate, [0.01, 0.01])
 

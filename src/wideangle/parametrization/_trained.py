@@ -67,7 +67,8 @@ class Comparison(NamedTuple):
     def calibrated(self, scaling: Scaling) -> float | None:
         """Return the first learning rate of a scaling whose first step is not like the others, at the least width."""
         exponents = (scaling.learning_rate_exponents(self.optimizer, first=first) for first in (True, False))
-        if next(exponents) == next(exponents) and not scaling.drops_initial:
+        drops = scaling.drops_initial and self.n_hidden > 1
+        if next(exponents) == next(exponents) and not drops:
             return None
         if self.steps_first_like(scaling) == "ip-llr":
             scaling = named_scaling("ip-llr", self.n_hidden)

@@ -148,7 +148,7 @@ def test_mup_transfers_between_narrow_networks_and_standard_with_adam_does_not()
 @pytest.mark.slow
 def test_mup_transfers_and_standard_does_not_from_64_to_1024() -> None:
     rates = {"mup": 2.0 ** np.arange(-3.0, 2.1, 0.5), "standard": 2.0 ** np.arange(-4.0, 2.1, 0.5)}
-    runs = train_learning_rates(list(rates), load_digits(seed=1), learning_rates=rates, n_steps=30)
+    runs = train_learning_rates(list(rates), load_digits(seed=1), learning_rates=rates, n_steps=30, n_threads=2)
     np.testing.assert_array_equal(runs.verdict, ["transfers", "does not transfer"])
     assert np.all(runs.best_low < runs.best)
     assert np.all(runs.best < runs.best_high)

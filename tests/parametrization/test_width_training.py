@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from wideangle.data import LabelledData, load_digits
 from wideangle.parametrization import Scaling, scaling, train_widths
@@ -103,6 +105,27 @@ def test_scalings_begin_alike_and_runs_depend_on_nothing_else() -> None:
     assert both.output.sizes["probe"] == 12
 
 
+def test_results_do_not_depend_on_threads() -> None:
+    options: dict[str, Any] = {"widths": [32, 64], "n_hidden": 2, "learning_rate": 0.2, "n_steps": 5, "batch_size": 20}
+    before = torch.get_num_threads()
+    one, three = (train_widths(["mup", "ip-llr"], SMALL, n_threads=threads, **options) for threads in (1, 3))
+    xr.testing.assert_identical(one, three)
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_ctrl_c_ends_training(interrupt: Callable[[str, str, str], str], n_threads: int) -> None:
+    setup = """
+    import wideangle as wa
+    data = wa.data.load_digits(seed=1)
+    options = dict(widths=[32, 64], n_hidden=2, learning_rate=0.1, record=[0], n_threads=2)
+    wa.parametrization.train_widths("mup", data, n_steps=2, **options)
+    """
+    call = f"wa.parametrization.train_widths('mup', data, n_steps=10**6, **(options | dict(n_threads={n_threads})))"
+    after = "print(wa.parametrization.train_widths('mup', data, n_steps=2, **options).status.values.ravel())"
+    assert interrupt(setup, call, after) == "[0 0]\n"
+
+
 def test_first_learning_rates() -> None:
     options: dict[str, Any] = {"widths": [16, 32], "n_hidden": 2, "n_steps": 1, "record": [1], "batch_size": None}
     runs = train_widths(["hp", "mup", "ip-llr"], SMALL, learning_rate=0.2, **options)
@@ -120,6 +143,9 @@ def test_first_learning_rates() -> None:
     np.testing.assert_allclose(apart.first_learning_rate, [[2.0] * 3, [0.3] * 3, calibrated], rtol=1e-3)
     smooth = train_widths(["hp", "ip-llr"], SMALL, learning_rate=0.2, activation="gelu", **options)
     assert abs(np.log(smooth.first_learning_rate[0, 1] / smooth.first_learning_rate[1, 1])) > 0.1
+    # With one hidden layer no first step differs from the others.
+    shallow = train_widths(["hp", "ip-llr"], SMALL, learning_rate=0.2, **(options | {"n_hidden": 1}))
+    np.testing.assert_array_equal(shallow.first_learning_rate, 0.2)
     adam = train_widths(["mup", "ip-llr"], SMALL, learning_rate=0.01, optimizer="adam", **options)
     np.testing.assert_array_equal(adam.first_learning_rate, np.full((2, 3), 0.01))
 

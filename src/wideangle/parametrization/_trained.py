@@ -12,6 +12,7 @@ from wideangle.activations import Activation, parse_activation
 from wideangle.data import LabelledData
 from wideangle.parametrization._arguments import check_labelled, check_widths
 from wideangle.reference import build_scaled_mlp, calibrate_first_step
+from wideangle.reference._torch import torch_threads
 from wideangle.reference.scaled import check_rate
 from wideangle.reference.scaled_training import first_batch
 from wideangle.scalings import MAX_HIDDEN, SCALINGS, Scaling, named_scaling
@@ -71,14 +72,20 @@ class Comparison(NamedTuple):
         They are those of a network of the largest width.
         """
         exponents = (scaling.learning_rate_exponents(self.optimizer, first=first) for first in (True, False))
-        if next(exponents) == next(exponents) and not scaling.drops_initial:
+        drops = scaling.drops_initial and self.n_hidden > 1
+        if next(exponents) == next(exponents) and not drops:
             return None
         if self.steps_first_like(scaling) == "ip-llr":
             scaling = named_scaling("ip-llr", self.n_hidden)
         width = self.widths[-1]
         batch = first_batch(self.data, seed=self.seeds(width, 0)[1], batch_size=self.batch_size)
-        sizes = (1.0,) * self.n_hidden + (OUTPUT_SIZE,)
-        return calibrate_first_step(self.build(scaling, width, 0), *batch, size=sizes, optimizer=self.optimizer)
+        with torch_threads(1):
+            return calibrate_first_step(
+                self.build(scaling, width, 0),
+                *batch,
+                size=(1.0,) * self.n_hidden + (OUTPUT_SIZE,),
+                optimizer=self.optimizer,
+            )
 
     def attributes(self) -> dict[str, Any]:
         """Return the arguments for the provenance of a result."""

@@ -18,7 +18,7 @@ from wideangle.parametrization._optima import BAND, N_BOOTSTRAP, find_optima
 from wideangle.parametrization._trained import Comparison, check_comparison
 from wideangle.reference import scaled_optimizer
 from wideangle.reference._side_by_side import side_by_side
-from wideangle.reference._torch import require_torch, torch_threads
+from wideangle.reference._torch import require_torch
 from wideangle.reference.scaled_training import as_tensors, final_loss
 from wideangle.scalings import Scaling
 
@@ -150,15 +150,13 @@ def _check_grid(name: str, value: Any) -> Array:
 def _train_all(compared: Comparison, grids: dict[str, Array], rates: Array, n_threads: int, show: bool) -> Array:
     """Return losses (scaling, width, rate, run): infinite if diverged, NaN where a rate was not asked for."""
     tensors = as_tensors(compared.data)
-    shape = (len(compared.scalings), len(compared.widths), len(rates), compared.n_runs)
-    with torch_threads(1):
-        first = [compared.calibrated(scaling) for scaling in compared.scalings]
-    wanted = [np.isin(rates, grids[scaling.name]) for scaling in compared.scalings]
+    first = [compared.calibrated(scaling) for scaling in compared.scalings]
 
-    def train(place: tuple[int, ...], stopped: Event) -> float:
-        number, width, rate, run = place
-        model = compared.build(compared.scalings[number], compared.widths[width], run)
-        steps = scaled_optimizer(
+    def train(place: tuple[int, int, int, int], stopped: Event) -> float:
+        number, position, rate, run = place
+        width = compared.widths[position]
+        model = compared.build(compared.scalings[number], width, run)
+        optimizer = scaled_optimizer(
             model,
             learning_rate=float(rates[rate]),
             optimizer=compared.optimizer,
@@ -166,17 +164,19 @@ def _train_all(compared: Comparison, grids: dict[str, Array], rates: Array, n_th
         )
         return final_loss(
             model,
-            steps,
+            optimizer,
             tensors,
-            seed=compared.seeds(compared.widths[width], run)[1],
+            seed=compared.seeds(width, run)[1],
             n_steps=compared.n_steps,
             batch_size=compared.batch_size,
             stopped=stopped,
         )
 
-    places = [place for place in np.ndindex(shape) if wanted[place[0]][place[2]]]
-    losses = np.full(shape, np.nan)
-    losses[tuple(np.transpose(places))] = side_by_side(train, places, n_threads=n_threads, progress=show)
+    losses = np.full((len(compared.scalings), len(compared.widths), len(rates), compared.n_runs), np.nan)
+    wanted = [np.isin(rates, grids[scaling.name]) for scaling in compared.scalings]
+    networks = [place for place in np.ndindex(losses.shape) if wanted[place[0]][place[2]]]
+    for place, loss in zip(networks, side_by_side(train, networks, n_threads=n_threads, progress=show), strict=True):
+        losses[place] = loss
     return losses
 
 

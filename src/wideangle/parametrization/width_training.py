@@ -16,13 +16,15 @@ from wideangle.parametrization._arguments import check_threads
 from wideangle.parametrization._trained import Comparison, check_comparison, check_rates
 from wideangle.reference import scaled_optimizer
 from wideangle.reference._side_by_side import side_by_side
-from wideangle.reference._torch import require_torch, torch_threads
+from wideangle.reference._torch import require_torch
 from wideangle.reference.scaled_measures import RANKS
 from wideangle.reference.scaled_training import PERFORMANCE, Curves, as_tensors, train_scaled
 from wideangle.scalings import Scaling
 
 if TYPE_CHECKING:
     import xarray as xr
+
+FirstRates = dict[str, float | tuple[float, ...]]  # By name of the scaling; one for all layers, or one for each.
 
 SOURCE = "arXiv 2110.15596 (Hajjar, Chizat, Giraud): training of networks under width scalings"
 
@@ -87,7 +89,7 @@ def train_widths(
         From 0, default 0. Of the initial weights, which are a function of seed, width and run, and of the order of
         samples, of seed and run: whatever else is trained, and the same for all scalings up to powers of the width.
     n_threads
-        Networks that are trained at a time, each with one thread of PyTorch; default 1. Results do not depend on it.
+        Networks trained at the same time, with one thread of PyTorch each; default 1. It does not change results.
     progress
         Show progress; default False.
 
@@ -169,8 +171,7 @@ def train_widths(
     n_threads = check_threads(n_threads)
     show = check_flag("progress", progress)
     require_torch()
-    with torch_threads(1):
-        first = _first_rates(compared, rates, given)
+    first = _first_rates(compared, rates, given)
     curves = _train_all(compared, rates, first, steps, n_probes, n_threads, show)
     return _dataset(compared, rates, first, steps, curves)
 
@@ -189,11 +190,9 @@ def _check_record(value: Any, n_steps: int) -> tuple[int, ...]:
     return steps
 
 
-def _first_rates(
-    compared: Comparison, rates: dict[str, float], given: dict[str, float]
-) -> dict[str, float | tuple[float, ...]]:
+def _first_rates(compared: Comparison, rates: dict[str, float], given: dict[str, float]) -> FirstRates:
     """Return the first learning rates of each scaling, calibrated where none is given and some are needed."""
-    first: dict[str, float | tuple[float, ...]] = {}
+    first: FirstRates = {}
     for scaling in compared.scalings:
         name = scaling.name
         rate = given.get(name, given.get(compared.steps_first_like(scaling)))
@@ -204,19 +203,20 @@ def _first_rates(
 def _train_all(
     compared: Comparison,
     rates: dict[str, float],
-    first: dict[str, float | tuple[float, ...]],
+    first: FirstRates,
     record: tuple[int, ...],
     n_probes: int,
     n_threads: int,
     show: bool,
 ) -> list[Curves]:
-    """Train the networks of all (scaling, width, run), in this order."""
+    """Train the networks of all (scaling, width, run), and return what they recorded in this order."""
     tensors = as_tensors(compared.data)
 
-    def train(place: tuple[int, ...], stopped: Event) -> Curves:
-        scaling, width, run = compared.scalings[place[0]], compared.widths[place[1]], place[2]
+    def train(place: tuple[int, int, int], stopped: Event) -> Curves:
+        number, position, run = place
+        scaling, width = compared.scalings[number], compared.widths[position]
         model = compared.build(scaling, width, run)
-        steps = scaled_optimizer(
+        optimizer = scaled_optimizer(
             model,
             learning_rate=rates[scaling.name],
             optimizer=compared.optimizer,
@@ -224,7 +224,7 @@ def _train_all(
         )
         return train_scaled(
             model,
-            steps,
+            optimizer,
             tensors,
             seed=compared.seeds(width, run)[1],
             n_steps=compared.n_steps,
@@ -234,14 +234,14 @@ def _train_all(
             stopped=stopped,
         )
 
-    shape = (len(compared.scalings), len(compared.widths), compared.n_runs)
-    return side_by_side(train, list(np.ndindex(shape)), n_threads=n_threads, progress=show)
+    networks = list(np.ndindex(len(compared.scalings), len(compared.widths), compared.n_runs))
+    return side_by_side(train, networks, n_threads=n_threads, progress=show)
 
 
 def _dataset(
     compared: Comparison,
     rates: dict[str, float],
-    first: dict[str, float | tuple[float, ...]],
+    first: FirstRates,
     record: tuple[int, ...],
     curves: list[Curves],
 ) -> xr.Dataset:

@@ -70,10 +70,7 @@ def train_scaled(
     n_probes: int,
     stopped: Event,
 ) -> Curves:
-    """Train on the cross-entropy of batches, and record what :class:`Curves` lists after some numbers of steps.
-
-    Once ``stopped`` is set, what is returned is not complete.
-    """
+    """Train on the cross-entropy of batches, and record what :class:`Curves` lists after some numbers of steps."""
     layers, classes = len(model.weights), model.weights[-1].shape[0]
     curves = Curves(
         loss=np.full(n_steps, np.nan),
@@ -85,12 +82,12 @@ def train_scaled(
     )
     starts = [weight.detach().clone() for weight in model.weights]
     roundings = [float(start.square().mean().sqrt()) for start in starts]
-    for taken, loss in enumerate(take_steps(model, optimizer, data, seed=seed, n_steps=n_steps, batch_size=batch_size)):
+    for taken, loss in enumerate(
+        take_steps(model, optimizer, data, seed=seed, n_steps=n_steps, batch_size=batch_size, stopped=stopped)
+    ):
         if taken == 1 and model.scaling.drops_initial:
             for start in starts[1:-1]:
                 start.zero_()
-        if stopped.is_set():
-            break
         if not math.isfinite(loss):
             return curves._replace(status=DIVERGED)
         if taken in record:
@@ -108,7 +105,14 @@ def train_scaled(
 
 
 def take_steps(
-    model: ScaledMLP, optimizer: ScaledOptimizer, data: Tensors, *, seed: int, n_steps: int, batch_size: int
+    model: ScaledMLP,
+    optimizer: ScaledOptimizer,
+    data: Tensors,
+    *,
+    seed: int,
+    n_steps: int,
+    batch_size: int,
+    stopped: Event,
 ) -> Iterator[float]:
     """Yield the loss of the next batch before each step and after the last one; the step is taken on resuming."""
     import torch
@@ -118,7 +122,7 @@ def take_steps(
         optimizer.zero_grad()
         loss = torch.nn.functional.cross_entropy(model(data.x_train[batch]), data.y_train[batch])
         yield loss.item()
-        if taken == n_steps:
+        if taken == n_steps or stopped.is_set():
             return
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -134,12 +138,9 @@ def final_loss(
     batch_size: int,
     stopped: Event,
 ) -> float:
-    """Train and return the mean cross-entropy of all training samples, infinite if training diverged.
-
-    Once ``stopped`` is set, what is returned means nothing.
-    """
-    for loss in take_steps(model, optimizer, data, seed=seed, n_steps=n_steps, batch_size=batch_size):
-        if not math.isfinite(loss) or stopped.is_set():
+    """Train and return the mean cross-entropy of all training samples, infinite if training diverged."""
+    for loss in take_steps(model, optimizer, data, seed=seed, n_steps=n_steps, batch_size=batch_size, stopped=stopped):
+        if not math.isfinite(loss):
             return math.inf
     loss, _ = mean_loss(model, data.x_train, data.y_train)
     return loss if math.isfinite(loss) else math.inf

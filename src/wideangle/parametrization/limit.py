@@ -90,8 +90,8 @@ def simulate_limit(
         - ``loss(step)``: of the training samples;
         - ``size(step, layer)``: root mean square, over neurons and training samples, of the pre-activations of layers
           1 to L;
-        - ``output_error``, ``loss_error``, ``size_error``: standard errors, from the spread of the replicas and from
-          the bias of the order of one over the number of particles, which is estimated and taken out.
+        - ``output_error``, ``loss_error``, ``size_error``: standard errors, from the distances of single replicas
+          from all of them together. Estimates are without the bias of the order of one over the number of particles.
 
     Raises
     ------

@@ -101,7 +101,8 @@ def simulate_replicas(
     """Return estimates and one standard error of each.
 
     Averages over the particles of all replicas together make the estimate. Its bias, 1/R of that of R replicas by
-    themselves to leading order, is told by their difference and taken out; it counts as an error nevertheless.
+    themselves to leading order, is told by their difference and taken out. The error is from the distances of replicas
+    from the estimate, which their bias is a part of: where it is not small, neither are higher orders.
     """
     law = _law(task)
     # Particles are drawn twice, so that there is only one set of weights at a time.
@@ -117,10 +118,9 @@ def simulate_replicas(
     assert pooled is not None
     estimates, errors = [], []
     for value, *values in zip(pooled, *own, strict=True):
-        bias = (np.mean(values, axis=0) - value) / (n_replicas - 1)
-        spread = np.std(values, axis=0, ddof=1) / math.sqrt(n_replicas)
-        estimates.append(value - bias)
-        errors.append(np.hypot(spread, bias))
+        distances = np.array(values) - value
+        estimates.append(value - distances.mean(axis=0) / (n_replicas - 1))
+        errors.append(np.sqrt(np.mean(distances**2, axis=0) / (n_replicas - 1)))
     return Course(*estimates), Course(*errors)
 
 

@@ -41,7 +41,7 @@ def compare(
     widths
         At least three, increasing; default 250, 500, 1000, 2000 and 4000.
     n_networks
-        Networks of each width, from 2; default 512, which give rates to 0.06 or so; 32 give them to 0.25. Those of
+        Networks of each width, from 2; default 512, which give rates to 0.08 or so; 32 give them to 0.3. Those of
         ``"ip-llr"`` and ``"hp"`` begin with the same weights, up to their scaling.
     seed
         From 0, default 0.

@@ -90,8 +90,8 @@ def simulate_limit(
         - ``loss(step)``: of the training samples;
         - ``size(step, layer)``: root mean square, over neurons and training samples, of the pre-activations of layers
           1 to L;
-        - ``output_error``, ``loss_error``, ``size_error``: standard errors, from the spread of the replicas and from
-          the bias of the order of one over the number of particles, which is estimated and taken out.
+        - ``output_error``, ``loss_error``, ``size_error``: standard errors, from the distances of single replicas
+          from all of them together. Estimates are without the bias of the order of one over the number of particles.
 
     Raises
     ------
@@ -117,8 +117,11 @@ def simulate_limit(
     the inverse root of their number as long as there are few samples.
 
     For positively homogeneous activations this is the limit of ``"hp"`` as well. With an activation that is smooth at
-    zero the first step leaves the output at 0 from three hidden layers on, but it moves the readout: networks of three
-    and four hidden layers leave with the second step, deeper ones never do (derived; not in the paper).
+    zero the first step leaves the output at 0 from three hidden layers on: it moves activations of layers 1 and 2
+    alone. But it moves the readout too, by activations of the last layer at the start, with which gradients reach
+    layers L and L - 1, the latter in proportion to its own activations at the start. The second step joins these
+    layers if there is none between them, for three and four hidden layers; deeper networks never leave (derived; not
+    in the paper).
 
     Examples
     --------

@@ -66,6 +66,11 @@ def compare_training(
     ImportError
         If PyTorch is needed and missing.
 
+    Notes
+    -----
+    ``"hp"`` has the same limit for positively homogeneous activations, as there. Trajectories that are sensitive to
+    what they begin with, as with large learning rates, have gaps that are not yet small at widths of thousands.
+
     Examples
     --------
     >>> import wideangle as wa

@@ -19,7 +19,6 @@ from wideangle.parametrization._coordinate_tables import QUANTITIES, coordinate_
 from wideangle.scalings import Scaling
 
 if TYPE_CHECKING:
-    import torch
     import xarray as xr
 
     from wideangle.reference.coordinate_modules import Rates
@@ -218,7 +217,7 @@ def _positive(name: str, value: Any, remedy: str, *, below: float = np.inf) -> f
     return number
 
 
-def _batch(data: LabelledData, size: Any, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _batch(data: LabelledData, size: Any, seed: int) -> tuple[Any, Any]:
     """Return samples drawn from the training set, in float64, and their labels."""
     from wideangle.reference.coordinates import as_batch
 
@@ -233,7 +232,7 @@ def _batch(data: LabelledData, size: Any, seed: int) -> tuple[torch.Tensor, torc
 def _record(
     cases: Sequence[Sequence[Case]],
     rates: Sequence[Sequence[Rates]],
-    batch: tuple[torch.Tensor, torch.Tensor],
+    batch: tuple[Any, Any],
     widths: tuple[int, ...],
     n_steps: int,
     n_seeds: int,

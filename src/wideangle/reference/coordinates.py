@@ -78,8 +78,8 @@ def record_steps(network: Layers, optimizer: Optimizer, x: torch.Tensor, y: torc
 
     The loss is logistic, of each output against all others: unlike that of the softmax its gradients do not sum to
     zero over the outputs, nor over samples of all classes, and no leading order cancels. The quantities are size,
-    change and update of :func:`wideangle.parametrization.coordinate_check`, the output without its own bias. They are infinite from where training
-    leaves the range of floats.
+    change and update of :func:`wideangle.parametrization.coordinate_check`, the output without its own bias. They are
+    infinite from where training leaves the range of floats.
     """
     records = np.full((3, n_steps + 1, len(network.weights)), np.inf)
     starts = [weight.detach().clone() for weight in network.weights]

@@ -60,24 +60,31 @@ class Network(torch.nn.Module):  # type: ignore[misc,name-defined]
 
 def maximal_updates(width: int, optimizer: str = "adam", readout_exponent: float = -1.0) -> Any:
     """Written by hand: readout of size 1/m, rates of Yang et al., arXiv 2203.03466, table 3."""
-    module = mlp(width, bias=False)
+    module = mlp(width)
     torch.nn.init.normal_(module[4].weight, std=width**readout_exponent)
-    scale = width / 64
-    powers = {"adam": (0.0, -1.0, -1.0), "sgd": (1.0, 0.0, -1.0)}[optimizer]
-    rate = {"adam": 0.003, "sgd": 0.3}[optimizer]
+    powers = {
+        "adam": {"weight": (0.0, -1.0, -1.0), "bias": (0.0, 0.0, 0.0)},
+        "sgd": {"weight": (1.0, 0.0, -1.0), "bias": (1.0, 1.0, 0.0)},
+    }[optimizer]
+    rate = {"adam": 0.003, "sgd": 0.1}[optimizer]
     groups = [
-        {"params": list(module[place].parameters()), "lr": rate * scale**power}
-        for place, power in zip((0, 2, 4), powers, strict=True)
+        {"params": getattr(module[place], part), "lr": rate * (width / 64) ** power}
+        for part, exponents in powers.items()
+        for place, power in zip((0, 2, 4), exponents, strict=True)
     ]
     return module, groups
 
 
 def check(**options: Any) -> Any:
-    return coordinate_check(options.pop("scaling", "mup"), DATA, **({"widths": WIDTHS, "n_seeds": 6} | options))
+    arguments: dict[str, Any] = {"widths": WIDTHS, "n_seeds": 6} | options
+    return coordinate_check(arguments.pop("scaling", "mup"), DATA, **arguments)
+
+
+CONVOLUTIONAL = pytest.param(convolutional, marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize("factory", [mlp, convolutional])
+@pytest.mark.parametrize("factory", [mlp, CONVOLUTIONAL])
 def test_modules_under_a_scaling(factory: Any, optimizer: Any) -> None:
     result = check(module=factory, optimizer=optimizer)
     assert result.regime.item() == "feature-learning", coordinate_table(result)
@@ -86,12 +93,19 @@ def test_modules_under_a_scaling(factory: Any, optimizer: Any) -> None:
     assert result.activation.values.tolist() == ["relu"]
 
 
-@pytest.mark.parametrize("factory", [mlp, convolutional])
+def test_convolutions_that_are_small_enough_to_be_fast() -> None:
+    result = check(module=convolutional, widths=(8, 16, 32, 64), n_seeds=2, n_steps=2, batch_size=16)
+    assert result.verdict.sizes["layer"] == 3
+    against = check(module=convolutional, widths=(8, 16, 32, 64), expected="standard", scaling="mup", batch_size=16)
+    assert against.overall.item() == "disagrees"
+
+
+@pytest.mark.parametrize("factory", [mlp, CONVOLUTIONAL])
 def test_modules_under_the_tangent_kernels_scaling(factory: Any) -> None:
-    result = check(scaling="ntk", module=factory)
+    result = check(scaling="ntk", module=factory, learning_rate=0.02)
     assert result.regime.item() == "kernel", coordinate_table(result)
     assert "disagrees" not in result.verdict.values, coordinate_table(result)
-    against = check(scaling="ntk", expected="mup", module=factory)
+    against = check(scaling="ntk", expected="mup", module=factory, learning_rate=0.02)
     assert against.overall.item() == "disagrees"
 
 
@@ -154,7 +168,7 @@ def test_groups_have_a_first_step_of_their_own() -> None:
 def test_a_frozen_layer_is_caught() -> None:
     def factory(width: int) -> Any:
         module, groups = maximal_updates(width, "sgd")
-        return module, groups[:1] + groups[2:]
+        return module, groups[:1] + groups[2:4] + groups[5:]
 
     result = check(module=factory)
     assert result.update_exponent.sel(layer=2, step=4).item() == -np.inf

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wideangle.activations import Activation
 from wideangle.parametrization._sizes import StepExponents, step_exponents
@@ -14,8 +14,6 @@ from wideangle.parametrization.regimes import Regime, classify
 from wideangle.scalings import Scaling
 
 if TYPE_CHECKING:
-    import torch
-
     from wideangle.reference.coordinate_modules import Rates, Trial
 
 DEFAULT_RATES = {"sgd": 0.1, "adam": 0.01}
@@ -66,7 +64,7 @@ def smooth_at_zero(phi: Activation) -> bool:
 def choose_rates(
     case: Case,
     widths: tuple[int, ...],
-    batch: tuple[torch.Tensor, torch.Tensor],
+    batch: tuple[Any, Any],
     n_steps: int,
     learning_rate: float | None,
     first_learning_rate: float | None,

@@ -17,8 +17,7 @@ class StepExponents(NamedTuple):
     """Exponents after a step, each of layers 1 to L + 1, the output last; at most ``NONE`` of what there is none of.
 
     ``size`` is that of pre-activations, ``change`` that of their change since the start, and ``update`` that of the
-    part of it which the layer's own weights contribute by their change. Change and update of the output leave its own
-    bias out.
+    part of it which the layer's own weights contribute by their change. The output is taken without its own bias.
     """
 
     size: tuple[Fraction, ...]
@@ -30,13 +29,13 @@ def step_exponents(scaling: Scaling, optimizer: Literal["sgd", "adam"]) -> Itera
     """Yield the exponents at the start, after the first step, after the second, and so on without end."""
     sizes = Sizes(scaling)
     nothing = (NONE,) * len(scaling.a)
-    yield StepExponents((*sizes.activations, sizes.output), nothing, nothing)
+    yield StepExponents(sizes.without_output_bias(), nothing, nothing)
     first = True
     while True:
         sizes.train(optimizer, first=first)
         first = False
         yield StepExponents(
-            (*sizes.activations, sizes.output), (*sizes.updates, sizes.output_update), tuple(sizes.own_updates())
+            sizes.without_output_bias(), (*sizes.updates, sizes.output_update), tuple(sizes.own_updates())
         )
 
 
@@ -87,16 +86,23 @@ class Sizes:
 
     def _forward(self) -> Iterator[Fraction]:
         entering = Fraction(0)
-        for layer, a in enumerate(self.scaling.a):
-            random, aligned = (Fraction(0), Fraction(0)) if layer == 0 else (self._random_sum(), Fraction(1))
-            last = layer == len(self.scaling.a) - 1
-            terms = [self.starts[layer] + random + entering, self.weights[layer] + aligned + entering]
-            if last:
-                terms.append(self.starts[layer] + aligned + self.aligned[-1])
-                terms.append(self.starts[layer] + random + self.lost[-1])
-            bias = max(self.biases[layer], self.bias_updates[layer]) - self.scaling.bias_a[layer]
-            entering = max(max(terms) - a, bias)
+        for layer, bias_a in enumerate(self.scaling.bias_a):
+            bias = max(self.biases[layer], self.bias_updates[layer]) - bias_a
+            entering = max(self._sum(layer, entering), bias)
             yield entering
+
+    def _sum(self, layer: int, entering: Fraction) -> Fraction:
+        """Return what the weights of a layer make of what enters it."""
+        random, aligned = (Fraction(0), Fraction(0)) if layer == 0 else (self._random_sum(), Fraction(1))
+        terms = [self.starts[layer] + random + entering, self.weights[layer] + aligned + entering]
+        if layer == len(self.scaling.a) - 1:
+            terms.append(self.starts[layer] + aligned + self.aligned[-1])
+            terms.append(self.starts[layer] + random + self.lost[-1])
+        return max(terms) - self.scaling.a[layer]
+
+    def without_output_bias(self) -> tuple[Fraction, ...]:
+        """Return exponents of the pre-activations and of the output less its own bias."""
+        return *self.activations, self._sum(len(self.scaling.a) - 1, self.activations[-1])
 
     def _gradients(self) -> list[Fraction]:
         """Exponents of the derivative of the output with respect to the pre-activations of each layer."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wideangle.parametrization._coordinate_figures import draw_check, figure_size
 from wideangle.parametrization._coordinate_tables import QUANTITIES
+from wideangle.parametrization.coordinate_figures import draw_check, figure_size
 from wideangle.reports import DARK, render
 from wideangle.reports import html as blocks
 

@@ -19,7 +19,6 @@ from wideangle.parametrization._coordinate_tables import QUANTITIES, coordinate_
 from wideangle.scalings import Scaling
 
 if TYPE_CHECKING:
-    import torch
     import xarray as xr
 
     from wideangle.reference.coordinate_modules import Rates
@@ -112,7 +111,7 @@ def coordinate_check(
         - ``size(depth, activation, width, seed, step, layer)``: root mean square over samples and units of the
           pre-activations of layers 1 to L, and of the output, which is layer L + 1; ``change``: of their change since
           the start; ``update``: of what the change of the layer's own weights contributes, :math:`(W_t - W_0)` times
-          what enters it. Change and update of the output leave its own bias out. NaN where a network has no such layer,
+          what enters it. The output is taken without its own bias. NaN where a network has no such layer,
           infinite from where it diverges, see ``diverged(depth, activation, width, seed)``;
         - of each quantity ``*_exponent(depth, activation, step, layer)``, with the interval ``*_low`` to ``*_high``,
           ``*_predicted``, and ``*_verdict``: ``"agrees"`` if the interval lies within the tolerance of the prediction,
@@ -218,7 +217,7 @@ def _positive(name: str, value: Any, remedy: str, *, below: float = np.inf) -> f
     return number
 
 
-def _batch(data: LabelledData, size: Any, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _batch(data: LabelledData, size: Any, seed: int) -> tuple[Any, Any]:
     """Return samples drawn from the training set, in float64, and their labels."""
     from wideangle.reference.coordinates import as_batch
 
@@ -233,7 +232,7 @@ def _batch(data: LabelledData, size: Any, seed: int) -> tuple[torch.Tensor, torc
 def _record(
     cases: Sequence[Sequence[Case]],
     rates: Sequence[Sequence[Rates]],
-    batch: tuple[torch.Tensor, torch.Tensor],
+    batch: tuple[Any, Any],
     widths: tuple[int, ...],
     n_steps: int,
     n_seeds: int,

@@ -78,18 +78,22 @@ def record_steps(network: Layers, optimizer: Optimizer, x: torch.Tensor, y: torc
 
     The loss is logistic, of each output against all others: unlike that of the softmax its gradients do not sum to
     zero over the outputs, nor over samples of all classes, and no leading order cancels. The quantities are size,
-    change and update of :func:`wideangle.parametrization.coordinate_check`. They are infinite from where training
-    leaves the range of floats.
+    change and update of :func:`wideangle.parametrization.coordinate_check`, the output without its own bias. They are
+    infinite from where training leaves the range of floats.
     """
     records = np.full((3, n_steps + 1, len(network.weights)), np.inf)
     starts = [weight.detach().clone() for weight in network.weights]
-    bias = _copy(network.output_bias())
     first: list[torch.Tensor] = []
     for step in range(n_steps + 1):
         output = network.forward(x)
-        first = first or [z.detach() for z in network.outputs]
         with torch.no_grad():
-            records[:, step] = _measure(network, first, starts, bias)
+            outputs = [*network.outputs[:-1], network.outputs[-1] - network.output_bias()]
+            first = first or outputs
+            records[:, step] = [
+                [_size(z) for z in outputs],
+                [_size(z - before) for z, before in zip(outputs, first, strict=True)],
+                [_size(network.apply(layer, weight - starts[layer])) for layer, weight in enumerate(network.weights)],
+            ]
         if step == n_steps or not np.all(np.isfinite(records[:, step])):
             break
         optimizer.zero_grad()
@@ -109,24 +113,6 @@ def logistic_loss(output: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     targets = torch.nn.functional.one_hot(y, output.shape[1]).to(output)
     losses = torch.nn.functional.binary_cross_entropy_with_logits(output, targets, reduction="none")
     return losses.sum(dim=1).mean()
-
-
-def _copy(value: Any) -> Any:
-    return value.clone() if isinstance(value, torch.Tensor) else value
-
-
-def _measure(network: Layers, first: list[torch.Tensor], starts: list[torch.Tensor], bias: Any) -> Array:
-    sizes, changes, updates = [], [], []
-    for layer, (z, before, weight, start) in enumerate(
-        zip(network.outputs, first, network.weights, starts, strict=True)
-    ):
-        change = z - before
-        if layer == len(starts) - 1:
-            change = change - (network.output_bias() - bias)
-        sizes.append(_size(z))
-        changes.append(_size(change))
-        updates.append(_size(network.apply(layer, weight - start)))
-    return np.array([sizes, changes, updates])
 
 
 def _size(values: torch.Tensor) -> float:

@@ -14,8 +14,9 @@ import xarray as xr
 from scipy.integrate import solve_ivp
 
 from wideangle.papers._frame import Reproduction
+from wideangle.papers._verdicts import width_exponent
 from wideangle.papers.dynamics import WITHOUT_PATCH, Measurements, prepare, reproduce
-from wideangle.papers.dynamics_claims import exponent, inflections, judge, particle_claims, width_exponent
+from wideangle.papers.dynamics_claims import exponent, inflections, judge, particle_claims
 from wideangle.papers.dynamics_panels import collective_modes
 from wideangle.papers.dynamics_particles import particles
 from wideangle.papers.dynamics_patches import add_patch, at_equal_loss, patch_pixels, patched

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from wideangle.papers._verdicts import estimated_claim, exact_claim, mean_claim, standard_error
+from wideangle.papers._verdicts import (
+    estimated_claim,
+    exact_claim,
+    mean_claim,
+    root_mean_square,
+    standard_error,
+    width_exponent,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -323,22 +330,3 @@ def particle_claims(particles: xr.Dataset) -> list[Claim]:
         note = f"{widths}; {last:.2g} at the last; se {error:.1g}"
         claims.append(estimated_claim(statement, mean, error, allowed, note))
     return claims
-
-
-def root_mean_square(values: xr.DataArray) -> xr.DataArray:
-    """Return the root mean square over networks."""
-    result: xr.DataArray = np.sqrt((values**2).mean("network"))
-    return result
-
-
-def width_exponent(values: xr.DataArray) -> tuple[float, float]:
-    """Return the slope of the logarithm of the root mean square over networks against ln width, and standard error.
-
-    Networks of different width are independent, so that the errors of the points add up in squares.
-    """
-    squares = (values**2).transpose("width", "network").values
-    errors = np.std(squares, axis=1, ddof=1) / math.sqrt(squares.shape[1]) / (2.0 * np.mean(squares, axis=1))
-    x = np.log(values["width"].values)
-    weights = (x - x.mean()) / np.sum((x - x.mean()) ** 2)
-    slope = float(weights @ np.log(np.mean(squares, axis=1)) / 2.0)
-    return slope, float(np.linalg.norm(weights * errors))

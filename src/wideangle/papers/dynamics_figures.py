@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wideangle.papers._verdicts import standard_error
-from wideangle.papers.dynamics_claims import expected_accuracy, root_mean_square, width_exponent
+from wideangle.papers._verdicts import root_mean_square, standard_error, width_exponent
+from wideangle.papers.dynamics_claims import expected_accuracy
 from wideangle.reports.figures import label_line_ends
 
 if TYPE_CHECKING:

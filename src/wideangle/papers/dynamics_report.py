@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wideangle.papers._page import Figure, Page, Panel, explain_verdicts
-from wideangle.papers._verdicts import standard_error
+from wideangle.papers._verdicts import standard_error, width_exponent
 from wideangle.papers.dynamics import SOURCE
-from wideangle.papers.dynamics_claims import exponent, width_exponent
+from wideangle.papers.dynamics_claims import exponent
 from wideangle.papers.dynamics_figures import (
     draw_losses,
     draw_overview,

@@ -43,7 +43,9 @@ def check_threads(value: Any) -> int:
 
 def with_progress(items: Collection[Item], show: bool, *, unit: str = "networks") -> Iterable[Item]:
     """Iterate, with a progress bar if asked."""
+    if not show:
+        return items
     from tqdm import tqdm
 
-    progress: Iterable[Item] = tqdm(items, total=len(items), disable=not show, desc=unit)
+    progress: Iterable[Item] = tqdm(items, total=len(items), desc=unit)
     return progress

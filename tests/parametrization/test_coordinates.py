@@ -154,6 +154,7 @@ def test_the_result_depends_on_the_seed_alone() -> None:
     one, same, other = (check("mup", seed=seed, **options) for seed in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), before)
     assert one.identical(same)
+    assert one.identical(check("mup", seed=1, n_threads=2, **options))
     assert not one["size"].equals(other["size"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from threading import Event
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from wideangle._checks import check_choice, check_integer, check_real, check_see
 from wideangle._provenance import provenance
 from wideangle.activations import Activation
 from wideangle.data import LabelledData
-from wideangle.parametrization._arguments import check_labelled, check_threads, check_widths, with_progress
+from wideangle.parametrization._arguments import check_labelled, check_threads, check_widths
 from wideangle.parametrization._coordinate_cases import module_case, network_cases
 from wideangle.parametrization._coordinate_runs import Case, choose_rates
 from wideangle.parametrization._coordinate_tables import QUANTITIES, coordinate_dataset
@@ -101,7 +102,7 @@ def coordinate_check(
     seed
         From 0, default 0.
     n_threads
-        Threads of PyTorch during the call, default 1.
+        Networks trained at a time, each with one thread of PyTorch; default 1. The result does not depend on it.
     progress
         Show progress; default False.
 
@@ -167,7 +168,7 @@ def coordinate_check(
     from wideangle.reference._torch import require_torch, torch_threads
 
     require_torch()
-    with torch_threads(n_threads):
+    with torch_threads(1):
         if module is None:
             if base_width is not None:
                 raise ValueError(f"base_width must be left out without a module, got {base_width!r}")
@@ -187,7 +188,7 @@ def coordinate_check(
             cases = [[case]]
         batch = _batch(checked, batch_size, seed)
         found = [[choose_rates(case, sizes, batch, n_steps, *rates, seed=seed) for case in row] for row in cases]
-        records = _record(cases, found, batch, sizes, n_steps, n_seeds, seed, progress)
+        records = _record(cases, found, batch, sizes, n_steps, n_seeds, seed, n_threads, progress)
     dataset = coordinate_dataset(cases, records, sizes, confidence=confidence, tolerance=tolerance, seed=seed)
     return _with_provenance(
         dataset,
@@ -237,21 +238,28 @@ def _record(
     n_steps: int,
     n_seeds: int,
     seed: int,
+    n_threads: int,
     progress: bool,
 ) -> Array:
     """Train all networks and return their sizes, NaN where a network has no layer."""
+    from wideangle.reference._side_by_side import side_by_side
     from wideangle.reference.coordinates import record_steps
 
     layers = 1 + max(row[0].n_hidden for row in cases)
     shape = (len(cases), len(cases[0]), len(widths), n_seeds)
     records = np.full((*shape, len(QUANTITIES), n_steps + 1, layers), np.nan)
     seeds = np.random.SeedSequence(seed).generate_state(len(widths) * n_seeds, np.uint64).reshape(len(widths), n_seeds)
-    for place in with_progress(list(np.ndindex(shape)), progress):
+    places = list(np.ndindex(shape))
+
+    def train(place: tuple[int, ...], stopped: Event) -> Array:
         row, column, width, run = place
         case = cases[row][column]
         # PyTorch's own generators take seeds of 63 bits.
         network, optimizer = case.trial(widths[width], int(seeds[width, run] >> np.uint64(1)), rates[row][column])
-        records[place][..., : case.n_hidden + 1] = record_steps(network, optimizer, *batch, n_steps)
+        return record_steps(network, optimizer, *batch, 0 if stopped.is_set() else n_steps)
+
+    for place, found in zip(places, side_by_side(train, places, n_threads=n_threads, progress=progress), strict=True):
+        records[place][..., : found.shape[-1]] = found
     return records
 
 

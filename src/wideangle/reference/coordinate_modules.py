@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from wideangle.reference.scaled import build_scaled_mlp, scaled_optimizer
 from wideangle.reference.scaled_groups import apply_scaling, check_layers
 from wideangle.scalings import Scaling
 
+_GLOBAL_GENERATOR = Lock()
 _EPSILON = 1e-19  # as in ScaledOptimizer
 _WANTED = (
     "a torch.nn.Module to which the scaling is applied, (module, optimizer), or (module, parameter groups), which are "
@@ -217,7 +219,7 @@ def factory_trial(factory: Callable[[int], Any], scaling: Scaling | None, base_w
 
 def _made(factory: Callable[[int], Any], width: int, seed: int) -> tuple[torch.nn.Module, Any]:
     """Return a module and what trains it, None if nothing does; the seed goes to PyTorch's generator for a while."""
-    with torch.random.fork_rng(devices=[]):
+    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         made = factory(width)
     module, training = made if isinstance(made, tuple) and len(made) == 2 else (made, None)

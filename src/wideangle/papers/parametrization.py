@@ -43,9 +43,15 @@ class Job(_frame.Job):
     width
         Of the networks of panels (b) and (d).
     n_runs
-        Networks of each scaling and activation there, and of each width in panel (c).
-    n_steps, batch_size
-        Training of panels (b) to (d).
+        Networks of each scaling and activation there.
+    n_steps
+        Of their training.
+    batch_size
+        Of all training.
+    n_hybrid
+        Networks of each scaling and width in panel (c), and
+    n_compared
+        of each width beside the limit of the first step.
     n_threads
         Networks that are trained at a time, each with one thread.
     """
@@ -57,6 +63,8 @@ class Job(_frame.Job):
     n_runs: int = 2
     n_steps: int = 200
     batch_size: int = 128
+    n_hybrid: int = 8
+    n_compared: int = 512
     n_threads: int = 1
 
     @property

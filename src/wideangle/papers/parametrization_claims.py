@@ -20,12 +20,17 @@ if TYPE_CHECKING:
 VANISHES = -0.5  # Exponents in the width below which an update is taken to vanish, and
 STAYS = -0.25  # above which it is taken to stay.
 UNMOVED = 1e-3  # Of the cross-entropy, in nat.
+LEFT = 0.2  # Of the cross-entropy, below which networks have left their start.
 LEARNT = 0.9  # Of training accuracies.
 RATE = 0.1  # Around -1/2.
-SAME = 0.3  # Diversity below which the neurons of a layer are taken to be the same function, and
-NOT_SAME = 0.7  # above which they are not.
-ALIKE, DIFFERENT = ("ip-bias", "ip-non-centered"), ("ip-llr", "mup")
-LEARNING = ("ip-llr", "mup", "ntk", "ip-bias", "ip-non-centered")
+FALLS = -0.25  # Exponent of a gap that closes with the width.
+SAME = 0.3  # Diversity below which the neurons of a layer are taken to be the same function,
+SINGLE = 1.5  # and dimension or rank below which all are multiples of one.
+LEAVING = {
+    "ip-llr": "A large first step leads integrable networks",
+    "ip-bias": "Biases that are not scaled lead integrable networks",
+    "ip-non-centered": "Initial weights of nonzero mean lead integrable networks",
+}
 
 
 def judge(measurements: Measurements) -> tuple[Claim, ...]:
@@ -96,37 +101,53 @@ def output_exponents(checks: xr.Dataset, name: str) -> np.ndarray:
 
 def training_claims(curves: xr.Dataset) -> list[Claim]:
     """Judge who learns and who does not."""
-    change = np.abs(curves["train_loss"].isel(record=-1) - curves["train_loss"].isel(record=0))
-    unmoved = change.sel(scaling="ip")
+    fall = (curves["train_loss"].isel(record=0) - curves["train_loss"].isel(record=-1)).fillna(-np.inf)
+    accuracy = curves["train_accuracy"].isel(record=-1).fillna(0.0)
     steps = int(curves["record"].values[-1])
     claims = [
         exact_claim(
             f"Integrable networks of seven layers stay where they start: over {steps} steps the training loss changes"
             f" by at most {UNMOVED:g}, with any activation.",
-            float(unmoved.max()),
+            float(np.abs(fall.sel(scaling="ip")).max()),
             (0.0, UNMOVED),
-            f"{unmoved.size} networks",
+            f"{fall.sel(scaling='ip').size} networks",
         )
     ]
-    words = {
-        "ip-llr": "A large first step lets them learn",
-        "mup": "Maximal-update networks learn",
-        "ntk": "Networks in the kernel scaling learn",
-        "ip-bias": "Biases that are not scaled let integrable networks learn",
-        "ip-non-centered": "Initial weights of nonzero mean let integrable networks learn",
-    }
-    for name in LEARNING:
-        accuracy = curves["train_accuracy"].isel(record=-1).sel(scaling=name).fillna(0.0).min("run")
-        parts = ", ".join(f"{accuracy.sel(activation=kind).item():.2f} {kind}" for kind in curves["activation"].values)
+    for name, words in LEAVING.items():
+        least = fall.sel(scaling=name).min("run")
         claims.append(
             exact_claim(
-                f"{words[name]}: after {steps} steps the training accuracy of every network is at least {LEARNT:g}.",
-                float(accuracy.min()),
+                f"{words} out of their start: the training loss of every network falls by at least {LEFT:g}.",
+                float(least.min()),
+                (LEFT, math.inf),
+                f"least: {by_activation(least)}",
+            )
+        )
+    smooth = [name for name in curves["activation"].values.tolist() if name != "relu"]
+    for name, activations, words in (
+        ("mup", None, "Maximal-update networks learn, with any activation"),
+        ("ntk", None, "So do networks in the kernel scaling"),
+        ("ip-llr", smooth, "After a large first step integrable networks learn with smooth activations"),
+        ("ip-llr", ["relu"], "They do with ReLU"),
+    ):
+        least = accuracy.sel(scaling=name).min("run")
+        least = least if activations is None else least.sel(activation=activations)
+        claims.append(
+            exact_claim(
+                f"{words}: the training accuracy of every network is at least {LEARNT:g}.",
+                float(least.min()),
                 (LEARNT, math.inf),
-                f"least: {parts}",
+                f"least: {by_activation(least)}",
             )
         )
     return claims
+
+
+def by_activation(values: xr.DataArray) -> str:
+    """Return numbers with the names of activations."""
+    return ", ".join(
+        f"{values.sel(activation=name).item():.2f} {name}" for name in values["activation"].values.tolist()
+    )
 
 
 def hybrid_claims(hybrid: xr.Dataset, first_step: xr.Dataset) -> list[Claim]:
@@ -161,13 +182,14 @@ def hybrid_claims(hybrid: xr.Dataset, first_step: xr.Dataset) -> list[Claim]:
         slope, error = width_exponent(gap_by_width(hybrid).sel(record=step))
         claims.append(
             estimated_claim(
-                "Seven-layer networks under ip-llr and under the hybrid scaling approach each other on real data: after"
-                f" {step} step{'s' if step > 1 else ''} the gap between their outputs goes like a power of the width"
-                " of at most -0.25.",
+                "ReLU networks under ip-llr and under the hybrid scaling approach each other on real data: after"
+                f" {step} step{'s' if step > 1 else ''} the gap between their outputs goes like a power of the width of"
+                f" at most {FALLS:g}.",
                 slope,
                 error,
-                (-math.inf, -0.25),
-                f"widths {hybrid['width'].values[0]} to {hybrid['width'].values[-1]}; se {error:.2g}",
+                (-math.inf, FALLS),
+                f"{hybrid.sizes['layer']} layers, widths {hybrid['width'].values[0]} to {hybrid['width'].values[-1]};"
+                f" se {error:.2g}",
             )
         )
     return claims
@@ -187,27 +209,44 @@ def gap_by_width(hybrid: xr.Dataset) -> xr.DataArray:
 
 
 def diversity_claims(curves: xr.Dataset) -> list[Claim]:
-    """Judge what becomes of the neurons of a layer."""
-    last = curves.isel(record=-1).sel(activation="relu")
-    hidden = last["diversity"].isel(layer=slice(1, -1)).mean("layer")
-    least = ", ".join(f"{name} {hidden.sel(scaling=name).min().item():.2f}" for name in DIFFERENT)
-    most = ", ".join(f"{name} {hidden.sel(scaling=name).max().item():.2f}" for name in ALIKE)
-    return [
+    """Judge what becomes of the neurons of inner layers and of the updates of their weights."""
+    inner = curves.isel(record=-1, layer=slice(1, -1)).sel(activation="relu").mean("layer")
+    claims = [
         exact_claim(
-            "Biases and weights of nonzero mean make the neurons of a layer the same function of the input: their"
-            f" diversity is at most {SAME:g}.",
-            float(hidden.sel(scaling=list(ALIKE)).max()),
-            (-math.inf, SAME),
-            f"ReLU, mean over layers 2 to {N_HIDDEN}, most diverse network: {most}",
-        ),
-        exact_claim(
-            "After a large first step, and under maximal update, they remain different: their diversity is at least"
-            f" {NOT_SAME:g}.",
-            float(hidden.sel(scaling=list(DIFFERENT)).min()),
-            (NOT_SAME, math.inf),
-            f"least diverse network: {least}",
-        ),
+            f"{words} make the neurons of a layer the same function of the input: their diversity is at most {SAME:g}.",
+            float(inner["diversity"].sel(scaling=name).max()),
+            (0.0, SAME),
+            f"ReLU, mean over layers 2 to {N_HIDDEN}",
+        )
+        for name, words in (("ip-non-centered", "Initial weights of nonzero mean"), ("ip-bias", "Biases"))
     ]
+    claims.append(
+        exact_claim(
+            "With biases they are multiples of one function, of both signs: the dimension of a layer is at most"
+            f" {SINGLE:g}.",
+            float(inner["dimension"].sel(scaling="ip-bias").max()),
+            (0.0, SINGLE),
+            f"ReLU, mean over layers 2 to {N_HIDDEN}",
+        )
+    )
+    ranks = inner["participation_rank"]
+    for names, words, allowed in (
+        (
+            ["ip-non-centered", "ip-bias"],
+            f"Both make the updates of inner weights rank one: their participation rank is at most {SINGLE:g}",
+            (0.0, SINGLE),
+        ),
+        (
+            ["ip-llr", "mup"],
+            f"After a large first step, and under maximal update, it is at least {SINGLE:g}",
+            (SINGLE, math.inf),
+        ),
+    ):
+        some = ranks.sel(scaling=names)
+        measured = some.max() if allowed[0] == 0.0 else some.min()
+        text = ", ".join(f"{name} {some.sel(scaling=name).mean().item():.2f}" for name in names)
+        claims.append(exact_claim(f"{words}.", float(measured), allowed, f"means: {text}"))
+    return claims
 
 
 def check_claims(checks: xr.Dataset) -> list[Claim]:

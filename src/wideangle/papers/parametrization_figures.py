@@ -114,7 +114,7 @@ def draw_hybrid(measurements: Measurements, figure: Any, theme: Theme) -> None:
     left.set_title("c   ip-llr and hybrid")
     left.legend(loc="upper right")
     gaps = gap_by_width(hybrid)
-    for step, style in zip((1, 10, int(hybrid["record"].values[-1])), SERIES[1:], strict=False):
+    for step, style in zip(hybrid["record"].values.tolist()[1:], SERIES[1:], strict=False):
         here = gaps.sel(record=step)
         slope, error = width_exponent(here)
         colour = theme.methods[style]
@@ -149,13 +149,11 @@ def draw_layers(measurements: Measurements, figure: Any, theme: Theme) -> None:
     panels = figure.subplots(1, 4)
     for axes, name, title in zip(
         panels,
-        ("diversity", "numerical_rank", "participation_rank", "norm_ratio"),
-        ("d   Diversity", "Numerical rank", "(tr A)² / tr A²", "Frobenius / spectral"),
+        ("diversity", "dimension", "numerical_rank", "participation_rank"),
+        ("d   Diversity of neurons", "Dimension", "Numerical rank of ΔW", "(tr A)² / tr A²"),
         strict=True,
     ):
         for scaling in last["scaling"].values.tolist():
-            if scaling == "ip" and name != "diversity":
-                continue
             values = last[name].sel(scaling=scaling).mean("run")
             axes.plot(values["layer"], values, **theme.line(STYLES[scaling]), marker="o", markersize=3, label=scaling)
         axes.set(xlabel="layer", xticks=last["layer"].values)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from wideangle.papers.parametrization import ACTIVATIONS, N_HIDDEN, SHOWN
 from wideangle.parametrization import compare, coordinate_check, train_widths
 from wideangle.scalings import SCALINGS
@@ -18,12 +16,20 @@ if TYPE_CHECKING:
 DEPTHS = (1, 2, 3, 4, 5, 6)  # Hidden layers of panel (a): one less than layers.
 CHECKED_DEPTH = 3  # Of panel (e).
 WRONG = "standard"  # What is checked against the exponents of maximal update, to see that it is found out.
-# Learning rates of the steps after the first: the same for all activations.
-LEARNING_RATES = {"ip-llr": 0.3, "mup": 0.3, "ntk": 0.3, "ip-bias": 0.3, "ip-non-centered": 0.01, "ip": 0.3}
+# Learning rates with which networks that can learn do so: found by trial on the digits, powers of ten and three apart.
+LEARNING_RATES = {
+    "relu": {"ip-llr": 0.3, "mup": 0.1, "ntk": 1.0, "ip-bias": 0.3, "ip-non-centered": 0.3, "ip": 1.0},
+    "gelu": {"ip-llr": 0.03, "mup": 0.1, "ntk": 0.3, "ip-bias": 0.3, "ip-non-centered": 0.3, "ip": 1.0},
+    "elu": {"ip-llr": 0.03, "mup": 0.3, "ntk": 1.0, "ip-bias": 0.3, "ip-non-centered": 0.3, "ip": 1.0},
+    "tanh": {"ip-llr": 0.3, "mup": 1.0, "ntk": 3.0, "ip-bias": 0.3, "ip-non-centered": 1.0, "ip": 1.0},
+}
+# Updates of order one are too small here: most of them shifts all samples alike.
+FIRST_RATES = {"ip-bias": 10.0}
+HYBRID_HIDDEN = 3  # The least depth at which integrable networks do not learn.
+HYBRID_STEPS = 100
 SAMPLE = (1.0, 1.0)
 POINTS = ((1.0, 1.0), (1.0, 0.0), (1.0, -0.5))
 STEP = 1.5
-N_COMPARED = 512
 
 
 def depths(job: Job, progress: bool) -> xr.Dataset:
@@ -87,7 +93,8 @@ def curves(job: Job, progress: bool) -> xr.Dataset:
             widths=(job.width,),
             n_hidden=N_HIDDEN,
             activation=activation,
-            learning_rate={name: LEARNING_RATES[name] for name in SHOWN},
+            learning_rate=LEARNING_RATES[activation],
+            first_learning_rate=FIRST_RATES,
             n_steps=job.n_steps,
             batch_size=job.batch_size,
             record=(0, job.n_steps),
@@ -109,13 +116,13 @@ def hybrid(job: Job, progress: bool) -> xr.Dataset:
         ("ip-llr", "hp"),
         job.data,
         widths=job.widths,
-        n_hidden=N_HIDDEN,
-        learning_rate=LEARNING_RATES["ip-llr"],
-        n_steps=job.n_steps,
+        n_hidden=HYBRID_HIDDEN,
+        learning_rate=LEARNING_RATES["relu"]["ip-llr"],
+        n_steps=HYBRID_STEPS,
         batch_size=job.batch_size,
-        record=tuple(np.unique([0, 1, 2, 5, 10, 20, 50, 100, job.n_steps])),
+        record=(0, 1, 10, HYBRID_STEPS),
         n_probes=64,
-        n_runs=max(job.n_runs, 4),
+        n_runs=job.n_hybrid,
         seed=job.seed,
         n_threads=job.n_threads,
         progress=progress,
@@ -130,7 +137,7 @@ def first_step(job: Job, progress: bool) -> xr.Dataset:
         POINTS,
         step=STEP,
         widths=(500, 1000, 2000, 4000, 8000),
-        n_networks=N_COMPARED,
+        n_networks=job.n_compared,
         seed=job.seed,
         n_threads=job.n_threads,
         progress=progress,

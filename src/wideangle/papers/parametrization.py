@@ -37,7 +37,7 @@ class Job(_frame.Job):
     out, seed
         As in any job; the seed is that of initial weights, of the split of the digits and of batches.
     widths
-        Of panels (a), (c) and (e), increasing.
+        Of panels (a), (c) and (e), increasing; (c) leaves the last one out.
     n_seeds
         Networks of each width in panels (a) and (e).
     width
@@ -57,13 +57,13 @@ class Job(_frame.Job):
     """
 
     data: LabelledData
-    widths: tuple[int, ...] = (64, 128, 256, 512)
-    n_seeds: int = 4
+    widths: tuple[int, ...] = (64, 128, 256, 512, 1024)
+    n_seeds: int = 8
     width: int = 512
     n_runs: int = 2
     n_steps: int = 200
     batch_size: int = 128
-    n_hybrid: int = 8
+    n_hybrid: int = 16
     n_compared: int = 512
     n_threads: int = 1
 
@@ -117,7 +117,7 @@ def prepare(*, data: Path | None = None, out: Path, full: bool = False, seed: in
     labelled = prepare_training(data, seed)
     job = Job(data=labelled, out=out, seed=seed, n_threads=available_threads())
     if full:
-        job = replace(job, widths=(*job.widths, 1024), width=1024, n_runs=5, n_steps=600, batch_size=512)
+        job = replace(job, width=1024, n_runs=5, n_steps=600, batch_size=512)
     if len(labelled.x_train) < job.batch_size:
         raise ValueError(
             f"data must hold at least one batch of {job.batch_size} training samples, got {len(labelled.x_train)} in"

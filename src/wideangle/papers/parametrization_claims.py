@@ -23,7 +23,6 @@ UNMOVED = 1e-3  # Of the cross-entropy, in nat.
 LEFT = 0.2  # Of the cross-entropy, below which networks have left their start.
 LEARNT = 0.9  # Of training accuracies.
 RATE = 0.1  # Around -1/2.
-FALLS = -0.25  # Exponent of a gap that closes with the width.
 SAME = 0.3  # Diversity below which the neurons of a layer are taken to be the same function,
 SINGLE = 1.5  # and dimension or rank below which all are multiples of one.
 LEAVING = {
@@ -75,7 +74,7 @@ def depth_claims(depths: xr.Dataset) -> list[Claim]:
             (STAYS, math.inf),
         ),
         claim(
-            f"Four layers, which the paper's abstract leaves open, learn as well: the power is at least {STAYS:g}.",
+            f"Networks of four layers, which that leaves out, learn as well: the power is at least {STAYS:g}.",
             hidden == 3,
             0,
             (STAYS, math.inf),
@@ -183,11 +182,11 @@ def hybrid_claims(hybrid: xr.Dataset, first_step: xr.Dataset) -> list[Claim]:
         claims.append(
             estimated_claim(
                 "ReLU networks under ip-llr and under the hybrid scaling approach each other on real data: after"
-                f" {step} step{'s' if step > 1 else ''} the gap between their outputs goes like a power of the width of"
-                f" at most {FALLS:g}.",
+                f" {step} step{'s' if step > 1 else ''} the gap between their outputs goes like a negative power of the"
+                " width.",
                 slope,
                 error,
-                (-math.inf, FALLS),
+                (-math.inf, 0.0),
                 f"{hybrid.sizes['layer']} layers, widths {hybrid['width'].values[0]} to {hybrid['width'].values[-1]};"
                 f" se {error:.2g}",
             )
@@ -231,21 +230,21 @@ def diversity_claims(curves: xr.Dataset) -> list[Claim]:
     )
     ranks = inner["participation_rank"]
     for names, words, allowed in (
-        (
-            ["ip-non-centered", "ip-bias"],
-            f"Both make the updates of inner weights rank one: their participation rank is at most {SINGLE:g}",
-            (0.0, SINGLE),
-        ),
-        (
-            ["ip-llr", "mup"],
-            f"After a large first step, and under maximal update, it is at least {SINGLE:g}",
-            (SINGLE, math.inf),
-        ),
+        (["ip-non-centered"], "Nonzero means make the updates of inner weights rank one", (0.0, SINGLE)),
+        (["ip-bias"], "So do biases", (0.0, SINGLE)),
+        (["ip-llr", "mup"], "After a large first step, and under maximal update, they are not", (SINGLE, math.inf)),
     ):
         some = ranks.sel(scaling=names)
-        measured = some.max() if allowed[0] == 0.0 else some.min()
+        bounded = allowed[0] == 0.0
         text = ", ".join(f"{name} {some.sel(scaling=name).mean().item():.2f}" for name in names)
-        claims.append(exact_claim(f"{words}.", float(measured), allowed, f"means: {text}"))
+        claims.append(
+            exact_claim(
+                f"{words}: their participation rank is at {'most' if bounded else 'least'} {SINGLE:g}.",
+                float(some.max() if bounded else some.min()),
+                allowed,
+                f"means: {text}",
+            )
+        )
     return claims
 
 

@@ -89,7 +89,8 @@ def draw_curves(measurements: Measurements, figure: Any, theme: Theme) -> None:
                 axes.plot(
                     losses["step"], losses.isel(run=run), **{**theme.line(STYLES[name]), "linewidth": 1.3}, label=label
                 )
-        axes.set(xlabel="step", yscale="log")
+        # Losses of networks on their way to infinity are cut off.
+        axes.set(xlabel="step", yscale="log", ylim=(8e-4, 6.0))
         axes.set_title(f"{'b   ' if number == 0 else ''}{activation}", fontweight="bold" if number == 0 else "normal")
     panels[0].set_ylabel("training loss")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=curves.sizes["scaling"])
@@ -112,7 +113,7 @@ def draw_hybrid(measurements: Measurements, figure: Any, theme: Theme) -> None:
             left.plot(losses["step"], losses.sel(width=width), **line, label=f"{scaling}, m = {width}")
     left.set(xlabel="step", ylabel="training loss", yscale="log")
     left.set_title("c   ip-llr and hybrid")
-    left.legend(loc="upper right")
+    left.legend(loc="lower left")
     gaps = gap_by_width(hybrid)
     for step, style in zip(hybrid["record"].values.tolist()[1:], SERIES[1:], strict=False):
         here = gaps.sel(record=step)
@@ -129,6 +130,7 @@ def draw_hybrid(measurements: Measurements, figure: Any, theme: Theme) -> None:
         )
     middle.set(xlabel="width m", ylabel="gap of outputs")
     middle.set_title("Gap between the two", fontweight="normal")
+    middle.set_ylim(bottom=0.1 * middle.get_ylim()[0])
     middle.legend(loc="lower left")
     _width_ticks(middle, widths)
     for gap, label, style in zip(
@@ -139,6 +141,7 @@ def draw_hybrid(measurements: Measurements, figure: Any, theme: Theme) -> None:
         right.loglog(first["width"], root_mean_square(gap), "o-", **line, label=f"{label}: {slope:.3f} ± {error:.3f}")
     right.set(xlabel="width m")
     right.set_title("One step, three layers", fontweight="normal")
+    right.set_ylim(bottom=0.4 * right.get_ylim()[0])
     right.legend(loc="lower left")
     _width_ticks(right, first["width"].values)
 
@@ -154,6 +157,8 @@ def draw_layers(measurements: Measurements, figure: Any, theme: Theme) -> None:
         strict=True,
     ):
         for scaling in last["scaling"].values.tolist():
+            if scaling == "ip" and "rank" in name:
+                continue
             values = last[name].sel(scaling=scaling).mean("run")
             axes.plot(values["layer"], values, **theme.line(STYLES[scaling]), marker="o", markersize=3, label=scaling)
         axes.set(xlabel="layer", xticks=last["layer"].values)

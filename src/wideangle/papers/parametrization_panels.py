@@ -19,7 +19,7 @@ WRONG = "standard"  # What is checked against the exponents of maximal update, t
 # Learning rates with which networks that can learn do so: found by trial on the digits, powers of ten and three apart.
 LEARNING_RATES = {
     "relu": {"ip-llr": 0.3, "mup": 0.1, "ntk": 1.0, "ip-bias": 0.3, "ip-non-centered": 0.3, "ip": 1.0},
-    "gelu": {"ip-llr": 0.03, "mup": 0.1, "ntk": 0.3, "ip-bias": 0.3, "ip-non-centered": 0.3, "ip": 1.0},
+    "gelu": {"ip-llr": 0.1, "mup": 0.1, "ntk": 0.3, "ip-bias": 0.1, "ip-non-centered": 0.3, "ip": 1.0},
     "elu": {"ip-llr": 0.03, "mup": 0.3, "ntk": 1.0, "ip-bias": 0.3, "ip-non-centered": 0.3, "ip": 1.0},
     "tanh": {"ip-llr": 0.3, "mup": 1.0, "ntk": 3.0, "ip-bias": 0.3, "ip-non-centered": 1.0, "ip": 1.0},
 }
@@ -115,7 +115,7 @@ def hybrid(job: Job, progress: bool) -> xr.Dataset:
     return train_widths(
         ("ip-llr", "hp"),
         job.data,
-        widths=job.widths,
+        widths=job.widths[:-1],
         n_hidden=HYBRID_HIDDEN,
         learning_rate=LEARNING_RATES["relu"]["ip-llr"],
         n_steps=HYBRID_STEPS,

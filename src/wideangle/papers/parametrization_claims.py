@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 VANISHES = -0.5  # Exponents in the width below which an update is taken to vanish, and
 STAYS = -0.25  # above which it is taken to stay.
 UNMOVED = 1e-3  # Of the cross-entropy, in nat.
-LEFT = 0.2  # Of the cross-entropy, below which networks have left their start.
+BELOW_GUESS = 0.2  # Of the cross-entropy, by which networks that have begun to learn are better than a guess.
 LEARNT = 0.9  # Of training accuracies.
 RATE = 0.1  # Around -1/2.
 SAME = 0.3  # Diversity below which the neurons of a layer are taken to be the same function,
@@ -49,34 +49,29 @@ def depth_claims(depths: xr.Dataset) -> list[Claim]:
     found, low, high, predicted = (
         output_exponents(depths, name) for name in ("change_exponent", "change_low", "change_high", "change_predicted")
     )
-    text = ", ".join(f"{value:.2f} ({depth + 1})" for depth, value in zip(hidden, found, strict=True))
 
-    def claim(statement: str, chosen: np.ndarray, pick: int, allowed: tuple[float, float]) -> Claim:
-        place = np.flatnonzero(chosen)[pick]
-        return Claim(statement, found[place], (low[place], high[place]), allowed, f"exponents by layers: {text}")
+    def claim(statement: str, place: int, allowed: tuple[float, float]) -> Claim:
+        return Claim(
+            statement, found[place], (low[place], high[place]), allowed, f"the power at {hidden[place] + 1} layers"
+        )
 
-    deep, shallow = hidden > 3, hidden < 3
-    last = int(np.argmax(np.where(deep, found, -np.inf)))
-    first = int(np.argmin(np.where(shallow, found, np.inf)))
+    deep, shallow = (np.flatnonzero(chosen) for chosen in (hidden > 3, hidden < 3))
     worst = int(np.argmax(np.abs(found - predicted)))
     return [
         claim(
             "Integrable networks of more than four layers do not learn at infinite width: the update of the output"
             f" goes like a power of the width of at most {VANISHES:g}.",
-            np.arange(len(hidden)) == last,
-            0,
+            deep[np.argmax(found[deep])],
             (-math.inf, VANISHES),
         ),
         claim(
             f"With two and three layers they do: the power is at least {STAYS:g}.",
-            np.arange(len(hidden)) == first,
-            0,
+            shallow[np.argmin(found[shallow])],
             (STAYS, math.inf),
         ),
         claim(
             f"Networks of four layers, which that leaves out, learn as well: the power is at least {STAYS:g}.",
-            hidden == 3,
-            0,
+            int(np.flatnonzero(hidden == 3)[0]),
             (STAYS, math.inf),
         ),
         Claim(
@@ -100,25 +95,28 @@ def output_exponents(checks: xr.Dataset, name: str) -> np.ndarray:
 
 def training_claims(curves: xr.Dataset) -> list[Claim]:
     """Judge who learns and who does not."""
-    fall = (curves["train_loss"].isel(record=0) - curves["train_loss"].isel(record=-1)).fillna(-np.inf)
+    loss = curves["train_loss"]
+    change = np.abs(loss.isel(record=-1) - loss.isel(record=0)).sel(scaling="ip")
+    gain = (math.log(curves.sizes["class"]) - loss.isel(record=-1)).fillna(-np.inf)
     accuracy = curves["train_accuracy"].isel(record=-1).fillna(0.0)
     steps = int(curves["record"].values[-1])
     claims = [
         exact_claim(
             f"Integrable networks of seven layers stay where they start: over {steps} steps the training loss changes"
             f" by at most {UNMOVED:g}, with any activation.",
-            float(np.abs(fall.sel(scaling="ip")).max()),
+            float(change.max()),
             (0.0, UNMOVED),
-            f"{fall.sel(scaling='ip').size} networks",
+            f"{change.size} networks",
         )
     ]
     for name, words in LEAVING.items():
-        least = fall.sel(scaling=name).min("run")
+        least = gain.sel(scaling=name).min("run")
         claims.append(
             exact_claim(
-                f"{words} out of their start: the training loss of every network falls by at least {LEFT:g}.",
+                f"{words} out of their start: the training loss of every network gets at least {BELOW_GUESS:g} below"
+                " that of a guess.",
                 float(least.min()),
-                (LEFT, math.inf),
+                (BELOW_GUESS, math.inf),
                 f"least: {by_activation(least)}",
             )
         )

@@ -9,6 +9,7 @@ import numpy as np
 from wideangle.papers._verdicts import root_mean_square, width_exponent
 from wideangle.papers.parametrization_claims import first_step_gaps, gap_by_width, output_exponents
 from wideangle.reports.claims import AGREES, DISAGREES
+from wideangle.reports.figures import spread
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -46,16 +47,10 @@ def draw_depths(measurements: Measurements, figure: Any, theme: Theme) -> None:
     left.set(xlabel="width m", ylabel="root mean square")
     left.set_title("a   Update of the output, integrable networks")
     _width_ticks(left, widths)
-    for height, text, colour in ends:
-        left.annotate(
-            text,
-            (widths[-1], 10.0**height),
-            (7, 0),
-            textcoords="offset points",
-            va="center",
-            color=colour,
-            fontsize=8.5,
-        )
+    heights = spread(sorted(height for height, _, _ in ends), 0.7)
+    for height, (_, text, colour) in zip(heights, sorted(ends), strict=True):
+        place = {"xytext": (7, 0), "textcoords": "offset points", "va": "center", "fontsize": 8.5}
+        left.annotate(text, (widths[-1], 10.0**height), color=colour, **place)
     found, low, high, predicted = (
         output_exponents(measurements.depths, name)
         for name in ("change_exponent", "change_low", "change_high", "change_predicted")

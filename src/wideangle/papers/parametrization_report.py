@@ -25,6 +25,13 @@ from wideangle.reports.claims import AGREES, DISAGREES, NOT_RESOLVED
 if TYPE_CHECKING:
     from wideangle.papers.parametrization import Job, Measurements
 
+FIELDS = {
+    "diversity": "Diversity",
+    "dimension": "Dimension",
+    "numerical_rank": "Numerical rank",
+    "participation_rank": "(tr A)² / tr A²",
+    "norm_ratio": "Frobenius / spectral",
+}
 TITLE = "Width scalings of deep networks"
 LEAD = (
     "How a deep network learns as its width grows is decided by the powers of the width in its initial weights,"
@@ -144,12 +151,12 @@ def curves_table(measurements: Measurements) -> str:
 def hybrid_caption(measurements: Measurements) -> str:
     hybrid, first = measurements.hybrid, measurements.first_step
     return (
-        f"Networks of {N_HIDDEN + 1} layers under ip-llr and under the hybrid scaling, which is maximal update with the"
-        " initial weights of inner layers taken out after the first step, from the same start. Left: training loss"
-        f" at the least and the largest width. Middle: root mean square, over {hybrid.sizes['probe']} test images and"
-        f" {hybrid.sizes['run']} networks, of the difference of their outputs, with fitted powers of the width."
-        " Right: one step of three-layer networks on one sample: distance from the closed-form limit of infinite"
-        f" width, over {first.sizes['network']} networks, and between the two."
+        f"ReLU networks of {hybrid.sizes['layer']} layers under ip-llr and under the hybrid scaling, which is maximal"
+        " update with the initial weights of inner layers taken out after the first step, from the same start. Left:"
+        f" training loss at the least and the largest width. Middle: root mean square, over {hybrid.sizes['probe']}"
+        f" test images and {hybrid.sizes['run']} networks, of the difference of their outputs, with fitted powers of"
+        " the width. Right: one step of three-layer networks on one sample: distance from the closed-form limit of"
+        f" infinite width, over {first.sizes['network']} networks, and between the two."
     )
 
 
@@ -168,11 +175,11 @@ def hybrid_alt(measurements: Measurements) -> str:
 
 
 LAYERS_CAPTION = (
-    "ReLU networks after training, by layer, the output layer last. Diversity: one minus what a layer's neurons have in"
-    " common as functions of the input, 1 for unrelated ones and 0 if all are the same. The others are ranks of the"
-    " update of the weights, with A = ΔWᵀΔW: singular values above the roundings of float32, effective number of"
-    " singular values, and ratio of Frobenius and spectral norm. Integrable networks without a way out do not learn;"
-    " their updates have no rank to speak of."
+    "ReLU networks after training, by layer, the output layer last. Diversity of neurons: 0 if all those of a layer"
+    " are the same function of the input but for a constant, 1 if they have none in common. Dimension: participation"
+    " ratio of their covariance over samples, 1 if all are multiples of one function. Numerical rank of the update"
+    " of the weights: singular values above the roundings of float32; (tr A)² / tr A² with A = ΔWᵀΔW: their"
+    " effective number. The updates of integrable networks without a way out (ip) are roundings, and left out."
 )
 
 
@@ -202,7 +209,7 @@ def layers_table(measurements: Measurements) -> str:
                 here[field].item() for field in ("diversity", "numerical_rank", "participation_rank", "norm_ratio")
             )
             rows.append((f"{name}, {activation}", *("-" if np.isnan(cell) else f"{cell:.3g}" for cell in cells)))
-    header = ("Scaling, activation", "Diversity", "Numerical rank", "(tr A)² / tr A²", "Frobenius / spectral")
+    header = ("Scaling, activation", *FIELDS.values())
     return html.numbers(header, rows, caption=f"Means over layers 2 to {N_HIDDEN}", folded="All activations")
 
 
@@ -237,8 +244,9 @@ def checks_table(measurements: Measurements) -> str:
             for place in (-2, -1)
         ]
         agreeing = f"{verdicts.count(AGREES)} / {verdicts.count(NOT_RESOLVED)} / {verdicts.count(DISAGREES)}"
-        rows.append((name, here["regime_expected"].item(), here["regime"].item(), *cells, agreeing))
-    header = ("Scaling", "Predicted regime", "Found", "Last hidden layer", "Output", "Agree / open / contradict")
+        regime, found = here["regime_expected"].item(), here["regime"].item()
+        rows.append((name, regime if found == regime else f"{regime}, found {found}", *cells, agreeing))
+    header = ("Scaling", "Regime", "Last hidden layer", "Output", "Agree / open / contradict")
     return html.numbers(
         header, rows, caption="Exponents of the change with intervals (predicted), and verdicts by layer"
     )
@@ -246,10 +254,10 @@ def checks_table(measurements: Measurements) -> str:
 
 def provenance(job: Job, measurements: Measurements) -> dict[str, Any]:
     """Return what is needed, beside version and seed, to compute the same again."""
-    curves = measurements.curves
-    rates = ", ".join(
-        f"{name} {rate:g}"
-        for name, rate in zip(curves["scaling"].values, curves["learning_rate"].values.flat, strict=False)
+    given = measurements.curves["learning_rate"]
+    rates = "; ".join(
+        f"{name} {', '.join(f'{rate:g}' for rate in given.sel(scaling=name).values)}"
+        for name in given["scaling"].values
     )
     return {
         "Coordinate checks": f"widths {', '.join(map(str, job.widths))}, {job.n_seeds} networks of each",
@@ -257,6 +265,9 @@ def provenance(job: Job, measurements: Measurements) -> dict[str, Any]:
             f"{job.data.name}: {len(job.data.x_train)} training and {len(job.data.x_test)} test samples,"
             f" {job.data.n_classes} classes"
         ),
-        "Training runs": f"{job.n_runs} for each scaling and activation; gradient descent, learning rates {rates}",
+        "Training runs": (
+            f"{job.n_runs} for each scaling and activation; gradient descent, learning rates for"
+            f" {', '.join(given['activation'].values)}: {rates}"
+        ),
         "Numbers": f"parametrization.nc, groups {', '.join(vars(measurements))} and claims",
     }

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from wideangle.data import LabelledData
-from wideangle.papers import _frame, dynamics, propagation
+from wideangle.papers import _frame, dynamics, parametrization, propagation
 
 
 class Reduced(NamedTuple):
@@ -64,7 +64,26 @@ def reduced_dynamics(tmp_path_factory: pytest.TempPathFactory) -> Reduced:
     return Reduced(dynamics, job, dynamics.reproduce(job))
 
 
-@pytest.fixture(scope="session", params=["propagation", "dynamics"])
+@pytest.fixture(scope="session")
+def reduced_parametrization(tmp_path_factory: pytest.TempPathFactory) -> Reduced:
+    pytest.importorskip("torch")
+    job = parametrization.Job(
+        data=clouds(3, 6, 3.0 * np.eye(6), 200, 300),
+        out=tmp_path_factory.mktemp("parametrization"),
+        seed=3,
+        widths=(16, 32, 64, 128),
+        n_seeds=3,
+        width=48,
+        n_steps=20,
+        batch_size=50,
+        n_hybrid=2,
+        n_compared=8,
+        n_threads=2,
+    )
+    return Reduced(parametrization, job, parametrization.reproduce(job))
+
+
+@pytest.fixture(scope="session", params=["propagation", "dynamics", "parametrization"])
 def reduced(request: pytest.FixtureRequest) -> Reduced:
     """Each of the reproductions in turn."""
     result: Reduced = request.getfixturevalue(f"reduced_{request.param}")

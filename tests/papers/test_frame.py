@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from wideangle.papers import _frame, dynamics, propagation
+from wideangle.papers import _frame, dynamics, parametrization, propagation
 from wideangle.reports import Claim
 
 pytest.importorskip("torch")
@@ -23,6 +23,7 @@ pytest.importorskip("torch")
 EXPECTED = {
     propagation: (("angles", "densities", "training", "many-inputs"), 24),
     dynamics: (("parallel", "phases", "speed", "losses", "starvation", "patches", "particles"), 27),
+    parametrization: (("depths", "curves", "hybrid", "layers", "checks"), 26),
 }
 
 

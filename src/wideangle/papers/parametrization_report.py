@@ -23,6 +23,8 @@ from wideangle.reports import html
 from wideangle.reports.claims import AGREES, DISAGREES, NOT_RESOLVED
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from wideangle.papers.parametrization import Job, Measurements
 
 FIELDS = {
@@ -84,10 +86,15 @@ def describe(job: Job, measurements: Measurements) -> Page[Measurements]:
             ),
         ),
         overview=Figure("parametrization", draw_overview, (12.5, 17.0)),
-        numbers=vars(measurements),
+        numbers=numbers(measurements),
         provenance=provenance(job, measurements),
         source=SOURCE,
     )
+
+
+def numbers(measurements: Measurements) -> dict[str, xr.Dataset]:
+    """Return what is written, by the name of its group."""
+    return {name.replace("_", "-"): dataset for name, dataset in vars(measurements).items()}
 
 
 def depths_caption(job: Job) -> str:
@@ -269,5 +276,5 @@ def provenance(job: Job, measurements: Measurements) -> dict[str, Any]:
             f"{job.n_runs} for each scaling and activation; gradient descent, learning rates for"
             f" {', '.join(given['activation'].values)}: {rates}"
         ),
-        "Numbers": f"parametrization.nc, groups {', '.join(vars(measurements))} and claims",
+        "Numbers": f"parametrization.nc, groups {', '.join(numbers(measurements))} and claims",
     }

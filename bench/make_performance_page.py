@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 import wideangle as wa
-from bench import dynamics_tables, engine_tables, peers
+from bench import dynamics_tables, engine_tables, parametrization_tables, peers
 from bench.tables import table
 from bench.timing import Spread, in_pairs, seconds
 from wideangle._cpu import CPU_PATH_VARIABLE, active_cpu_path, cpu_paths
@@ -68,6 +68,8 @@ def main() -> int:
         dynamics_tables.starvation_table(arguments.pairs, missed),
         dynamics_tables.modes_and_phases_table(arguments.pairs, missed),
         dynamics_tables.first_call_line(),
+        parametrization_tables.predictions_table(arguments.pairs, missed),
+        parametrization_tables.checks_table(min(arguments.pairs, 7), missed),
     ]
     page = PAGE.read_text(encoding="utf-8")
     head, rest = page.split(BEGIN)

@@ -263,7 +263,7 @@ def parametrization(**options: Any) -> None:
     """Width scalings of deep networks: integrable, maximal-update, kernel (arXiv 2110.15596).
 
     Writes report.html, figures as PNG and SVG, and all numbers as NetCDF; prints a table of claims with verdicts.
-    Takes about four minutes on two cores; needs the part [reference] (PyTorch).
+    Takes about three minutes on two cores; needs the part [reference] (PyTorch).
 
     \b
     Example:

@@ -44,7 +44,7 @@ class Scaling:
         Of the weights: multiplier, initial size and learning rate, each L + 1 numbers, the output layer's last.
         Integers, fractions, strings such as ``"1/2"``, or floats, which are taken for what they are in binary.
     c_first
-        Learning rates in the first step; default ``c``.
+        Learning rates in the first step; default ``c``. It stays what it was with :func:`dataclasses.replace` of ``c``.
     bias_a, bias_b, bias_c, bias_c_first
         The same of the biases. Default ``a`` and ``b`` of biases are 0; ``bias_c`` is 0, and ``bias_c_first`` the same
         as ``bias_c``.

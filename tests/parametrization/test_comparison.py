@@ -82,6 +82,12 @@ def test_networks_without_a_gap_have_no_rate() -> None:
     assert np.isfinite(run.rate)
 
 
+def test_an_input_of_zero_has_no_distance_from_its_limit() -> None:
+    run = compare(2, DATA[0], [DATA[1], np.zeros(4)], step=1.0, widths=(20, 40, 80), n_networks=4)
+    np.testing.assert_array_equal(run.z[:, 1], 0.0)
+    assert np.all(run.z[:, 0] != 0.0)
+
+
 def test_repeats_and_takes_a_point() -> None:
     one, same = (compare(2, DATA[0], DATA[1], step=1.0, widths=(20, 40, 80), n_networks=3, seed=4) for _ in range(2))
     assert one.identical(same)

@@ -266,6 +266,9 @@ def test_seeds_and_names() -> None:
 def test_training_that_diverges_is_refused() -> None:
     with pytest.raises(ValueError, match="training diverges"):
         simulate_limit(3, DATA[:3], TARGETS[:3], n_steps=8, learning_rate=50.0, n_particles=64)
+    # Away to 1e60 and back, which leaves nothing to trust.
+    with pytest.raises(ValueError, match="training diverges"):
+        simulate_limit(3, np.eye(2), [1.0, -1.0], n_steps=30, learning_rate=1e3, n_particles=16, n_replicas=2, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -204,8 +204,14 @@ def test_first_step_calibrated_layer_by_layer(name: str, optimizer: Any) -> None
 def test_arguments_of_the_calibration_that_are_wrong() -> None:
     model = build_scaled_mlp(scaling("mup", 1), 8, n_inputs=6, n_outputs=3, seed=0)
     labels = [0, 1, 2, 1, 1]
+    with pytest.raises(TypeError, match="model must be a network from"):
+        calibrate_first_step(torch.nn.Linear(6, 3), X, labels)
     with pytest.raises(ValueError, match="size must be positive"):
         calibrate_first_step(model, X, labels, size=0.0)
+    scalar: Any = np.array(0.5)
+    assert calibrate_first_step(model, X, labels, size=scalar) == calibrate_first_step(model, X, labels, size=0.5)
+    rates = scaled_optimizer(model, learning_rate=1.0, first_learning_rate=scalar).learning_rates()
+    assert rates == [0.5, 0.5]
     with pytest.raises(ValueError, match=r"size\[1\] must be positive"):
         calibrate_first_step(model, X, labels, size=(1.0, -1.0))
     with pytest.raises(ValueError, match="size must hold 2 numbers"):

@@ -227,7 +227,7 @@ def test_sizes_that_grow_slowly_are_unstable() -> None:
 def test_something_that_is_no_scaling(value: Any) -> None:
     with pytest.raises(TypeError, match="must be a Scaling"):
         classify(value)
-    with pytest.raises(TypeError, match="second must be a Scaling"):
+    with pytest.raises(TypeError, match="s2 must be a Scaling"):
         equivalent(scaling("mup", 2), value)
     with pytest.raises(ValueError, match="optimizer"):
         classify(scaling("mup", 2), optimizer="muon")  # type: ignore[arg-type]

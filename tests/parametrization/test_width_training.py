@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -143,6 +144,18 @@ def test_first_learning_rates() -> None:
     np.testing.assert_allclose(apart.first_learning_rate, [[2.0] * 3, [0.3] * 3, calibrated], rtol=1e-3)
     smooth = train_widths(["hp", "ip-llr"], SMALL, learning_rate=0.2, activation="gelu", **options)
     assert abs(np.log(smooth.first_learning_rate[0, 1] / smooth.first_learning_rate[1, 1])) > 0.1
+    again = train_widths("ip-llr", SMALL, learning_rate=0.2, first_learning_rate={"ip-llr": calibrated}, **options)
+    np.testing.assert_array_equal(again.loss, runs.loss.sel(scaling=["ip-llr"]))
+    # Only the literature's own scalings share a first step, not what bears their names.
+    llr = scaling("ip-llr", 2)
+    own = Scaling(llr.a, llr.b, llr.c, c_first=(-1, -2, -1.5), name="ip-llr")
+    named, other = (
+        train_widths(["hp", replace(own, name=name)], SMALL, learning_rate=0.2, **options)
+        for name in ("ip-llr", "mine")
+    )
+    np.testing.assert_array_equal(named.first_learning_rate, other.first_learning_rate)
+    np.testing.assert_allclose(named.first_learning_rate[0], calibrated, rtol=1e-3)
+    assert abs(np.log(named.first_learning_rate[1, 0] / calibrated[0])) > 0.1
     # With one hidden layer no first step differs from the others.
     shallow = train_widths(["hp", "ip-llr"], SMALL, learning_rate=0.2, **(options | {"n_hidden": 1}))
     np.testing.assert_array_equal(shallow.first_learning_rate, 0.2)
@@ -244,6 +257,8 @@ def test_hybrid_and_large_first_step_approach_each_other() -> None:
     [
         ({"scalings": "sp"}, ValueError, r"scalings\[0\] must be one of"),
         ({"scalings": []}, ValueError, "scalings must not be empty"),
+        ({"first_learning_rate": (1.0, 2.0)}, ValueError, "one for each of 3 layers"),
+        ({"scalings": "ip-llr", "widths": [2], "n_hidden": 6}, ValueError, "'ip-llr' cannot be calibrated at width 2"),
         ({"scalings": 3}, TypeError, "scalings must be a sequence"),
         ({"scalings": ["mup", 3]}, TypeError, r"scalings\[1\] must be a name or a Scaling"),
         ({"scalings": ["mup", "mup"]}, ValueError, "'mup' twice"),

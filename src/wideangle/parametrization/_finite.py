@@ -139,6 +139,9 @@ def compare_outputs(outputs: Array, limit: Array, limit_error: Array, widths: tu
         rate, rate_error = fit_rate(square, m)
         gaps |= {f"{name}gap": ("width", np.sqrt(square.mean(axis=1)))}
         gaps |= {f"{name}rate": ((), rate), f"{name}rate_error": ((), rate_error)}
+    distance, both = intercept - limit, np.hypot(error, limit_error)
+    # Where the input is 0 so is every output.
+    z = np.divide(distance, both, out=np.where(distance == 0.0, 0.0, np.inf), where=both > 0.0)
     fitted, point = ("scaling", "input", "unit"), ("input", "unit")
     return xr.Dataset(
         {
@@ -147,7 +150,7 @@ def compare_outputs(outputs: Array, limit: Array, limit_error: Array, widths: tu
             "predicted_error": (point, limit_error),
             "extrapolated": (fitted, intercept),
             "extrapolated_error": (fitted, error),
-            "z": (fitted, (intercept - limit) / np.hypot(error, limit_error)),
+            "z": (fitted, z),
             **gaps,
         },
         {"scaling": list(SCALINGS), "width": list(widths)},

@@ -13,7 +13,7 @@ from wideangle.data import LabelledData
 from wideangle.parametrization._arguments import check_labelled, check_widths
 from wideangle.reference import build_scaled_mlp, calibrate_first_step
 from wideangle.reference._torch import torch_threads
-from wideangle.reference.scaled import check_rate
+from wideangle.reference.scaled import check_layer_rates, check_rate
 from wideangle.reference.scaled_training import first_batch
 from wideangle.scalings import MAX_HIDDEN, SCALINGS, Scaling, named_scaling
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Optimizer = Literal["sgd", "adam"]
 
+USUAL_BATCH = 128
 OUTPUT_SIZE = 0.1  # Of the output layer's first update, where first steps are calibrated; those of hidden layers are 1.
 
 
@@ -58,13 +59,13 @@ class Comparison(NamedTuple):
             weight_variance=self.weight_variance,
         )
 
-    def steps_first_like(self, scaling: Scaling) -> str:
-        """Return the name of the scaling whose first learning rate a scaling has: its own, or that of its twin.
+    def steps_first_like(self, scaling: Scaling) -> Scaling:
+        """Return the scaling whose first learning rates a scaling has: itself, or its twin.
 
         ``"hp"`` and ``"ip-llr"`` have the same limit with the same first step, and if the activation is homogeneous.
         """
         is_twin = scaling == named_scaling("hp", self.n_hidden) and self.activation.homogeneous
-        return "ip-llr" if is_twin and self.optimizer == "sgd" else scaling.name
+        return named_scaling("ip-llr", self.n_hidden) if is_twin and self.optimizer == "sgd" else scaling
 
     def calibrated(self, scaling: Scaling) -> tuple[float, ...] | None:
         """Return first learning rates, of each layer, of a scaling whose first step is not like the others.
@@ -75,17 +76,18 @@ class Comparison(NamedTuple):
         drops = scaling.drops_initial and self.n_hidden > 1
         if next(exponents) == next(exponents) and not drops:
             return None
-        if self.steps_first_like(scaling) == "ip-llr":
-            scaling = named_scaling("ip-llr", self.n_hidden)
         width = self.widths[-1]
+        model = self.build(self.steps_first_like(scaling), width, 0)
         batch = first_batch(self.data, seed=self.seeds(width, 0)[1], batch_size=self.batch_size)
-        with torch_threads(1):
-            return calibrate_first_step(
-                self.build(scaling, width, 0),
-                *batch,
-                size=(1.0,) * self.n_hidden + (OUTPUT_SIZE,),
-                optimizer=self.optimizer,
-            )
+        sizes = (1.0,) * self.n_hidden + (OUTPUT_SIZE,)
+        try:
+            with torch_threads(1):
+                return calibrate_first_step(model, *batch, size=sizes, optimizer=self.optimizer)
+        except ValueError as error:
+            raise ValueError(
+                f"the first step of {scaling.name!r} cannot be calibrated at width {width}, where a layer has no"
+                f" gradient to step along ({error}); give larger widths or its first_learning_rate"
+            ) from None
 
     def attributes(self) -> dict[str, Any]:
         """Return the arguments for the provenance of a result."""
@@ -123,8 +125,8 @@ def check_comparison(
     remedy = "give the number of hidden layers, such as 3"
     n_hidden = check_integer("n_hidden", n_hidden, low=1, high=MAX_HIDDEN, remedy=remedy)
     n_train = len(labelled.x_train)
-    if batch_size is None:
-        batch_size = n_train
+    if batch_size is None or batch_size == "auto":
+        batch_size = n_train if batch_size is None else min(USUAL_BATCH, n_train)
     remedy = f"give at most the {n_train} training samples, or None for all of them"
     if weight_variance is not None:
         weight_variance = check_real("weight_variance", weight_variance, remedy="give a positive variance, such as 2.0")
@@ -172,16 +174,34 @@ def check_scalings(value: Any, n_hidden: int) -> tuple[Scaling, ...]:
     return tuple(found.values())
 
 
-def check_rates(name: str, value: Any, scalings: tuple[Scaling, ...], *, all_of_them: bool) -> dict[str, float]:
-    """Return the learning rate of each scaling from one number or a mapping, which may have to name all of them."""
+def check_rates(name: str, value: Any, scalings: tuple[Scaling, ...]) -> dict[str, float]:
+    """Return the learning rate of each scaling from one number or a mapping, which has to name all of them."""
     names = [scaling.name for scaling in scalings]
     if not isinstance(value, Mapping):
         return dict.fromkeys(names, check_rate(name, value))
-    remedy = f"give learning rates for {names}"
+    _check_names(name, value, names)
+    missing = [key for key in names if key not in value]
+    if missing:
+        raise ValueError(
+            f"{name} must have a number for every scaling, got none for {missing}; give learning rates for {names}"
+        )
+    return {key: check_rate(f"{name}[{key!r}]", rate) for key, rate in value.items()}
+
+
+def check_first_rates(name: str, value: Any, scalings: tuple[Scaling, ...]) -> dict[str, tuple[float, ...]]:
+    """Return learning rates of all layers, given one or one for each, of all scalings or of those in a mapping."""
+    names, count = [scaling.name for scaling in scalings], len(scalings[0].a)
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(names, check_layer_rates(name, value, count))
+    _check_names(name, value, names)
+    return {key: check_layer_rates(f"{name}[{key!r}]", rate, count) for key, rate in value.items()}
+
+
+def _check_names(name: str, value: Mapping[Any, Any], names: list[str]) -> None:
     for key in value:
         if key not in names:
-            raise ValueError(f"{name} must have the names of scalings, got {key!r}; {remedy}")
-    missing = [key for key in names if key not in value]
-    if missing and all_of_them:
-        raise ValueError(f"{name} must have a number for every scaling, got none for {missing}; {remedy}")
-    return {key: check_rate(f"{name}[{key!r}]", rate) for key, rate in value.items()}
+            raise ValueError(
+                f"{name} must have the names of scalings, got {key!r}; give learning rates for some or all of {names}"
+            )

@@ -42,7 +42,7 @@ def train_learning_rates(
     weight_variance: float | None = None,
     optimizer: Literal["sgd", "adam"] = "sgd",
     n_steps: int = 50,
-    batch_size: int | None = 128,
+    batch_size: int | Literal["auto"] | None = "auto",
     n_runs: int = 3,
     seed: int = 0,
     n_threads: int = 1,

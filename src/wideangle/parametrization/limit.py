@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
+RUNAWAY = 1e30  # From here on training is taken to diverge.
 SOURCE = "ip-llr at infinite width, Hajjar, Chizat and Giraud, arXiv 2110.15596; system of particles derived"
 
 
@@ -161,9 +162,9 @@ def simulate_limit(
             seed=seed,
             progress=lambda items: with_progress(items, progress, unit="systems"),
         )
-    if not all(np.all(np.isfinite(values)) for values in (*course, *error)):
+    if not all(np.all(np.abs(values) < RUNAWAY) for values in (*course, *error)):
         raise ValueError(
-            f"learning_rate and first_learning_rate must leave outputs that are floats, got {task.learning_rate!r} "
+            f"learning_rate and first_learning_rate must leave outputs below {RUNAWAY:g}, got {task.learning_rate!r} "
             f"and {task.first_learning_rate!r}, with which the training diverges; give smaller ones"
         )
     attributes = provenance(

@@ -58,7 +58,7 @@ def scaling(name: str, n_hidden: int) -> Scaling:
     return named_scaling(name, n_hidden)
 
 
-def equivalent(first: Scaling, second: Scaling) -> bool:
+def equivalent(s1: Scaling, s2: Scaling) -> bool:
     r"""Whether two scalings give the same network at every width and step of gradient descent, learnt biases apart.
 
     A layer's multiplier times :math:`m^{-\theta}`, its initial weights times :math:`m^{\theta}` and its learning rate
@@ -68,7 +68,7 @@ def equivalent(first: Scaling, second: Scaling) -> bool:
 
     Parameters
     ----------
-    first, second
+    s1, s2
         To be compared. Biases that start at zero count only where both have biases; the exponents for Adam do not.
 
     Raises
@@ -88,7 +88,7 @@ def equivalent(first: Scaling, second: Scaling) -> bool:
     >>> wa.parametrization.equivalent(mup, mine)
     True
     """
-    one, other = check_scaling("first", first), check_scaling("second", second)
+    one, other = check_scaling("s1", s1), check_scaling("s2", s2)
     if {one.biases, other.biases} == {"none", "random"}:
         return False
     both = "none" not in (one.biases, other.biases)

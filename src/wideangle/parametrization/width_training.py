@@ -13,7 +13,7 @@ from wideangle._provenance import provenance
 from wideangle.activations import Activation
 from wideangle.data import LabelledData
 from wideangle.parametrization._arguments import check_threads
-from wideangle.parametrization._trained import Comparison, check_comparison, check_rates
+from wideangle.parametrization._trained import Comparison, check_comparison, check_first_rates, check_rates
 from wideangle.reference import scaled_optimizer
 from wideangle.reference._side_by_side import side_by_side
 from wideangle.reference._torch import require_torch
@@ -23,8 +23,6 @@ from wideangle.scalings import Scaling
 
 if TYPE_CHECKING:
     import xarray as xr
-
-FirstRates = dict[str, float | tuple[float, ...]]  # By name of the scaling; one for all layers, or one for each.
 
 SOURCE = "arXiv 2110.15596 (Hajjar, Chizat, Giraud): training of networks under width scalings"
 
@@ -36,12 +34,12 @@ def train_widths(
     widths: Iterable[int],
     n_hidden: int,
     learning_rate: float | Mapping[str, float],
-    first_learning_rate: float | Mapping[str, float] | None = None,
+    first_learning_rate: float | Sequence[float] | Mapping[str, float | Sequence[float]] | None = None,
     activation: str | Activation = "relu",
     weight_variance: float | None = None,
     optimizer: Literal["sgd", "adam"] = "sgd",
     n_steps: int = 200,
-    batch_size: int | None = 128,
+    batch_size: int | Literal["auto"] | None = "auto",
     record: Iterable[int] | None = None,
     n_probes: int = 16,
     n_runs: int = 1,
@@ -65,11 +63,12 @@ def train_widths(
     learning_rate
         :math:`\eta`, one for all scalings or a mapping from their names.
     first_learning_rate
-        That of the first step. A mapping may leave scalings out, which then have the default: for those whose first
-        step has exponents of its own, or drops initial weights, one for each layer, which
-        :func:`wideangle.reference.calibrate_first_step` finds at the largest width, in run 0, for updates that add 1 to
-        pre-activations of hidden layers and 0.1 to outputs; for others ``learning_rate``. With ReLU and others that are
-        positively homogeneous ``"hp"`` has those of ``"ip-llr"``, with which it has the same limit.
+        That of the first step, one for all layers or one for each of the L + 1. A mapping may leave scalings out, which
+        then have the default: for those whose first step has exponents of its own, or drops initial weights, one for
+        each layer, which :func:`wideangle.reference.calibrate_first_step` finds at the largest width, in run 0, for
+        updates that add 1 to pre-activations of hidden layers and 0.1 to outputs; for others ``learning_rate``. With
+        ReLU and others that are positively homogeneous ``"hp"`` has those of ``"ip-llr"``, with which it has the same
+        limit.
     activation, weight_variance
         As for :func:`wideangle.reference.build_scaled_mlp`.
     optimizer
@@ -77,7 +76,8 @@ def train_widths(
     n_steps
         Default 200.
     batch_size
-        Default 128; None for the whole training set. The last batch of an epoch is smaller if the sizes do not divide.
+        Default ``"auto"``: 128, or the whole training set if it has fewer samples; None for the whole training set. The
+        last batch of an epoch is smaller if the sizes do not divide.
     record
         Numbers of steps, from 0 to ``n_steps``, after which networks are measured. Default 0, 1 and four quarters.
         Each takes a singular value decomposition of every layer's update, 0.1 s for a width of 512.
@@ -162,9 +162,8 @@ def train_widths(
         n_runs=n_runs,
         seed=seed,
     )
-    rates = check_rates("learning_rate", learning_rate, compared.scalings, all_of_them=True)
-    own = {} if first_learning_rate is None else first_learning_rate
-    given = check_rates("first_learning_rate", own, compared.scalings, all_of_them=False)
+    rates = check_rates("learning_rate", learning_rate, compared.scalings)
+    given = check_first_rates("first_learning_rate", first_learning_rate, compared.scalings)
     remedy = "give a number of test samples, such as 16"
     n_probes = min(check_integer("n_probes", n_probes, low=0, high=10**9, remedy=remedy), len(compared.data.x_test))
     steps = _check_record(record, compared.n_steps)
@@ -190,20 +189,22 @@ def _check_record(value: Any, n_steps: int) -> tuple[int, ...]:
     return steps
 
 
-def _first_rates(compared: Comparison, rates: dict[str, float], given: dict[str, float]) -> FirstRates:
+def _first_rates(
+    compared: Comparison, rates: dict[str, float], given: dict[str, tuple[float, ...]]
+) -> dict[str, tuple[float, ...]]:
     """Return the first learning rates of each scaling, calibrated where none is given and some are needed."""
-    first: FirstRates = {}
+    first = {}
     for scaling in compared.scalings:
-        name = scaling.name
-        rate = given.get(name, given.get(compared.steps_first_like(scaling)))
-        first[name] = rate or compared.calibrated(scaling) or rates[name]
+        like = compared.steps_first_like(scaling)
+        found = given.get(scaling.name, given.get(like.name) if like in compared.scalings else None)
+        first[scaling.name] = found or compared.calibrated(scaling) or (rates[scaling.name],) * len(scaling.a)
     return first
 
 
 def _train_all(
     compared: Comparison,
     rates: dict[str, float],
-    first: FirstRates,
+    first: dict[str, tuple[float, ...]],
     record: tuple[int, ...],
     n_probes: int,
     n_threads: int,
@@ -241,7 +242,7 @@ def _train_all(
 def _dataset(
     compared: Comparison,
     rates: dict[str, float],
-    first: FirstRates,
+    first: dict[str, tuple[float, ...]],
     record: tuple[int, ...],
     curves: list[Curves],
 ) -> xr.Dataset:
@@ -256,7 +257,6 @@ def _dataset(
 
     performance, diversity, ranks = stacked("performance"), stacked("diversity"), stacked("ranks")
     layers = (*networks, "record", "layer")
-    first_rates = [np.broadcast_to(rate, compared.n_hidden + 1) for rate in first.values()]
     variables: dict[str, Any] = {
         "loss": ((*networks, "step"), stacked("loss"), {"units": "nat"}),
         **{name: ((*networks, "record"), performance[..., entry]) for entry, name in enumerate(PERFORMANCE)},
@@ -270,7 +270,7 @@ def _dataset(
             {"flag_values": [0, 1], "flag_meanings": "trained diverged"},
         ),
         "learning_rate": ("scaling", list(rates.values())),
-        "first_learning_rate": (("scaling", "layer"), first_rates),
+        "first_learning_rate": (("scaling", "layer"), list(first.values())),
     }
     coordinates = {
         "scaling": [scaling.name for scaling in compared.scalings],

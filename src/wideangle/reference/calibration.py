@@ -104,7 +104,8 @@ def calibrate_first_step(
 
     kind = check_choice("optimizer", optimizer, ("sgd", "adam"))
     sizes = _check_sizes(size)
-    step = _FirstStep.of(model, *_check_batch(x, y, model), kind)
+    unit_rates = scaled_optimizer(model, learning_rate=1.0, optimizer=kind).learning_rates()  # type: ignore[arg-type]
+    step = _FirstStep.of(model, *_check_batch(x, y, model), unit_rates, kind)
     if isinstance(sizes, tuple):
         if len(sizes) != len(model.weights):
             raise ValueError(
@@ -133,10 +134,11 @@ class _FirstStep(NamedTuple):
     moves: list[torch.Tensor]
 
     @classmethod
-    def of(cls, model: ScaledMLP, inputs: torch.Tensor, labels: torch.Tensor, kind: Any) -> _FirstStep:
+    def of(
+        cls, model: ScaledMLP, inputs: torch.Tensor, labels: torch.Tensor, rates: list[float], kind: str
+    ) -> _FirstStep:
         import torch
 
-        rates = scaled_optimizer(model, learning_rate=1.0, optimizer=kind).learning_rates()
         parameters = [*model.weights, *model.biases]
         starts = [parameter.detach().clone() for parameter in parameters]
         gradients = torch.autograd.grad(torch.nn.functional.cross_entropy(model(inputs), labels), parameters)
@@ -194,7 +196,7 @@ def _solve(change: Callable[[float], float], wanted: float) -> float:
 
 def _check_sizes(value: Any) -> float | tuple[float, ...]:
     remedy = "give a number such as 1.0, or one for each layer"
-    several = isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, (str, bytes))
+    several = np.ndim(value) > 0
     items = value if several else [value]
     names = [f"size[{place}]" for place in range(len(items))] if several else ["size"]
     sizes = tuple(check_real(name, item, remedy=remedy) for name, item in zip(names, items, strict=True))
@@ -216,4 +218,4 @@ def _check_batch(x: Any, y: Any, model: ScaledMLP) -> tuple[torch.Tensor, torch.
     labels = check_array("y", y, ndim=(1,), remedy=remedy)
     if len(labels) != len(inputs) or labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= n_outputs:
         raise ValueError(f"y must hold {len(inputs)} integers from 0 to {n_outputs - 1}, got {labels!r}; {remedy}")
-    return torch.tensor(inputs, dtype=torch.float32), torch.tensor(labels.astype(np.int64))
+    return torch.tensor(inputs, dtype=model.weights[0].dtype), torch.tensor(labels.astype(np.int64))

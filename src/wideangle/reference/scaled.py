@@ -173,7 +173,8 @@ def scaled_optimizer(
         )
     kind = check_choice("optimizer", optimizer, ("sgd", "adam"))
     rate = check_rate("learning_rate", learning_rate)
-    first = check_rates("first_learning_rate", rate if first_learning_rate is None else first_learning_rate, model)
+    own = rate if first_learning_rate is None else first_learning_rate
+    first = check_layer_rates("first_learning_rate", own, len(model.weights))
     return ScaledOptimizer(model, kind, rate, first)
 
 
@@ -215,13 +216,15 @@ def train_steps(
     return np.array(outputs, np.float64)
 
 
-def check_rates(name: str, value: Any, model: ScaledMLP) -> tuple[float, ...]:
+def check_layer_rates(name: str, value: Any, n_layers: int) -> tuple[float, ...]:
     """Return the learning rate of each layer, given one for all or one for each."""
-    count = len(model.weights)
-    if not isinstance(value, (Sequence, np.ndarray)) or isinstance(value, (str, bytes)):
-        return (check_rate(name, value),) * count
-    if len(value) != count:
-        raise ValueError(f"{name} must be a number or one for each of {count} layers, got {len(value)}")
+    if np.ndim(value) == 0:
+        return (check_rate(name, value),) * n_layers
+    if len(value) != n_layers:
+        raise ValueError(
+            f"{name} must be a number or one for each of {n_layers} layers, got {len(value)}; give one for every "
+            "hidden layer and one for the output layer"
+        )
     return tuple(check_rate(f"{name}[{place}]", rate) for place, rate in enumerate(value))
 
 

@@ -92,7 +92,7 @@ def modes_and_phases_table(pairs: int, missed: list[str]) -> str:
     return table(("job", "time"), rows)
 
 
-def first_call_line() -> str:
+def first_call_line(pairs: int, missed: list[str]) -> str:
     """First calls in new processes, with nothing kept on disk and with everything."""
     with tempfile.TemporaryDirectory() as cache:
         cold = _first_call(cache)

@@ -1,6 +1,6 @@
 """Measure wideangle beside its peers and write the tables of docs/performance.md.
 
-    python -m bench.make_performance_page [--pairs N] [--check]
+    python -m bench.make_performance_page [--pairs N] [--check] [--only PART]
 
 Needs the package with its extra ``reference`` (``pip install -c constraints.txt ".[all]"``), and a machine with
 nothing else to do for about five minutes. Everything between the two markers of the page is replaced. ``--check`` also
@@ -17,6 +17,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -52,36 +53,35 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=15, help="turns of every comparison (default 15)")
     parser.add_argument("--check", action="store_true", help="fail if a claimed ratio is missed")
+    parser.add_argument("--only", choices=sorted(PARTS), help="measure one part and leave the others as they are")
     arguments = parser.parse_args()
 
     missed: list[str] = []
-    sections = [
-        machine(),
-        peer_table(arguments.pairs, missed),
-        thread_table(arguments.pairs, missed),
-        path_table(arguments.pairs),
-        memory_line(missed),
-        engine_tables.gram_table(arguments.pairs, missed),
-        engine_tables.networks_table(arguments.pairs, missed),
-        engine_tables.forward_table(arguments.pairs, missed),
-        engine_tables.kernels_table(arguments.pairs, missed),
-        dynamics_tables.starvation_table(arguments.pairs, missed),
-        dynamics_tables.modes_and_phases_table(arguments.pairs, missed),
-        dynamics_tables.first_call_line(),
-        parametrization_tables.predictions_table(arguments.pairs, missed),
-        parametrization_tables.checks_table(min(arguments.pairs, 7), missed),
-    ]
     page = PAGE.read_text(encoding="utf-8")
     head, rest = page.split(BEGIN)
-    tail = rest.split(END)[1]
-    PAGE.write_text(head + BEGIN + "\n\n" + "\n\n".join(sections) + "\n\n" + END + tail, encoding="utf-8")
-    print("\n\n".join(sections))
+    kept, tail = rest.split(END)
+    chosen = PARTS if arguments.only is None else {arguments.only: PARTS[arguments.only]}
+    for name, tables in chosen.items():
+        text = "\n\n".join(make(arguments.pairs, missed) for make in tables)
+        print(text)
+        kept = replaced(kept, name, text)
+    PAGE.write_text(head + BEGIN + kept + END + tail, encoding="utf-8")
     for miss in missed:
         print(f"missed: {miss}", file=sys.stderr)
     return 1 if arguments.check and missed else 0
 
 
-def machine() -> str:
+def replaced(page: str, name: str, text: str) -> str:
+    """Return the tables with those of a part replaced, or added at the end."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    part = f"{begin}\n\n{text}\n\n{end}"
+    if begin not in page:
+        return f"{page.rstrip()}\n\n{part}\n\n"
+    before, rest = page.split(begin)
+    return before + part + rest.split(end)[1]
+
+
+def machine(pairs: int, missed: list[str]) -> str:
     """CPU, cores and versions."""
     names = ["numpy", "scipy", "torch", "numba"]
     if importlib.util.find_spec("diffrax"):
@@ -151,7 +151,7 @@ def thread_table(pairs: int, missed: list[str]) -> str:
     )
 
 
-def path_table(pairs: int) -> str:
+def path_table(pairs: int, missed: list[str]) -> str:
     """The same ensemble with each instruction set that this processor has."""
     rows = []
     active = FIGURE_SAMPLES * sum(FIGURE.widths) / 2
@@ -165,7 +165,7 @@ def path_table(pairs: int) -> str:
     )
 
 
-def memory_line(missed: list[str]) -> str:
+def memory_line(pairs: int, missed: list[str]) -> str:
     """Peak memory of a long run in a fresh process."""
     n_samples = 10**6
     before, after = peak_megabytes(0), peak_megabytes(n_samples)
@@ -191,6 +191,23 @@ for line in open("/proc/self/status"):
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return float(done.stdout) * 1024 / 1e6
+
+
+PARTS: dict[str, tuple[Callable[[int, list[str]], str], ...]] = {
+    "angles": (machine, peer_table, thread_table, path_table, memory_line),
+    "engine": (
+        engine_tables.gram_table,
+        engine_tables.networks_table,
+        engine_tables.forward_table,
+        engine_tables.kernels_table,
+    ),
+    "dynamics": (
+        dynamics_tables.starvation_table,
+        dynamics_tables.modes_and_phases_table,
+        dynamics_tables.first_call_line,
+    ),
+    "parametrization": (parametrization_tables.predictions_table, parametrization_tables.checks_table),
+}
 
 
 if __name__ == "__main__":

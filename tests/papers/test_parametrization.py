@@ -94,6 +94,15 @@ def test_verdicts_turn_with_the_measurement(result: Reproduction[Measurements]) 
     assert verdict(with_curves("participation_rank", 1.0, scaling="mup"), "they are not") == "disagrees"
 
     checks = measured.checks.copy(deep=True)
+    for name in ("verdict", "regime", "regime_expected"):
+        checks[name] = checks[name].astype("U24")
+    checks["verdict"][:-1] = "agrees"
+    checks["regime"][:] = checks["regime_expected"].values
+    for part in ("find the regime", "No layer of theirs"):
+        assert verdict(replace(measured, checks=checks), part) == "agrees"
+    checks["verdict"][2, 1], checks["regime"][2] = "not resolved", "not resolved"
+    for part in ("find the regime", "No layer of theirs"):
+        assert verdict(replace(measured, checks=checks), part) == "not resolved"
     checks["verdict"][2, 1], checks["regime"][2] = "disagrees", "kernel"
     for part in ("find the regime", "No layer of theirs"):
         assert verdict(replace(measured, checks=checks), part) == "disagrees"

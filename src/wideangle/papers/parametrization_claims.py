@@ -10,7 +10,7 @@ import numpy as np
 from wideangle.papers._verdicts import estimated_claim, exact_claim, width_exponent
 from wideangle.papers.parametrization import N_HIDDEN
 from wideangle.reports import Claim
-from wideangle.reports.claims import AGREES, DISAGREES
+from wideangle.reports.claims import AGREES, DISAGREES, NOT_RESOLVED
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -248,28 +248,34 @@ def diversity_claims(curves: xr.Dataset) -> list[Claim]:
 
 def check_claims(checks: xr.Dataset) -> list[Claim]:
     """Judge coordinate checks: those of the named scalings agree, and the wrong one is found out."""
-    names = checks["check"].values.tolist()
-    regimes = (checks["regime"] == checks["regime_expected"]).values[:-1]
-    verdicts = checks["verdict"].values
-    wrong = int(np.sum(verdicts[:-1] == DISAGREES))
+    *names, wrong = checks["check"].values.tolist()
+    named = checks.sel(check=names)
+    found, expected = named["regime"].values, named["regime_expected"].values
+    others, unknown = np.sum((found != expected) & (found != NOT_RESOLVED)), np.sum(found == NOT_RESOLVED)
+    layers = {verdict: int(np.sum(named["verdict"] == verdict)) for verdict in (AGREES, DISAGREES, NOT_RESOLVED)}
     return [
-        exact_claim(
+        counted_claim(
             "Coordinate checks find the regime that the exponents of a scaling lead to: the number of scalings in"
             " another is 0.",
-            int(np.sum(~regimes)),
-            (0, 0),
-            f"{len(regimes)} scalings",
+            int(others),
+            int(unknown),
+            f"{len(names)} scalings",
         ),
-        exact_claim(
+        counted_claim(
             "No layer of theirs contradicts its exponent: the number of layers with that verdict is 0.",
-            wrong,
-            (0, 0),
-            f"{int(np.sum(verdicts[:-1] == AGREES))} agree",
+            layers[DISAGREES],
+            layers[NOT_RESOLVED],
+            f"{layers[AGREES]} agree, {layers[NOT_RESOLVED]} are not resolved",
         ),
         exact_claim(
-            f"A wrong scaling ({names[-1]}) is found out: the number of layers that contradict is at least 1.",
-            int(np.sum(verdicts[-1] == DISAGREES)),
+            f"A wrong scaling ({wrong}) is found out: the number of layers that contradict is at least 1.",
+            int(np.sum(checks["verdict"].sel(check=wrong) == DISAGREES)),
             (1, math.inf),
-            "",
+            f"{checks.sizes['layer']} layers",
         ),
     ]
+
+
+def counted_claim(statement: str, count: int, undecided: int, note: str) -> Claim:
+    """Return a claim that a count is 0, which those that are not resolved might add to."""
+    return Claim(statement, count, (count, count + undecided), (0, 0), note)

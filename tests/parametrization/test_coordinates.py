@@ -95,24 +95,26 @@ def test_sizes_are_those_of_the_networks() -> None:
     result = check(mup, widths=(8, 16, 32), n_seeds=2, n_steps=1, learning_rate=0.5, batch_size=4, seed=3)
     drawn = np.random.Generator(np.random.Philox(3)).permutation(len(DATA.x_train))[:4]
     x, y = DATA.x_train[drawn].astype(float), np.eye(10)[DATA.y_train[drawn]]
-    seeds = np.random.SeedSequence(3).generate_state(6, np.uint64).reshape(3, 2) >> np.uint64(1)
-    model = wa.reference.build_scaled_mlp(mup, 16, n_inputs=64, n_outputs=10, seed=int(seeds[1, 0]))
-    first, last = (weight.detach().numpy().astype(float) for weight in model.weights)
-    z = x @ first.T * 4.0
-    f = np.maximum(z, 0.0) @ last.T / 4.0
-    residual = (1.0 / (1.0 + np.exp(-f)) - y) / 4
-    first_update = -0.5 * 4.0 * ((residual @ last / 4.0) * (z > 0)).T @ x
-    last_update = -0.5 / 4.0 * residual.T @ np.maximum(z, 0.0)
-    moved = x @ (first + first_update).T * 4.0
-    output = np.maximum(moved, 0.0) @ (last + last_update).T / 4.0
-    expected = {
-        "size": (moved, output),
-        "change": (moved - z, output - f),
-        "update": (moved - z, np.maximum(moved, 0.0) @ last_update.T / 4.0),
-    }
-    for name, values in expected.items():
-        found = result[name].isel(depth=0, activation=0, width=1, seed=0, step=1).values
-        np.testing.assert_allclose(found, [np.sqrt(np.mean(value**2)) for value in values], rtol=1e-9)
+    # Two sets of 8, 4 and 2 networks; the second set of width 16 is looked at.
+    seeds = np.random.SeedSequence(3).generate_state(28, np.uint64)[20:24] >> np.uint64(1)
+    expected: dict[str, list[Any]] = {"size": [], "change": [], "update": []}
+    for seed in seeds:
+        model = wa.reference.build_scaled_mlp(mup, 16, n_inputs=64, n_outputs=10, seed=int(seed))
+        first, last = (weight.detach().numpy().astype(float) for weight in model.weights)
+        z = x @ first.T * 4.0
+        f = np.maximum(z, 0.0) @ last.T / 4.0
+        residual = (1.0 / (1.0 + np.exp(-f)) - y) / 4
+        first_update = -0.5 * 4.0 * ((residual @ last / 4.0) * (z > 0)).T @ x
+        last_update = -0.5 / 4.0 * residual.T @ np.maximum(z, 0.0)
+        moved = x @ (first + first_update).T * 4.0
+        output = np.maximum(moved, 0.0) @ (last + last_update).T / 4.0
+        expected["size"].append((moved, output))
+        expected["change"].append((moved - z, output - f))
+        expected["update"].append((moved - z, np.maximum(moved, 0.0) @ last_update.T / 4.0))
+    for name, networks in expected.items():
+        found = result[name].isel(depth=0, activation=0, width=1, seed=1, step=1).values
+        layers = (np.stack(layer) for layer in zip(*networks, strict=True))
+        np.testing.assert_allclose(found, [np.sqrt(np.mean(values**2)) for values in layers], rtol=1e-9)
 
 
 def test_output_bias_is_left_out() -> None:

@@ -25,11 +25,11 @@ class Fit(NamedTuple):
 def fit_exponents(sizes: Array, widths: Array, *, confidence: float, seed: int) -> Fit:
     """Fit powers of the width to sizes (width, seed, ...).
 
-    Straight lines through means over seeds of ln size against ln width, all widths with the same weight: sizes of a
-    seed are those of a number of networks that goes like one over the width, which makes up for narrow ones varying the
-    more. The noise is not taken to be the same, though: the bootstrap resamples the seeds of each width apart from
-    those of others. Its deviations are widened by the root of n/(n - 1), as those of n resampled values are too small by
-    that, and by Student's quantile over the normal one, with Satterthwaite's degrees of freedom.
+    Straight lines through means over seeds of ln size against ln width, all widths with the same weight: the sizes of a
+    seed are those of a number of networks that goes like one over the width, as narrow ones vary the more. The noise is
+    not taken to be the same, though: the bootstrap resamples the seeds of each width apart from those of others. Its
+    deviations are widened by the root of n/(n - 1), as those of n resampled values are too small by that, and by
+    Student's quantile over the normal one, with Satterthwaite's degrees of freedom.
 
     Infinite sizes, of networks that diverged, count as the largest floats, so that exponents are lower bounds; where
     the narrowest networks diverge too, nothing is known. Sizes that are zero throughout have the exponent minus

@@ -97,6 +97,9 @@ def _draw_prediction(panel: Any, here: xr.Dataset, name: str, step: int, theme: 
 
 def _scale(panel: Any, part: xr.Dataset, *, first: bool, title: str) -> None:
     panel.set(xscale="log", yscale="log")
+    if not any(line.get_ydata().size and np.any(np.isfinite(line.get_ydata())) for line in panel.lines):
+        panel.set_ylim(0.1, 10.0)  # all axes of the row share it
+        panel.text(0.5, 0.5, "zero, or not finite", transform=panel.transAxes, ha="center")
     widths = part.width.values
     panel.set_xticks(widths[:: 2 if len(widths) > 4 else 1])
     panel.set_xticklabels([str(width) for width in panel.get_xticks().astype(int)])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from wideangle._checks import check_choice, check_integer, check_real, check_seed
+from wideangle._checks import check_choice, check_flag, check_integer, check_memory, check_real, check_seed
 from wideangle._provenance import provenance
 from wideangle.activations import Activation
 from wideangle.data import LabelledData
@@ -113,9 +113,9 @@ def coordinate_check(
     Returns
     -------
     xarray.Dataset
-        - ``size(depth, activation, width, seed, step, layer)``: root mean square over networks, samples and units of the
-          pre-activations of layers 1 to L, and of the output, which is layer L + 1; ``change``: of their change since
-          the start; ``update``: of what the change of the layer's own weights contributes, :math:`(W_t - W_0)` times
+        - ``size(depth, activation, width, seed, step, layer)``: root mean square over networks, samples and units
+          of the pre-activations of layers 1 to L, and of the output, which is layer L + 1; ``change``: of their
+          change since the start; ``update``: of what the change of the layer's own weights contributes, :math:`(W_t - W_0)` times
           what enters it. The output is taken without its own bias. NaN where a network has no such layer,
           infinite from where one of the set diverges, see ``diverged(depth, activation, width, seed)``;
         - of each quantity ``*_exponent(depth, activation, step, layer)``, with the interval ``*_low`` to ``*_high``,
@@ -127,9 +127,10 @@ def coordinate_check(
           verdict of all layers and the regime;
         - ``learning_rate`` and ``first_learning_rate`` (depth, activation), if they are not the module's own.
 
-        Verdicts are ``"no prediction"`` where the activation is smooth at zero and the pre-activations of inner layers
-        vanish at the start, as under ``"ip-llr"`` from three hidden layers on: exponents for a generic activation do
-        not hold there, see :func:`predict_first_step`.
+        Verdicts are ``"no prediction"`` where exponents for a generic activation do not hold: smooth at zero, where the
+        pre-activations of inner layers vanish at the start, as under ``"ip-llr"`` from three hidden layers on, see
+        :func:`predict_first_step`; odd (tanh, erf, sin, linear), under weights that are not centered, and under
+        ``"hp"`` from three hidden layers on; bounded (tanh, erf, sin), under ``"hp"`` and ``"ip-llr"``.
 
     Raises
     ------
@@ -166,6 +167,7 @@ def coordinate_check(
     n_seeds = check_integer("n_seeds", n_seeds, low=2, high=10_000, remedy="give at least 2, such as 5")
     kind = check_choice("optimizer", optimizer, ("sgd", "adam"))
     seed, n_threads = check_seed(seed), check_threads(n_threads)
+    progress = check_flag("progress", progress)
     rates = _rate("learning_rate", learning_rate), _rate("first_learning_rate", first_learning_rate)
     tolerance = _positive("tolerance", tolerance, "give half the distance of exponents to be told apart, such as 0.25")
     confidence = _positive("confidence", confidence, "give a number between 0 and 1, such as 0.95", below=1.0)
@@ -177,6 +179,10 @@ def coordinate_check(
             if base_width is not None:
                 raise ValueError(f"base_width must be left out without a module, got {base_width!r}")
             cases = network_cases(scaling, expected, depths, activations, checked, kind)
+            inputs = checked.n_features + (max(row[0].n_hidden for row in cases) - 1) * sizes[-1]
+            # Weights, their start and their gradients, in float64.
+            needed = 24 * n_threads * sizes[-1] * inputs
+            check_memory(needed, f"networks of width {sizes[-1]} need", remedy="give smaller widths")
         else:
             case = module_case(
                 module,
@@ -188,6 +194,7 @@ def coordinate_check(
                 widths=sizes,
                 optimizer=kind,
                 learning_rates=rates,
+                data=checked,
             )
             cases = [[case]]
         batch = _batch(checked, batch_size, seed)

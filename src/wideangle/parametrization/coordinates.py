@@ -115,9 +115,9 @@ def coordinate_check(
     xarray.Dataset
         - ``size(depth, activation, width, seed, step, layer)``: root mean square over networks, samples and units
           of the pre-activations of layers 1 to L, and of the output, which is layer L + 1; ``change``: of their
-          change since the start; ``update``: of what the change of the layer's own weights contributes, :math:`(W_t - W_0)` times
-          what enters it. The output is taken without its own bias. NaN where a network has no such layer,
-          infinite from where one of the set diverges, see ``diverged(depth, activation, width, seed)``;
+          change since the start; ``update``: of what the change of the layer's own weights contributes,
+          :math:`(W_t - W_0)` times what enters it. The output is taken without its own bias. NaN where a network
+          has no such layer, infinite from where one of the set diverges, see ``diverged(depth, activation, width, seed)``;
         - of each quantity ``*_exponent(depth, activation, step, layer)``, with the interval ``*_low`` to ``*_high``,
           ``*_predicted``, and ``*_verdict``: ``"agrees"`` if the interval lies within the tolerance of the prediction,
           ``"disagrees"`` if it lies outside, else ``"not resolved"``. What is predicted to grow only has to grow;

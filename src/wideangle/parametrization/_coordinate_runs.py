@@ -55,7 +55,7 @@ class Case:
         """Whether exponents for a generic activation hold.
 
         Not where a smooth one is linear, at vanishing arguments. Not for odd ones, whose mean is zero, under weights
-        that are not centered, whose sums are then of the order of the root of their number; nor from three hidden
+        that are not centered, whose sums are then of the order of the root of their number; nor from two hidden
         layers on where initial weights are dropped. And not for bounded ones where the last hidden layer has to come
         from nothing in a large first step: they saturate.
         """
@@ -63,7 +63,7 @@ class Case:
         if any(map(smooth_at_zero, self.activations)) and any(exponent < 0 for exponent in initial[1:-1]):
             return False
         if any(phi.name in _ODD for phi in self.activations) and (
-            not s.centered or (s.drops_initial and s.n_hidden > 2)
+            not s.centered or (s.drops_initial and s.n_hidden > 1)
         ):
             return False
         large = (s.drops_initial and s.n_hidden > 1) or (initial[-1] < 0 and s.c_first != s.c)

@@ -117,7 +117,8 @@ def coordinate_check(
           of the pre-activations of layers 1 to L, and of the output, which is layer L + 1; ``change``: of their
           change since the start; ``update``: of what the change of the layer's own weights contributes,
           :math:`(W_t - W_0)` times what enters it. The output is taken without its own bias. NaN where a network
-          has no such layer, infinite from where one of the set diverges, see ``diverged(depth, activation, width, seed)``;
+          has no such layer, infinite from where one of the set diverges, see
+          ``diverged(depth, activation, width, seed)``;
         - of each quantity ``*_exponent(depth, activation, step, layer)``, with the interval ``*_low`` to ``*_high``,
           ``*_predicted``, and ``*_verdict``: ``"agrees"`` if the interval lies within the tolerance of the prediction,
           ``"disagrees"`` if it lies outside, else ``"not resolved"``. What is predicted to grow only has to grow;
@@ -130,7 +131,7 @@ def coordinate_check(
         Verdicts are ``"no prediction"`` where exponents for a generic activation do not hold: smooth at zero, where the
         pre-activations of inner layers vanish at the start, as under ``"ip-llr"`` from three hidden layers on, see
         :func:`predict_first_step`; odd (tanh, erf, sin, linear), under weights that are not centered, and under
-        ``"hp"`` from three hidden layers on; bounded (tanh, erf, sin), under ``"hp"`` and ``"ip-llr"``.
+        ``"hp"`` from two hidden layers on; bounded (tanh, erf, sin), under ``"ip-llr"``.
 
     Raises
     ------

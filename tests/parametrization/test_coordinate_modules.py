@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import wideangle as wa
-from wideangle.parametrization import coordinate_check, coordinate_table, scaling
+from wideangle.parametrization import Scaling, coordinate_check, coordinate_table, scaling
 
 torch = pytest.importorskip("torch")
 
@@ -195,6 +195,22 @@ def backwards(width: int) -> Any:
     return module, torch.optim.SGD(module.parameters(), lr=0.1)
 
 
+def sized(width: int, inputs: int, outputs: int) -> Any:
+    return torch.nn.Sequential(torch.nn.Linear(inputs, width), torch.nn.ReLU(), torch.nn.Linear(width, outputs))
+
+
+def lbfgs(width: int) -> Any:
+    module = mlp(width)
+    return module, torch.optim.LBFGS(module.parameters())
+
+
+def lazy(width: int) -> Any:
+    return torch.nn.Sequential(torch.nn.LazyLinear(width), torch.nn.ReLU(), torch.nn.Linear(width, 10))
+
+
+IP = scaling("ip", 2)
+
+
 def with_optimizer(width: int, of: Any = None) -> Any:
     module = mlp(width)
     return module, torch.optim.SGD((of or module).parameters(), lr=0.1)
@@ -214,6 +230,11 @@ def with_optimizer(width: int, of: Any = None) -> Any:
         ({"module": lambda width: backwards(width)}, ValueError, "call each of its layers once"),
         ({"module": lambda width: torch.nn.Sequential(mlp(width), torch.nn.Unflatten(1, (2, 5)))}, ValueError, "class"),
         ({"module": lambda width: mlp(width) if width < 512 else with_optimizer(width)}, TypeError, "same for all"),
+        ({"module": lambda width: sized(width, 63, 10)}, ValueError, "module must map x .* with 64 features"),
+        ({"module": lambda width: sized(width, 64, 9)}, ValueError, "module must have an output for each of the 10"),
+        ({"module": lambda width: lbfgs(width)}, TypeError, "must not return LBFGS"),
+        ({"module": lambda width: lazy(width)}, TypeError, "must not have lazy layers, got 0"),
+        ({"module": mlp, "scaling": Scaling(IP.a, IP.b, IP.c, name="mup")}, ValueError, "what biases do"),
         ({"module": mlp, "depths": (3,)}, ValueError, "which has 2 hidden layers"),
         ({"module": mlp, "scaling": scaling("mup", 3)}, ValueError, "for 2 hidden layers, got one for 3"),
         ({"module": mlp, "activations": ("relu",)}, ValueError, "activations must be left out"),

@@ -151,6 +151,12 @@ def test_modules_that_are_refused_and_left_alone() -> None:
     refused(mlp(8), mlp(4), "neither drop weights", "hp")
     refused(mlp(8), mlp(4), "neither drop weights", "ip-non-centered")
     refused(mlp(8, bias=True), mlp(4, bias=True), "scaling must say what biases do, as 0 has some", "ip")
+    ip = scaling("ip", 3)
+    named = Scaling(ip.a, ip.b, ip.c, name="mup")
+    refused(mlp(8, bias=True), mlp(4, bias=True), "scaling must say what biases do, as 0 has some", named)
+    shapes = {name: tuple(parameter.shape) for name, parameter in mlp(4, bias=True).named_parameters()}
+    refused(mlp(8, bias=True), shapes | {"0.bias": None}, r"base_shapes\['0.bias'\] must be a shape", error=TypeError)
+    refused(mlp(8, bias=True), shapes | {"0.bias": (5,)}, r"0.bias of shape \(4,\)")
     refused(mlp(8), mlp(4), "name must be", "mupp")
     refused(mlp(8), [1, 2], "base_shapes must be a module", error=TypeError)
     refused(torch.nn.Linear(2, 3), torch.nn.Linear(2, 3), "at least two layers")

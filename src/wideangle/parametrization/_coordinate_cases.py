@@ -8,7 +8,7 @@ from typing import Any
 from wideangle._checks import MAX_WIDTH, check_integer
 from wideangle.activations import parse_activation
 from wideangle.data import LabelledData
-from wideangle.parametrization._coordinate_runs import Case, smooth_at_zero
+from wideangle.parametrization._coordinate_runs import Case
 from wideangle.scalings import MAX_HIDDEN, WITH_BIASES, Scaling, check_scaling, named_scaling
 
 
@@ -31,7 +31,7 @@ def network_cases(
         row = []
         for phi in phis:
             trial = scaled_trial(own, data.n_features, data.n_classes, phi)
-            row.append(Case(str(phi), hidden, own, judged, optimizer, smooth_at_zero(phi), trial))
+            row.append(Case(str(phi), hidden, own, judged, optimizer, (phi,), trial))
         rows.append(row)
     return rows
 
@@ -47,6 +47,7 @@ def module_case(
     widths: tuple[int, ...],
     optimizer: str,
     learning_rates: tuple[Any, Any],
+    data: LabelledData,
 ) -> Case:
     """Return the networks of a factory."""
     from wideangle.reference.coordinate_modules import factory_trial, inspect_factory
@@ -57,7 +58,7 @@ def module_case(
     base = widths[0]
     if base_width is not None:
         base = check_integer("base_width", base_width, low=1, high=MAX_WIDTH, remedy=remedy)
-    facts = inspect_factory(module, widths[0], widths[-1])
+    facts = inspect_factory(module, widths[0], widths[-1], data.n_features, data.n_classes)
     hidden = facts.n_hidden
     if depths is not None and list(_listed("depths", depths, ())) != [hidden]:
         raise ValueError(f"depths must be left out with a module, which has {hidden} hidden layers, got {depths!r}")
@@ -75,9 +76,8 @@ def module_case(
     judged = _for_depth(name, value, hidden)
     if facts.biases:
         judged = _with_biases(judged)
-    smooth = any(smooth_at_zero(phi) for phi in facts.activations)
     label = " ".join(dict.fromkeys(str(phi) for phi in facts.activations)) or "module"
-    return Case(label, hidden, own, judged, optimizer, smooth, factory_trial(module, own, base))
+    return Case(label, hidden, own, judged, optimizer, facts.activations, factory_trial(module, own, base))
 
 
 def _listed(name: str, value: Any, default: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -120,7 +120,7 @@ def _for_depth(name: str, value: Any, hidden: int) -> Scaling:
 
 def _with_biases(s: Scaling) -> Scaling:
     """Return a scaling whose exponents of biases count, where it has some for networks without."""
-    if s.biases != "none" or s.name not in WITH_BIASES:
+    if s.biases != "none" or s.name not in WITH_BIASES or s != named_scaling(s.name, s.n_hidden):
         return s
     names = ("a", "b", "c", "c_first", "bias_a", "bias_b", "bias_c", "bias_c_first", "adam_c", "adam_bias_c", "name")
     return Scaling(**{name: getattr(s, name) for name in names}, biases="random")

@@ -21,6 +21,8 @@ _GENTLE = 0.3  # change of the last hidden layer in a step, relative to its size
 _RAISED = 1.0  # size that takes the place of one which vanishes with the width
 _TRIES = 24
 _HALVINGS = 3
+_ODD = ("linear", "tanh", "erf", "sin")
+_BOUNDED = ("tanh", "erf", "sin")
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Case:
     scaling: Scaling | None
     expected: Scaling
     optimizer: str
-    smooth: bool
+    activations: tuple[Activation, ...]
     trial: Trial
 
     def regime(self) -> Regime:
@@ -50,9 +52,22 @@ class Case:
 
     @property
     def has_prediction(self) -> bool:
-        """Whether exponents for a generic activation hold: not where a smooth one is linear, at vanishing arguments."""
-        vanishing = any(exponent < 0 for exponent in self.regime().initial_activations[1:-1])
-        return not (self.smooth and vanishing)
+        """Whether exponents for a generic activation hold.
+
+        Not where a smooth one is linear, at vanishing arguments. Not for odd ones, whose mean is zero, under weights
+        that are not centered, whose sums are then of the order of the root of their number; nor from two hidden
+        layers on where initial weights are dropped. And not for bounded ones where the last hidden layer has to come
+        from nothing in a large first step: they saturate.
+        """
+        s, initial = self.expected, self.regime().initial_activations
+        if any(map(smooth_at_zero, self.activations)) and any(exponent < 0 for exponent in initial[1:-1]):
+            return False
+        if any(phi.name in _ODD for phi in self.activations) and (
+            not s.centered or (s.drops_initial and s.n_hidden > 1)
+        ):
+            return False
+        large = (s.drops_initial and s.n_hidden > 1) or (initial[-1] < 0 and s.c_first != s.c)
+        return not (large and any(phi.name in _BOUNDED for phi in self.activations))
 
 
 def smooth_at_zero(phi: Activation) -> bool:

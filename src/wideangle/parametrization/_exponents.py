@@ -25,9 +25,9 @@ class Fit(NamedTuple):
 def fit_exponents(sizes: Array, widths: Array, *, confidence: float, seed: int) -> Fit:
     """Fit powers of the width to sizes (width, seed, ...).
 
-    Straight lines through means over seeds of ln size against ln width, weighted by the root of the width: logarithms
-    vary by the order of one over that root in hidden layers and of one in a few outputs, and lower orders of the width
-    count least where it is large. The bootstrap resamples the seeds of each width apart from those of others. Its
+    Straight lines through means over seeds of ln size against ln width, all widths with the same weight: the sizes of a
+    seed are those of a number of networks that goes like one over the width, as narrow ones vary the more. The noise is
+    not taken to be the same, though: the bootstrap resamples the seeds of each width apart from those of others. Its
     deviations are widened by the root of n/(n - 1), as those of n resampled values are too small by that, and by
     Student's quantile over the normal one, with Satterthwaite's degrees of freedom.
 
@@ -71,9 +71,8 @@ def _widening(logs: Array, slopes: Array, confidence: float) -> Array:
 def _slope_weights(widths: Array) -> Array:
     """Return what a mean at each width contributes to the slope."""
     x = np.log(widths)
-    weights = np.sqrt(widths) / np.sqrt(widths).sum()
-    x = x - weights @ x
-    return np.asarray(weights * x / (weights @ x**2))
+    x = x - x.mean()
+    return np.asarray(x / (x @ x))
 
 
 def allowed_range(predicted: Array, tolerance: float) -> tuple[Array, Array]:

@@ -50,6 +50,9 @@ def draw_check(part: xr.Dataset, figure: Figure, theme: Theme) -> None:
             1.0, 1.05, mark + verdict, transform=axes[0][column].transAxes, ha="right", color=colour, fontsize=8.0
         )
         axes[2][column].set_xlabel("width")
+    for across in axes:
+        if all(map(_is_empty, across)):
+            across[0].set_ylim(0.1, 10.0)  # without any sizes a logarithmic axis has no limits; all of the row share it
     handles = [axes[0][0].plot([], [], color=colour)[0] for colour in colours]
     labels = [f"step {step}" if step else "start" for step in steps]
     figure.legend(handles, labels, loc="outside lower center", ncols=len(steps))
@@ -95,8 +98,14 @@ def _draw_prediction(panel: Any, here: xr.Dataset, name: str, step: int, theme: 
     panel.plot(widths, line, color=theme.ink, linewidth=1.0, linestyle=(0, (4, 2)), zorder=1)
 
 
+def _is_empty(panel: Any) -> bool:
+    return not any(np.any(np.isfinite(np.asarray(line.get_ydata(), np.float64))) for line in panel.lines)
+
+
 def _scale(panel: Any, part: xr.Dataset, *, first: bool, title: str) -> None:
     panel.set(xscale="log", yscale="log")
+    if _is_empty(panel):
+        panel.text(0.5, 0.5, "zero, or not finite", transform=panel.transAxes, ha="center")
     widths = part.width.values
     panel.set_xticks(widths[:: 2 if len(widths) > 4 else 1])
     panel.set_xticklabels([str(width) for width in panel.get_xticks().astype(int)])

@@ -78,6 +78,9 @@ def write_coordinate_report(check: xr.Dataset, path: str | os.PathLike[str]) -> 
     >>> wa.parametrization.write_coordinate_report(check, "check.html")
     """
     check_result(check)
+    target = Path(path)
+    if target.is_dir() or not os.access(target if target.exists() else target.parent, os.W_OK):
+        raise OSError(f"path must be a file that can be written, in a directory that exists, got {str(path)!r}")
     sections = [_section(part) for part in parts(check)]
     details = {name: value for name, value in check.attrs.items() if name != "function"}
     lead = (
@@ -94,7 +97,7 @@ def write_coordinate_report(check: xr.Dataset, path: str | os.PathLike[str]) -> 
     page = blocks.page(
         "Coordinate check", lead, [notes, *sections, blocks.section("Settings", blocks.definitions(details))]
     )
-    Path(path).write_text(page, encoding="utf-8")
+    target.write_text(page, encoding="utf-8")
 
 
 def check_result(check: Any) -> None:
@@ -106,6 +109,7 @@ def check_result(check: Any) -> None:
 
 def parts(check: xr.Dataset) -> Iterator[xr.Dataset]:
     """Yield the checks of each depth and activation, without layers that are not there."""
+    check = check.expand_dims([name for name in ("depth", "activation") if name not in check.dims])
     for depth in check.depth.values:
         for activation in check.activation.values:
             yield check.sel(depth=depth, activation=activation, layer=slice(1, int(depth) + 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from threading import Event
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from wideangle._checks import check_choice, check_integer, check_real, check_seed
+from wideangle._checks import check_choice, check_flag, check_integer, check_memory, check_real, check_seed
 from wideangle._provenance import provenance
 from wideangle.activations import Activation
 from wideangle.data import LabelledData
@@ -28,6 +29,7 @@ Array = NDArray[np.float64]
 
 SOURCE = "Yang et al., arXiv 2203.03466; exponents as in wideangle.parametrization.classify"
 BATCH = 64
+_MOST_NETWORKS = 16  # that stand for one seed
 
 
 def coordinate_check(
@@ -74,7 +76,9 @@ def coordinate_check(
     n_steps
         Steps of training, default 4.
     n_seeds
-        Networks of each width, from 2; default 5. With 3 the output layer of ten outputs is often not resolved.
+        Sets of networks of each width, from 2; default 5. A set has 2 networks at the largest width, and at another
+        width as many more as it is narrower, up to 16: networks vary the more the narrower they are, and so sets of
+        all widths are about as noisy. What is recorded of a set is the root mean square over its networks.
     learning_rate, first_learning_rate
         :math:`\eta`, and that of the first step, the same for all widths. By default they are found by
         trying: 0.1 (0.01 for Adam), halved until the first step changes the last hidden layer by at most 0.3 of its
@@ -109,11 +113,12 @@ def coordinate_check(
     Returns
     -------
     xarray.Dataset
-        - ``size(depth, activation, width, seed, step, layer)``: root mean square over samples and units of the
-          pre-activations of layers 1 to L, and of the output, which is layer L + 1; ``change``: of their change since
-          the start; ``update``: of what the change of the layer's own weights contributes, :math:`(W_t - W_0)` times
-          what enters it. The output is taken without its own bias. NaN where a network has no such layer,
-          infinite from where it diverges, see ``diverged(depth, activation, width, seed)``;
+        - ``size(depth, activation, width, seed, step, layer)``: root mean square over networks, samples and units
+          of the pre-activations of layers 1 to L, and of the output, which is layer L + 1; ``change``: of their
+          change since the start; ``update``: of what the change of the layer's own weights contributes,
+          :math:`(W_t - W_0)` times what enters it. The output is taken without its own bias. NaN where a network
+          has no such layer, infinite from where one of the set diverges, see
+          ``diverged(depth, activation, width, seed)``;
         - of each quantity ``*_exponent(depth, activation, step, layer)``, with the interval ``*_low`` to ``*_high``,
           ``*_predicted``, and ``*_verdict``: ``"agrees"`` if the interval lies within the tolerance of the prediction,
           ``"disagrees"`` if it lies outside, else ``"not resolved"``. What is predicted to grow only has to grow;
@@ -123,9 +128,10 @@ def coordinate_check(
           verdict of all layers and the regime;
         - ``learning_rate`` and ``first_learning_rate`` (depth, activation), if they are not the module's own.
 
-        Verdicts are ``"no prediction"`` where the activation is smooth at zero and the pre-activations of inner layers
-        vanish at the start, as under ``"ip-llr"`` from three hidden layers on: exponents for a generic activation do
-        not hold there, see :func:`predict_first_step`.
+        Verdicts are ``"no prediction"`` where exponents for a generic activation do not hold: smooth at zero, where the
+        pre-activations of inner layers vanish at the start, as under ``"ip-llr"`` from three hidden layers on, see
+        :func:`predict_first_step`; odd (tanh, erf, sin, linear), under weights that are not centered, and under
+        ``"hp"`` from two hidden layers on; bounded (tanh, erf, sin), under ``"ip-llr"``.
 
     Raises
     ------
@@ -162,6 +168,7 @@ def coordinate_check(
     n_seeds = check_integer("n_seeds", n_seeds, low=2, high=10_000, remedy="give at least 2, such as 5")
     kind = check_choice("optimizer", optimizer, ("sgd", "adam"))
     seed, n_threads = check_seed(seed), check_threads(n_threads)
+    progress = check_flag("progress", progress)
     rates = _rate("learning_rate", learning_rate), _rate("first_learning_rate", first_learning_rate)
     tolerance = _positive("tolerance", tolerance, "give half the distance of exponents to be told apart, such as 0.25")
     confidence = _positive("confidence", confidence, "give a number between 0 and 1, such as 0.95", below=1.0)
@@ -173,6 +180,10 @@ def coordinate_check(
             if base_width is not None:
                 raise ValueError(f"base_width must be left out without a module, got {base_width!r}")
             cases = network_cases(scaling, expected, depths, activations, checked, kind)
+            inputs = checked.n_features + (max(row[0].n_hidden for row in cases) - 1) * sizes[-1]
+            # Weights, their start and their gradients, in float64.
+            needed = 24 * n_threads * sizes[-1] * inputs
+            check_memory(needed, f"networks of width {sizes[-1]} need", remedy="give smaller widths")
         else:
             case = module_case(
                 module,
@@ -184,6 +195,7 @@ def coordinate_check(
                 widths=sizes,
                 optimizer=kind,
                 learning_rates=rates,
+                data=checked,
             )
             cases = [[case]]
         batch = _batch(checked, batch_size, seed)
@@ -247,20 +259,36 @@ def _record(
 
     layers = 1 + max(row[0].n_hidden for row in cases)
     shape = (len(cases), len(cases[0]), len(widths), n_seeds)
-    records = np.full((*shape, len(QUANTITIES), n_steps + 1, layers), np.nan)
-    seeds = np.random.SeedSequence(seed).generate_state(len(widths) * n_seeds, np.uint64).reshape(len(widths), n_seeds)
-    places = list(np.ndindex(shape))
+    records = np.zeros((*shape, len(QUANTITIES), n_steps + 1, layers))
+    repeats = [networks_per_seed(width, widths[-1]) for width in widths]
+    places = [(*place, k) for place in np.ndindex(shape) for k in range(repeats[place[2]])]
+    drawn = np.random.SeedSequence(seed).generate_state(n_seeds * sum(repeats), np.uint64)
+    starts = n_seeds * np.cumsum([0, *repeats])
 
     def train(place: tuple[int, ...], stopped: Event) -> Array:
-        row, column, width, run = place
+        row, column, width, run, k = place
         case = cases[row][column]
         # PyTorch's own generators take seeds of 63 bits.
-        network, optimizer = case.trial(widths[width], int(seeds[width, run] >> np.uint64(1)), rates[row][column])
+        own = int(drawn[starts[width] + run * repeats[width] + k] >> np.uint64(1))
+        network, optimizer = case.trial(widths[width], own, rates[row][column])
         return record_steps(network, optimizer, *batch, 0 if stopped.is_set() else n_steps)
 
-    for place, found in zip(places, side_by_side(train, places, n_threads=n_threads, progress=progress), strict=True):
-        records[place][..., : found.shape[-1]] = found
+    trained = side_by_side(train, places, n_threads=n_threads, progress=progress)
+    for place, found in zip(places, trained, strict=True):
+        mean = records[place[:-1]]
+        # Without squares of sizes, which may be beyond the range of floats where sizes are not.
+        mean[..., : found.shape[-1]] = np.hypot(mean[..., : found.shape[-1]], found / math.sqrt(repeats[place[2]]))
+        mean[..., found.shape[-1] :] = np.nan
     return records
+
+
+def networks_per_seed(width: int, widest: int) -> int:
+    """Return how many networks stand for one seed: the more the narrower, as their sizes vary the more.
+
+    Two at the largest width, as what a few outputs, or random biases that are not scaled, add to the noise does not
+    become less with the width.
+    """
+    return min(_MOST_NETWORKS, 2 * -(-widest // width))
 
 
 def _with_provenance(

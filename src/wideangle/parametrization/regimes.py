@@ -171,7 +171,8 @@ def classify(scaling: Scaling, *, optimizer: Literal["sgd", "adam"] = "sgd") -> 
 
     Activations that are small in the limit, as integrable scalings have them at the start, are taken to be of the size
     of the pre-activations, and their products with a layer's update to be aligned. So it is for ReLU, because of its
-    kink at zero. A smooth odd activation does not (see :func:`predict_first_step`). Steps of Adam are taken to be as
+    kink at zero. A smooth odd activation does not (see :func:`predict_first_step`),
+    and its sums over weights that are not centered are smaller, as its mean is zero. Steps of Adam are taken to be as
     large as its learning rate, however small gradients are: its epsilon must be smaller still.
 
     Examples

@@ -159,7 +159,9 @@ class FactoryFacts:
     activations: tuple[Activation, ...]
 
 
-def inspect_factory(factory: Callable[[int], Any], narrow: int, wide: int) -> FactoryFacts:
+def inspect_factory(
+    factory: Callable[[int], Any], narrow: int, wide: int, n_features: int, n_classes: int
+) -> FactoryFacts:
     """Build modules of two widths and look at them, or raise with what is wrong."""
     if not callable(factory) or isinstance(factory, torch.nn.Module):
         raise TypeError(
@@ -179,6 +181,7 @@ def inspect_factory(factory: Callable[[int], Any], narrow: int, wide: int) -> Fa
         )
     if len(layers) < 2:
         raise ValueError(f"module must have at least two layers with weights, got {len(layers)}")
+    _check_outputs(module, n_features, n_classes)
     found = (activation_of(part) for part in module.modules())
     return FactoryFacts(
         trained_as_is=training is not None,
@@ -188,6 +191,24 @@ def inspect_factory(factory: Callable[[int], Any], narrow: int, wide: int) -> Fa
         biases=any(layer.bias is not None for _, layer in layers),
         activations=tuple(phi for phi in found if phi is not None),
     )
+
+
+def _check_outputs(module: torch.nn.Module, n_features: int, n_classes: int) -> None:
+    """Raise if a module does not take samples, or has fewer outputs than there are classes."""
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            # Two samples, without which normalisations over the batch do not work.
+            output = module.double()(torch.zeros(2, n_features, dtype=torch.float64))
+    except Exception as error:
+        raise ValueError(
+            f"module must map x (sample, feature) with {n_features} features to outputs (sample, class), failed with "
+            f"{error}; give its first layer as many inputs as the data has features"
+        ) from error
+    if isinstance(output, torch.Tensor) and output.ndim == 2 and output.shape[1] < n_classes:
+        raise ValueError(
+            f"module must have an output for each of the {n_classes} classes, got {output.shape[1]} outputs; give its "
+            "last layer as many outputs as the data has classes"
+        )
 
 
 def factory_trial(factory: Callable[[int], Any], scaling: Scaling | None, base_width: int) -> Trial:
@@ -227,6 +248,11 @@ def _made(factory: Callable[[int], Any], width: int, seed: int) -> tuple[torch.n
         raise TypeError(f"module must return {_WANTED}; at width {width} it returned {type(made).__name__}")
     if isinstance(made, tuple) and not isinstance(training, torch.optim.Optimizer):
         training = _check_groups(training, module, width)
+    if isinstance(training, torch.optim.LBFGS):
+        raise TypeError(
+            f"module must not return LBFGS, which needs a closure, as it did at width {width}; give torch.optim.SGD or "
+            "torch.optim.Adam"
+        )
     trained = training.param_groups if isinstance(training, torch.optim.Optimizer) else training
     if trained is not None:
         own = {id(parameter) for parameter in module.parameters()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
@@ -145,7 +145,12 @@ def _shapes(base: Any) -> dict[str, tuple[int, ...]]:
             f"base_shapes must be a module or shapes by the names of its parameters, got {type(base).__name__}; give "
             "the module that you build at the base width"
         )
-    return {name: tuple(int(n) for n in shape) for name, shape in base.items()}
+    shapes = {}
+    for name, shape in base.items():
+        if isinstance(shape, (str, bytes)) or not isinstance(shape, Iterable):
+            raise TypeError(f"base_shapes[{name!r}] must be a shape, a tuple of integers, got {shape!r}")
+        shapes[name] = tuple(int(n) for n in shape)
+    return shapes
 
 
 def check_layers(module: torch.nn.Module) -> list[tuple[str, Any]]:
@@ -160,6 +165,10 @@ def check_layers(module: torch.nn.Module) -> list[tuple[str, Any]]:
         own = [parameter for parameter, _ in part.named_parameters(recurse=False)]
         if not own:
             continue
+        if any(map(torch.nn.parameter.is_lazy, part.parameters(recurse=False))):
+            raise TypeError(
+                f"module must not have lazy layers, got {name or 'module'}: {part!r}; give its number of inputs"
+            )
         if not isinstance(part, (torch.nn.Linear, torch.nn.Conv2d)) or set(own) > {"weight", "bias"}:
             raise TypeError(
                 f"module must have parameters in Linear and Conv2d layers only, got {name or 'module'}: {part!r}; "
@@ -182,6 +191,11 @@ def _layers(module: torch.nn.Module, base: dict[str, tuple[int, ...]]) -> list[_
         there, here = base[f"{prefix}weight"], tuple(part.weight.shape)
         if len(there) != len(here) or there[2:] != here[2:] or 0 in there:
             raise ValueError(f"{prefix}weight must have a shape like that of the base, {there}, got {here}")
+        if part.bias is not None and base[f"{prefix}bias"] != there[:1]:
+            raise ValueError(
+                f"base_shapes must have a {prefix}bias of shape {there[:1]}, as {prefix}weight has shape {there}, got "
+                f"{base[f'{prefix}bias']}"
+            )
         layers.append(_Layer(name, part, Fraction(here[1], there[1]), Fraction(here[0], there[0])))
     return layers
 
@@ -201,7 +215,8 @@ def _check_fit(scaling: Any, layers: list[_Layer]) -> Scaling:
             "such networks with wideangle.reference.build_scaled_mlp"
         )
     biased = [layer.name for layer in layers if layer.module.bias is not None]
-    if biased and checked.biases == "none" and checked.name not in WITH_BIASES:
+    has_exponents = checked.name in WITH_BIASES and checked == named_scaling(checked.name, checked.n_hidden)
+    if biased and checked.biases == "none" and not has_exponents:
         raise ValueError(
             f"scaling must say what biases do, as {biased[0] or 'module'} has some, got {checked.name!r}, which has "
             "none; build the module with bias=False, or give a Scaling with biases"

@@ -58,7 +58,7 @@ class Job(_frame.Job):
 
     data: LabelledData
     widths: tuple[int, ...] = (64, 128, 256, 512, 1024)
-    n_seeds: int = 8
+    n_seeds: int = 4
     width: int = 512
     n_runs: int = 2
     n_steps: int = 200

@@ -106,11 +106,16 @@ def choose_rates(
         # What starts at nothing has to get somewhere: in the first step if that has a learning rate of its own.
         if own_first and first_learning_rate is None:
             first = _climb(
-                lambda rate: last_hidden(replace(rates, first_learning_rate=rate), 1, 0), rates.learning_rate
+                lambda rate: last_hidden(replace(rates, first_learning_rate=rate), 1, 0), rates.learning_rate, _RAISED
             )
             return replace(rates, first_learning_rate=first)
         if not own_first and learning_rate is None:
-            rate = _climb(lambda rate: last_hidden(replace(rates, learning_rate=rate), n_steps, 0), rates.learning_rate)
+            # Where steps are alike the first of them are small, and lower orders of the width stay for long.
+            rate = _climb(
+                lambda rate: last_hidden(replace(rates, learning_rate=rate), n_steps, 0),
+                rates.learning_rate,
+                4.0 * _RAISED,
+            )
             return replace(rates, learning_rate=rate)
     elif learning_rate is None and not vanishing:
         ends = {width: last_hidden(rates, 0, 0, width) for width in (widths[0], widths[-1])}
@@ -121,18 +126,18 @@ def choose_rates(
     return rates
 
 
-def _climb(size: Callable[[float], float], start: float) -> float:
-    """Return the first rate from the start on with a size of order one; the start itself if none has.
+def _climb(size: Callable[[float], float], start: float, wanted: float) -> float:
+    """Return the first rate from the start on with a wanted size; the start itself if none has.
 
     Sizes may go like a power of the rate as high as the number of layers, and what is much too large dies.
     """
     for low in (start * 2.0**power for power in range(_TRIES)):
-        if not size(2.0 * low) < _RAISED:
+        if not size(2.0 * low) < wanted:
             break
     else:
         return start
     high = 2.0 * low
     for _ in range(_HALVINGS):
         middle = math.sqrt(low * high)
-        low, high = (middle, high) if size(middle) < _RAISED else (low, middle)
+        low, high = (middle, high) if size(middle) < wanted else (low, middle)
     return high

@@ -61,9 +61,9 @@ def checks_table(pairs: int, missed: list[str]) -> str:
     return (
         f"`coordinate_check`, digits, three hidden layers, widths {', '.join(map(str, WIDTHS))}, {N_SEEDS} networks"
         f" of each, {N_STEPS} steps on one batch of 64, in seconds; beside it one network of each width and seed in"
-        " PyTorch, drawn and trained in float64 on one thread and not looked at. The check takes two of the widest and up"
-        " to sixteen of narrower ones for each seed, looks at every layer with all weights and with their update alone"
-        " after every step, searches for a learning rate and draws the bootstrap.\n\n"
+        " PyTorch, drawn and trained in float64 on one thread and not looked at. The check takes two of the widest"
+        " and up to sixteen of narrower ones for each seed, looks at every layer with all weights and with their"
+        " update alone after every step, searches for a learning rate and draws the bootstrap.\n\n"
         + table(("scaling", "one training, s", "check, s", "training / check"), rows)
     )
 

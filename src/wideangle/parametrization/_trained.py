@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import numpy as np
 
-from wideangle._checks import check_choice, check_integer, check_real, check_seed
+from wideangle._checks import check_choice, check_integer, check_seed
 from wideangle.activations import Activation, parse_activation
 from wideangle.data import LabelledData
 from wideangle.parametrization._arguments import check_labelled, check_widths
 from wideangle.reference import build_scaled_mlp, calibrate_first_step
 from wideangle.reference._torch import torch_threads
-from wideangle.reference.scaled import check_layer_rates, check_rate
+from wideangle.reference.scaled import check_layer_rates, check_rate, check_variance
 from wideangle.reference.scaled_training import first_batch
 from wideangle.scalings import MAX_HIDDEN, SCALINGS, Scaling, named_scaling
 
@@ -129,9 +129,7 @@ def check_comparison(
         batch_size = n_train if batch_size is None else min(USUAL_BATCH, n_train)
     remedy = f"give at most the {n_train} training samples, or None for all of them"
     if weight_variance is not None:
-        weight_variance = check_real("weight_variance", weight_variance, remedy="give a positive variance, such as 2.0")
-        if weight_variance <= 0.0:
-            raise ValueError(f"weight_variance must be positive, got {weight_variance!r}; give a number such as 2.0")
+        weight_variance = check_variance(weight_variance)
     return Comparison(
         scalings=check_scalings(scalings, n_hidden),
         data=labelled,

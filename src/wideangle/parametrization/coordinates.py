@@ -83,8 +83,8 @@ def coordinate_check(
         :math:`\eta`, and that of the first step, the same for all widths. By default they are found by
         trying: 0.1 (0.01 for Adam), halved until the first step changes the last hidden layer by at most 0.3 of its
         size, at the smallest width and at the largest; where that layer vanishes at the start and the scaling makes it
-        learn, raised until its size at the largest width is of order one, after the first step if that may have its own
-        rate, else after all steps.
+        learn, raised until its size at the largest width is about 1 after the first step, if that may have its own
+        rate, else about 4 after all steps.
     optimizer
         ``"sgd"`` (default) or ``"adam"``. Others, such as Muon, are not covered.
     batch_size

@@ -91,9 +91,7 @@ def build_scaled_mlp(
     phi = parse_activation(activation)
     variance = phi.gradient_preserving_variance
     if weight_variance is not None:
-        variance = check_real("weight_variance", weight_variance, remedy="give a positive variance, such as 2.0")
-        if variance <= 0.0:
-            raise ValueError(f"weight_variance must be positive, got {weight_variance!r}; give a number such as 2.0")
+        variance = check_variance(weight_variance)
     mean = check_real("weight_mean", weight_mean, remedy="give a number, such as 1.0")
     require_torch()
     import torch
@@ -226,6 +224,14 @@ def check_layer_rates(name: str, value: Any, n_layers: int) -> tuple[float, ...]
             "hidden layer and one for the output layer"
         )
     return tuple(check_rate(f"{name}[{place}]", rate) for place, rate in enumerate(value))
+
+
+def check_variance(value: Any) -> float:
+    """Return the variance of the entries of U, or raise."""
+    variance = check_real("weight_variance", value, remedy="give a positive variance, such as 2.0")
+    if variance <= 0.0:
+        raise ValueError(f"weight_variance must be positive, got {value!r}; give a number such as 2.0")
+    return variance
 
 
 def check_rate(name: str, value: Any) -> float:

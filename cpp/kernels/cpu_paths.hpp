@@ -2,6 +2,7 @@
 #pragma once
 
 #include "angle_step.hpp"
+#include "chunk_elimination.hpp"
 #include "dense_layer.hpp"
 #include "gram_step.hpp"
 #include "forward_layer.hpp"
@@ -30,6 +31,7 @@ struct CpuPath {
     KernelStepFunction kernel_step;
     KernelNormFunction kernel_norm;
     HermiteFunction hermite;
+    const ChunkKernels* chunk;
 };
 
 // Every path compiled into this library, the widest first; the last one runs everywhere.

@@ -14,7 +14,7 @@ _ROWS_AT_ONCE = 4096
 
 
 class Layer(NamedTuple):
-    """Checked activations: float32 or float64, C-contiguous, finite; ``varying`` marks neurons that are not constant."""
+    """Checked activations: float32 or float64, C-contiguous, finite; ``varying`` marks neurons that do vary."""
 
     features: NDArray[Any]
     varying: NDArray[np.bool_]

@@ -80,7 +80,8 @@ def chunk_statistics(
 
         - ``r2``: share of the layer's variance that the ridge regression of all neurons on the chunk explains,
           :math:`1 - \operatorname{tr} R / \operatorname{tr} C`, with the covariances C of neurons and R of residuals;
-        - ``residual_correlation``: mean of :math:`|R_{ij}| / (\sqrt{R_{ii} R_{jj}} + 10^{-8})` over all pairs of neurons;
+        - ``residual_correlation``: mean over all pairs of neurons of
+          :math:`|R_{ij}| / (\sqrt{R_{ii} R_{jj}} + 10^{-8})`;
         - ``r2_outside``, ``residual_correlation_outside``: the same over neurons that are not in the chunk. The chunk
           explains itself, which adds w/P to ``r2`` in a layer of P unrelated neurons, and takes pairs from
           ``residual_correlation``. NaN where there is no neuron, or pair, outside;
@@ -106,12 +107,12 @@ def chunk_statistics(
     Notes
     -----
     Doimo, Glielmo, Goldt and Laio, arXiv 2106.03485, whose procedure fits each chunk to all samples. Here all chunks
-    come from the scatter matrix S of the features, computed once: eliminating neurons in a random order leaves after w of
-    them :math:`A = S - S_{:c} S_{cc}^{-1} S_{c:}`, the residuals of least squares, for all sizes in one pass. A ridge adds
-    :math:`Z^\top Z`, :math:`Z = \lambda U (S_{cc} + \lambda)^{-1} U^{-1} X`, where :math:`U^\top U = S_{cc}` and
-    :math:`X = U^{-\top} S_{c:}` (derived: the part of the prediction that shrinks lies in the span of the chunk). It is
-    left out where it cannot change a residual correlation by 1e-9. Neurons of which others explain all but 1e-13 of the
-    variance count as explained in full.
+    come from the scatter matrix S of the features, computed once: eliminating neurons in a random order leaves after
+    w of them :math:`A = S - S_{:c} S_{cc}^{-1} S_{c:}`, the residuals of least squares, for all sizes in one pass. A
+    ridge adds :math:`Z^\top Z`, :math:`Z = \lambda U (S_{cc} + \lambda)^{-1} U^{-1} X`, where
+    :math:`U^\top U = S_{cc}` and :math:`X = U^{-\top} S_{c:}` (derived: the part of the prediction that shrinks lies in
+    the span of the chunk). It is left out where it cannot change a residual correlation by 1e-9. Neurons of which
+    others explain all but 1e-13 of the variance count as explained in full.
 
     Examples
     --------
@@ -236,8 +237,8 @@ def _regressions(
 def _ridge_matters(ridge: float, products: Array, smallest: float, n_samples: int) -> bool:
     """Whether a ridge can change a residual correlation.
 
-    Residuals change by at most ridge / (smallest eigenvalue of any chunk's scatter matrix, which is no less than that of
-    the whole) in units of the predictions, so that a product of two of them over the offset bounds the change.
+    Residuals change by at most ridge / (smallest eigenvalue of any chunk's scatter matrix, which is no less than that
+    of the whole) in units of the predictions, so that a product of two of them over the offset bounds the change.
     """
     if ridge == 0.0:
         return False

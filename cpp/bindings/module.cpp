@@ -2,6 +2,7 @@
 
 void register_angles(pybind11::module_& module);
 void register_chunk_regression(pybind11::module_& module);
+void register_chunk_readout(pybind11::module_& module);
 void register_gram(pybind11::module_& module);
 void register_forward(pybind11::module_& module);
 void register_networks(pybind11::module_& module);
@@ -19,6 +20,7 @@ PYBIND11_MODULE(_core, module) {
     module.def("cpu_paths", cpu_path_names, "Instruction sets this machine can run, the widest first.");
     register_angles(module);
     register_chunk_regression(module);
+    register_chunk_readout(module);
     register_gram(module);
     register_forward(module);
     register_networks(module);

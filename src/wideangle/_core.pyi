@@ -149,3 +149,27 @@ def hermite_product(
 
     ``rows`` are (input, coefficient), ``columns`` (coefficient, input) with 32 more columns than are used.
     """
+
+def scatter_matrix(
+    features: NDArray[Any], *, n_threads: int, cpu_path: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Means of neurons, and sums over samples of products of deviations from them, (neuron, neuron)."""
+
+def chunk_regression(
+    products: NDArray[np.float64],
+    *,
+    n_samples: int,
+    orders: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    ridge: float,
+    ridge_matters: bool,
+    offset: float,
+    n_threads: int,
+    cpu_path: str,
+    progress: Callable[[int], object] | None,
+) -> dict[str, NDArray[np.float64]]:
+    """Regression of all neurons on the first ones of each order, from their scatter matrix.
+
+    ``unexplained`` and ``correlation``, with ``_outside`` over neurons outside the chunk, as (order, size); progress
+    counts orders.
+    """

@@ -147,7 +147,7 @@ def test_a_pickled_class_is_not_unpickled(tmp_path: Path, argument: str, nested:
     content = {"features": torch.tensor(FEATURES), "more": Evil(trap)} if nested else Evil(trap)
     torch.save(content, path, _use_new_zipfile_serialization=new_format)
     main = write(tmp_path / "b.npy", FEATURES)
-    with pytest.raises(ValueError, match=r"a\.pt: found no plain tensors.*never unpickled.*torch\.save"):
+    with pytest.raises(ValueError, match=r"a\.pt: found no plain tensors \(it needs .*mkdir\).*never unp.*torch\.save"):
         read_features(path) if argument == "path" else read_features(main, readout_path=path)
     assert not trap.exists()
     # The trap works.
@@ -278,6 +278,17 @@ def test_tensors_that_are_no_arrays(tmp_path: Path) -> None:
     for name in ("a.pt", "b.pt"):
         with pytest.raises(ValueError, match="no plain array"):
             read_features(tmp_path / name)
+
+
+def test_versions_of_torch_that_may_unpickle_read_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "a.pt", ALL)
+    for version, safe in (("2.5.1+cpu", False), ("2.6.0", True)):
+        monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion(version))
+        if safe:
+            assert_all(read_features(path), ALL)
+        else:
+            with pytest.raises(ValueError, match=r"found PyTorch 2\.5\.1\+cpu, expected 2\.6 or later"):
+                read_features(path)
 
 
 def test_paths(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 SOURCE = "files; arXiv 2106.03485 takes the last hidden layer"
 
+# CVE-2025-32434
+_SAFE_TORCH = "2.6"
 _SUFFIXES = (".npy", ".npz", ".pt", ".pth")
 _SAFE = (
     "files are never unpickled, which would run whatever code they hold; where you trust the file, load it yourself "
@@ -71,7 +74,13 @@ def read_features(
         If an argument is not a name or a path.
     ValueError
         If a path is a directory or has another suffix; a file is damaged, cut off, or would have to be unpickled; an
-        entry is missing; or shapes, types or labels do not fit together.
+        entry is missing; shapes, types or labels do not fit together; or a file is PyTorch's and PyTorch older than
+        2.6.
+
+    Notes
+    -----
+    Up to PyTorch 2.5 a file could run code even with ``weights_only=True`` (CVE-2025-32434), and up to 2.9 a crafted
+    one could corrupt memory (CVE-2026-24747). Read files of unknown origin with a later one, or as .npz.
 
     Examples
     --------
@@ -211,13 +220,19 @@ def _open_pt(path: Path) -> _Entries:
     require_torch()
     import torch
 
+    if torch.__version__ < _SAFE_TORCH:
+        raise ValueError(
+            f"{path}: found PyTorch {torch.__version__}, expected {_SAFE_TORCH} or later, before "
+            "which a file could run code even with weights_only=True; upgrade PyTorch, or save the arrays with "
+            "numpy.savez"
+        )
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).strip().splitlines()
-        raise ValueError(
-            f"{path}: found no plain tensors ({reason[0] if reason else type(error).__name__}); {_SAFE}"
-        ) from error
+        # PyTorch's own message advises to unpickle after all.
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"it needs {named[1]}" if named else "it is damaged, or not PyTorch's"
+        raise ValueError(f"{path}: found no plain tensors ({what}); {_SAFE}") from error
     if isinstance(loaded, torch.Tensor):
         return _Entries(path, (), lambda _: _from_tensor(str(path), loaded))
     held = loaded if isinstance(loaded, dict) else {}

@@ -85,26 +85,28 @@ void add_neurons(const ReadoutCall<T>& call, const std::int64_t* neuron, const s
     }
 }
 
+// Of eight lanes the class of the target, and all bits set where there is a sample. Classes are counted in doubles, for
+// which there are comparisons of every width.
 struct LaneTargets {
-    i64 target, live;  // the class, and all bits set where there is a sample
+    f64 target;
+    i64 live;
 };
 
 // Adds what eight lanes of the logits say.
 WIDEANGLE_INLINE void evaluate(const double* logits, std::size_t classes, const LaneTargets& lane, std::int64_t& correct,
                                double& loss) {
-    f64 best = load<f64>(logits), of_target = best;
-    i64 first_best{};
+    f64 best = load<f64>(logits), of_target = best, first_best{}, index{};
     for (std::size_t c = 1; c < classes; ++c) {
         const f64 logit = load<f64>(logits + c * strip);
-        const i64 index = static_cast<std::int64_t>(c) - i64{};
+        index += 1.0;
         const i64 better = is_less(best, logit);
         best = select(better, logit, best);
-        first_best = (index & better) | (first_best & ~better);
-        of_target = select(lane.target == index, logit, of_target);
+        first_best = select(better, index, first_best);
+        of_target = select(is_unequal(lane.target, index), of_target, logit);
     }
     f64 sum{};
     for (std::size_t c = 0; c < classes; ++c) sum += exp64(load<f64>(logits + c * strip) - best);
-    const i64 hit = (first_best == lane.target) & lane.live;
+    const i64 hit = ~is_unequal(first_best, lane.target) & lane.live;
     const f64 lost = keep(lane.live, (best - of_target) + log64(sum));
     for (int i = 0; i < 8; ++i) {
         correct -= hit[i];
@@ -119,7 +121,7 @@ void readout_sums(const ReadoutCall<T>& call) {
         pack(call, first);
         LaneTargets lanes_of[strip / 8] = {};
         for (std::size_t lane = 0; lane < there; ++lane) {
-            lanes_of[lane / 8].target[lane % 8] = call.targets[first + lane];
+            lanes_of[lane / 8].target[lane % 8] = static_cast<double>(call.targets[first + lane]);
             lanes_of[lane / 8].live[lane % 8] = -1;
         }
         for (std::size_t k = 0; k < call.permutations && !call.stop.load(std::memory_order_relaxed); ++k) {

@@ -57,7 +57,10 @@ def regressions_table(pairs: int, missed: list[str]) -> str:
         f" of them, {len(SIZES)} sizes, {N_SAMPLES:,} samples: `chunk_statistics` of {N_CHUNKS} chunks of each size,"
         f" against the procedure of arXiv 2106.03485 with scikit-learn, measured for one chunk of each size and taken"
         f" {N_CHUNKS} times, in seconds.\n\n"
-        + table(("peer", "peer, s", "wideangle, s", "times faster"), [("scikit-learn", theirs.scaled(N_CHUNKS), ours, whole)])
+        + table(
+            ("peer", "peer, s", "wideangle, s", "times faster"),
+            [("scikit-learn", theirs.scaled(N_CHUNKS), ours, whole)],
+        )
     )
 
 

@@ -172,6 +172,8 @@ def chunk_regression(
 
     ``unexplained`` and ``correlation``, with ``_outside`` over neurons outside the chunk, as (order, size); progress
     counts orders.
+    """
+
 def chunk_readout(
     features: NDArray[Any],
     readout: NDArray[np.float64],

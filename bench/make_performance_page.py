@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 import wideangle as wa
-from bench import dynamics_tables, engine_tables, parametrization_tables, peers
+from bench import dynamics_tables, engine_tables, parametrization_tables, peers, representation_tables
 from bench.tables import table
 from bench.timing import Spread, in_pairs, seconds
 from wideangle._cpu import CPU_PATH_VARIABLE, active_cpu_path, cpu_paths
@@ -207,6 +207,7 @@ PARTS: dict[str, tuple[Callable[[int, list[str]], str], ...]] = {
         dynamics_tables.first_call_line,
     ),
     "parametrization": (parametrization_tables.predictions_table, parametrization_tables.checks_table),
+    "representation": (representation_tables.regressions_table, representation_tables.readouts_table),
 }
 
 

@@ -1,6 +1,8 @@
 #include "bindings.hpp"
 
 void register_angles(pybind11::module_& module);
+void register_chunk_regression(pybind11::module_& module);
+void register_chunk_readout(pybind11::module_& module);
 void register_gram(pybind11::module_& module);
 void register_forward(pybind11::module_& module);
 void register_networks(pybind11::module_& module);
@@ -17,6 +19,8 @@ PYBIND11_MODULE(_core, module) {
     module.doc() = "Compiled kernels of wideangle.";
     module.def("cpu_paths", cpu_path_names, "Instruction sets this machine can run, the widest first.");
     register_angles(module);
+    register_chunk_regression(module);
+    register_chunk_readout(module);
     register_gram(module);
     register_forward(module);
     register_networks(module);

@@ -2,11 +2,13 @@
 #pragma once
 
 #include "angle_step.hpp"
+#include "chunk_elimination.hpp"
 #include "dense_layer.hpp"
 #include "gram_step.hpp"
 #include "forward_layer.hpp"
 #include "hermite_series.hpp"
 #include "kernel_recursion.hpp"
+#include "readout_sums.hpp"
 
 // Declares a kernel that is compiled once per instruction set: name_baseline and, on x86-64, name_avx2 and name_avx512.
 #ifdef WIDEANGLE_X86_PATHS
@@ -30,6 +32,9 @@ struct CpuPath {
     KernelStepFunction kernel_step;
     KernelNormFunction kernel_norm;
     HermiteFunction hermite;
+    const ChunkKernels* chunk;
+    ReadoutFunction<float> readout_float;
+    ReadoutFunction<double> readout_double;
 };
 
 // Every path compiled into this library, the widest first; the last one runs everywhere.

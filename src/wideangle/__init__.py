@@ -17,7 +17,17 @@ from wideangle._version import __version__
 from wideangle.network import MLP, NetworkWeights
 
 if TYPE_CHECKING:
-    from wideangle import data, dynamics, integrators, parametrization, propagation, reference, reports, statistics
+    from wideangle import (
+        data,
+        dynamics,
+        integrators,
+        parametrization,
+        propagation,
+        reference,
+        reports,
+        representation,
+        statistics,
+    )
 
 _SUBMODULES = (
     "data",
@@ -27,6 +37,7 @@ _SUBMODULES = (
     "propagation",
     "reference",
     "reports",
+    "representation",
     "statistics",
 )
 
@@ -41,6 +52,7 @@ __all__ = [
     "propagation",
     "reference",
     "reports",
+    "representation",
     "statistics",
 ]
 

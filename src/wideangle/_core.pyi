@@ -149,3 +149,45 @@ def hermite_product(
 
     ``rows`` are (input, coefficient), ``columns`` (coefficient, input) with 32 more columns than are used.
     """
+
+def scatter_matrix(
+    features: NDArray[Any], *, n_threads: int, cpu_path: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Means of neurons, and sums over samples of products of deviations from them, (neuron, neuron)."""
+
+def chunk_regression(
+    products: NDArray[np.float64],
+    *,
+    n_samples: int,
+    orders: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    ridge: float,
+    ridge_matters: bool,
+    offset: float,
+    n_threads: int,
+    cpu_path: str,
+    progress: Callable[[int], object] | None,
+) -> dict[str, NDArray[np.float64]]:
+    """Regression of all neurons on the first ones of each order, from their scatter matrix.
+
+    ``unexplained`` and ``correlation``, with ``_outside`` over neurons outside the chunk, as (order, size); progress
+    counts orders.
+def chunk_readout(
+    features: NDArray[Any],
+    readout: NDArray[np.float64],
+    bias: NDArray[np.float64],
+    targets: NDArray[np.int64],
+    orders: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    *,
+    n_threads: int,
+    cpu_path: str,
+    progress: Callable[[int], object] | None,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Correct samples and summed cross-entropy, both (order, size), of chunks of neurons under a linear readout.
+
+    ``features`` (sample, neuron) are C-contiguous float32 or float64, ``readout`` is (class, neuron). A chunk is the
+    first ``sizes[s]`` neurons of a row of ``orders``, whose rows are at least as long as the last of the increasing
+    ``sizes``. Of equal largest logits the first counts. Sums are in float64 and do not depend on ``n_threads``.
+    ``progress`` is called with the pairs of a sample and an order that are done.
+    """

@@ -5,6 +5,7 @@ A chunk is a list of neurons. Features have the shape (sample, neuron), a readou
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,15 @@ Array = NDArray[Any]
 
 def residuals(features: Array, chunk: Array, ridge: float) -> tuple[Array, Array]:
     """Return the features in float64, and what a ridge regression on the chunk leaves of them."""
+    from scipy.linalg import LinAlgWarning
     from sklearn.linear_model import Ridge
 
     layer = np.asarray(features, dtype=np.float64)
     inputs = layer[:, chunk]
-    return layer, layer - Ridge(ridge).fit(inputs, layer).predict(inputs)
+    with warnings.catch_warnings():
+        # Collinear chunks: coefficients are ill-determined, predictions are not.
+        warnings.simplefilter("ignore", LinAlgWarning)
+        return layer, layer - Ridge(ridge).fit(inputs, layer).predict(inputs).reshape(layer.shape)
 
 
 def r2(features: Array, chunk: Array, ridge: float) -> float:

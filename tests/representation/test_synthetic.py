@@ -143,7 +143,7 @@ def test_seeds() -> None:
 
 
 def test_result_describes_itself_and_goes_to_a_file(tmp_path: Any) -> None:
-    layer = synthetic_clones(np.int64(60), 4, 3, 9, np.float32(0.5), 2**64 - 1, n_classes=2)  # type: ignore[arg-type]
+    layer = synthetic_clones(np.int64(60), 4, 3, 9, np.float32(0.5), 2**64 - 1, n_classes=2)
     assert {name: tuple(layer[name].dims) for name in layer.data_vars} == {
         "features": ("sample", "neuron"),
         "signals": ("sample", "signal"),

@@ -17,7 +17,16 @@ PUBLIC = [
     "wideangle",
     *(
         f"wideangle.{name}"
-        for name in ("data", "dynamics", "integrators", "propagation", "reference", "reports", "statistics")
+        for name in (
+            "data",
+            "dynamics",
+            "integrators",
+            "propagation",
+            "reference",
+            "reports",
+            "representation",
+            "statistics",
+        )
     ),
 ]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 import wideangle as wa
@@ -19,7 +21,7 @@ class Chunks:
         self.features += 0.3 * rng.standard_normal(self.features.shape)
         if features == "dependent":
             self.features[:, 0] = self.features[:, 1]
-        self.head = {}
+        self.head: dict[str, Any] = {}
         if what != "regressions":
             self.head = {"readout": rng.standard_normal((10, neurons)), "targets": rng.integers(10, size=10_000)}
 

@@ -27,6 +27,24 @@ def residuals(features: Array, chunk: Array, ridge: float) -> tuple[Array, Array
         return layer, layer - Ridge(ridge).fit(inputs, layer).predict(inputs).reshape(layer.shape)
 
 
+def extended_residuals(features: Array, chunk: Array, ridge: float) -> Array:
+    """Return residuals in extended precision, by elimination with pivots."""
+    centred = features.astype(np.longdouble)
+    centred -= centred.mean(axis=0)
+    scatter = centred.T @ centred
+    size = len(chunk)
+    left = scatter[np.ix_(chunk, chunk)] + np.longdouble(ridge) * np.eye(size, dtype=np.longdouble)
+    right = scatter[chunk]
+    for i in range(size):
+        best = i + int(np.argmax(np.abs(left[i:, i])))
+        left[[i, best]], right[[i, best]] = left[[best, i]], right[[best, i]]
+        factors = (left[:, i] / left[i, i])[:, None]
+        factors[i] = 0.0
+        left, right = left - factors * left[i], right - factors * right[i]
+    rest: Array = centred - centred[:, chunk] @ (right / np.diag(left)[:, None])
+    return rest
+
+
 def r2(features: Array, chunk: Array, ridge: float) -> float:
     """Return R^2 of the whole layer, neurons weighted by their variance."""
     from sklearn.metrics import r2_score

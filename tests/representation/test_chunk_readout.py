@@ -13,8 +13,10 @@ from wideangle import _core
 
 SIZES = np.array([1, 2, 7, 30])
 
+Problem = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
 
-def problem(dtype: str, samples: int = 203, classes: int = 10) -> tuple[NDArray[Any], ...]:
+
+def problem(dtype: str, samples: int = 203, classes: int = 10) -> Problem:
     """Features, readout, bias, targets and orders of 30 of 40 neurons."""
     rng = np.random.default_rng(classes)
     features = np.maximum(rng.standard_normal((samples, 40)), 0).astype(dtype)

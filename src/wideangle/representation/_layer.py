@@ -23,10 +23,11 @@ class Layer(NamedTuple):
 
 
 class Readout(NamedTuple):
-    """Checked weights of the next layer, (class, neuron), and biases."""
+    """Checked weights of the next layer, (class, neuron), its biases, and the classes that are right."""
 
     weights: NDArray[np.float64]
     bias: NDArray[np.float64]
+    targets: NDArray[np.int64]
 
 
 def check_layer(features: ArrayLike, targets: ArrayLike | None, missing: Literal["raise", "drop"]) -> Layer:
@@ -40,9 +41,11 @@ def check_layer(features: ArrayLike, targets: ArrayLike | None, missing: Literal
     n_dropped = len(array) - int(np.count_nonzero(usable))
     if n_dropped:
         if check_choice("missing", missing, ("raise", "drop")) == "raise":
+            count = int(np.count_nonzero(~_usable(array[~usable])))
             raise ValueError(
-                f"features must be finite and at most {LARGEST:g} in size, got {n_dropped} of {len(array)} samples"
-                f' with other values, the first in row {int(np.argmin(usable))}; give missing="drop" to leave them out'
+                f"features must be finite and at most {LARGEST:g} in size, got {count} other value(s) in {n_dropped} of"
+                f" {len(array)} samples, the first in row {int(np.argmin(usable))};"
+                f' give missing="drop" to leave these samples out'
             )
         array, labels = array[usable], None if labels is None else labels[usable]
     else:
@@ -93,7 +96,7 @@ def check_readout(readout: Any, bias: Any, layer: Layer) -> Readout | None:
             f"targets must lie between 0 and {classes - 1}, the classes of the readout, got targets[{worst}] ="
             f" {layer.targets[worst]}; number the classes from 0"
         )
-    return Readout(weights, shifts)
+    return Readout(weights, shifts, layer.targets)
 
 
 def _check_targets(targets: ArrayLike, n_samples: int) -> NDArray[np.int64]:
@@ -110,6 +113,10 @@ def _check_targets(targets: ArrayLike, n_samples: int) -> NDArray[np.int64]:
 
 def _usable_rows(array: NDArray[Any]) -> NDArray[np.bool_]:
     """Return which samples are finite and not too large, without a copy of the whole array."""
-    limit = min(LARGEST, float(np.finfo(array.dtype).max))
     blocks = range(0, len(array), _ROWS_AT_ONCE)
-    return np.concatenate([(np.abs(array[at : at + _ROWS_AT_ONCE]) <= limit).all(axis=1) for at in blocks])
+    return np.concatenate([_usable(array[at : at + _ROWS_AT_ONCE]).all(axis=1) for at in blocks])
+
+
+def _usable(array: NDArray[Any]) -> NDArray[np.bool_]:
+    usable: NDArray[np.bool_] = np.abs(array) <= min(LARGEST, float(np.finfo(array.dtype).max))
+    return usable

@@ -123,7 +123,7 @@ def chunk_statistics(
     >>> features = latent @ rng.standard_normal((4, 64)) + 0.1 * rng.standard_normal((1000, 64))
     >>> statistics = wa.representation.chunk_statistics(features, seed=1)
     >>> statistics.r2_mean.sel(chunk_size=[1, 16]).round(2).values
-    array([0.28, 0.99])
+    array([0.25, 1.  ])
     """
     layer = check_layer(features, targets, missing)
     head = check_readout(readout, bias, layer)
@@ -259,7 +259,7 @@ def _readouts(
             layer.features,
             head.weights,
             head.bias,
-            layer.targets,
+            head.targets,
             orders,
             sizes,
             n_threads=threads,

@@ -28,6 +28,7 @@ constexpr std::size_t most_classes = 2;
 constexpr std::size_t most_classes = many_registers ? 10 : 5;
 #endif
 static_assert(readout_lanes % strip == 0);
+constexpr std::size_t octets = strip / 8;
 
 // Samples first...first+strip-1, neuron after neuron; zeros where there are none.
 template <class T>
@@ -92,26 +93,35 @@ struct LaneTargets {
     i64 live;
 };
 
-// Adds what eight lanes of the logits say.
-WIDEANGLE_INLINE void evaluate(const double* logits, std::size_t classes, const LaneTargets& lane, std::int64_t& correct,
-                               double& loss) {
-    f64 best = load<f64>(logits), of_target = best, first_best{}, index{};
+// Adds what the logits of a strip say. All lanes side by side, as each step waits for the one before.
+WIDEANGLE_INLINE void evaluate(const double* logits, std::size_t classes, const LaneTargets (&lane)[octets],
+                               std::int64_t& correct, double& loss) {
+    const auto logit = [logits](std::size_t c, std::size_t i)
+                           __attribute__((always_inline)) { return load<f64>(logits + c * strip + i * 8); };
+    f64 best[octets], of_target[octets], first_best[octets] = {}, sum[octets] = {}, index{};
+    for (std::size_t i = 0; i < octets; ++i) best[i] = of_target[i] = logit(0, i);
     for (std::size_t c = 1; c < classes; ++c) {
-        const f64 logit = load<f64>(logits + c * strip);
         index += 1.0;
-        const i64 better = is_less(best, logit);
-        best = select(better, logit, best);
-        first_best = select(better, index, first_best);
-        of_target = select(is_unequal(lane.target, index), of_target, logit);
+#pragma GCC unroll 2
+        for (std::size_t i = 0; i < octets; ++i) {
+            const f64 z = logit(c, i);
+            const i64 better = is_less(best[i], z);
+            best[i] = select(better, z, best[i]);
+            first_best[i] = select(better, index, first_best[i]);
+            of_target[i] = select(is_unequal(lane[i].target, index), of_target[i], z);
+        }
     }
-    f64 sum{};
-    for (std::size_t c = 0; c < classes; ++c) sum += exp64(load<f64>(logits + c * strip) - best);
-    const i64 hit = ~is_unequal(first_best, lane.target) & lane.live;
-    const f64 lost = keep(lane.live, (best - of_target) + log64(sum));
-    for (int i = 0; i < 8; ++i) {
-        correct -= hit[i];
-        loss += lost[i];
+    for (std::size_t c = 0; c < classes; ++c)
+#pragma GCC unroll 2
+        for (std::size_t i = 0; i < octets; ++i) sum[i] += exp64(logit(c, i) - best[i]);
+    i64 hits{};
+    f64 lost{};
+    for (std::size_t i = 0; i < octets; ++i) {
+        hits += ~is_unequal(first_best[i], lane[i].target) & lane[i].live;
+        lost += keep(lane[i].live, (best[i] - of_target[i]) + log64(sum[i]));
     }
+    for (int i = 0; i < 8; ++i) correct -= hits[i];
+    loss += ((lost[0] + lost[1]) + (lost[2] + lost[3])) + ((lost[4] + lost[5]) + (lost[6] + lost[7]));
 }
 
 template <class T>
@@ -119,7 +129,7 @@ void readout_sums(const ReadoutCall<T>& call) {
     for (std::size_t first = 0; first < call.samples; first += strip) {
         const std::size_t there = std::min(strip, call.samples - first);
         pack(call, first);
-        LaneTargets lanes_of[strip / 8] = {};
+        LaneTargets lanes_of[octets] = {};
         for (std::size_t lane = 0; lane < there; ++lane) {
             lanes_of[lane / 8].target[lane % 8] = static_cast<double>(call.targets[first + lane]);
             lanes_of[lane / 8].live[lane % 8] = -1;
@@ -132,8 +142,7 @@ void readout_sums(const ReadoutCall<T>& call) {
                 add_neurons(call, order + size, order + call.sizes[s]);
                 size = call.sizes[s];
                 const std::size_t at = k * call.n_sizes + s;
-                for (std::size_t part = 0; part < strip / 8; ++part)
-                    evaluate(call.logits + part * 8, call.classes, lanes_of[part], call.correct[at], call.loss[at]);
+                evaluate(call.logits, call.classes, lanes_of, call.correct[at], call.loss[at]);
             }
             call.done.fetch_add(there, std::memory_order_relaxed);
         }

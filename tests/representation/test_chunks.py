@@ -80,9 +80,9 @@ def compare_with_procedure(features: Array, statistics: xr.Dataset, ridge: float
         np.testing.assert_allclose(statistics[name], expected, rtol=0.0, atol=tolerance, err_msg=name)
 
 
-# At ridge 1e-8 residuals of the chunk are roundings in scikit-learn. Times those of neurons a thousand times larger they
-# are no longer small beside the 1e-8 of the denominator: its correlations of `scaled` are off by up to 5e-6 from those
-# in extended precision, below. Here its features are divided by 100.
+# At ridge 1e-8 residuals of the chunk are roundings in scikit-learn. Times those of neurons a thousand times larger
+# they are no longer small beside the 1e-8 of the denominator: its correlations of `scaled` are off by up to 5e-6 from
+# those in extended precision, below. Here its features are divided by 100.
 @pytest.mark.parametrize("ridge", [1e-8, 1e-2])
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.__name__)
 def test_statistics_are_those_of_the_procedure(layer: Callable[[], Array], ridge: float) -> None:

@@ -1,7 +1,11 @@
-"""Statistics of chunks are those of the published procedure, which tests compute with scikit-learn."""
+"""Statistics of chunks are those of the published procedure, arXiv 2106.03485, in scikit-learn and NumPy.
+
+A chunk is a list of neurons. Features have the shape (sample, neuron), a readout (class, neuron).
+"""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,11 +14,103 @@ import pytest
 import xarray as xr
 from numpy.typing import NDArray
 
-from tests.representation import chunk_procedure as procedure
 from wideangle.representation import chunk_statistics
 
 Array = NDArray[Any]
 SIZES = (1, 3, 8, 20, 24)
+
+
+def residuals(features: Array, chunk: Array, ridge: float) -> tuple[Array, Array]:
+    """Return the features in float64, and what a ridge regression on the chunk leaves of them."""
+    from scipy.linalg import LinAlgWarning
+    from sklearn.linear_model import Ridge
+
+    layer = np.asarray(features, dtype=np.float64)
+    inputs = layer[:, chunk]
+    with warnings.catch_warnings():
+        # Collinear chunks: coefficients are ill-determined, predictions are not.
+        warnings.simplefilter("ignore", LinAlgWarning)
+        return layer, layer - Ridge(ridge).fit(inputs, layer).predict(inputs).reshape(layer.shape)
+
+
+def extended_residuals(features: Array, chunk: Array, ridge: float) -> Array:
+    """Return residuals in extended precision, by elimination with pivots."""
+    centred = features.astype(np.longdouble)
+    centred -= centred.mean(axis=0)
+    scatter = centred.T @ centred
+    size = len(chunk)
+    left = scatter[np.ix_(chunk, chunk)] + np.longdouble(ridge) * np.eye(size, dtype=np.longdouble)
+    right = scatter[chunk]
+    for i in range(size):
+        best = i + int(np.argmax(np.abs(left[i:, i])))
+        left[[i, best]], right[[i, best]] = left[[best, i]], right[[best, i]]
+        factors = (left[:, i] / left[i, i])[:, None]
+        factors[i] = 0.0
+        left, right = left - factors * left[i], right - factors * right[i]
+    rest: Array = centred - centred[:, chunk] @ (right / np.diag(left)[:, None])
+    return rest
+
+
+def r2(features: Array, chunk: Array, ridge: float) -> float:
+    """Return R^2 of the whole layer, neurons weighted by their variance."""
+    from sklearn.metrics import r2_score
+
+    layer, rest = residuals(features, chunk, ridge)
+    return float(r2_score(layer, layer - rest, multioutput="variance_weighted"))
+
+
+def r2_outside(features: Array, chunk: Array, ridge: float) -> float:
+    """Return the same over the neurons outside the chunk, NaN if there is none."""
+    layer, rest = residuals(features, chunk, ridge)
+    outside = outside_of(chunk, layer.shape[1])
+    if outside.size == 0:
+        return float("nan")
+    return float(1.0 - rest[:, outside].var(axis=0).sum() / layer[:, outside].var(axis=0).sum())
+
+
+def residual_correlation(features: Array, chunk: Array, ridge: float) -> float:
+    """Return the mean size of the correlation of two residuals, over all pairs of neurons."""
+    return mean_off_diagonal(residuals(features, chunk, ridge)[1])
+
+
+def residual_correlation_outside(features: Array, chunk: Array, ridge: float) -> float:
+    """Return the same over pairs outside the chunk, NaN if there is none."""
+    layer, rest = residuals(features, chunk, ridge)
+    outside = outside_of(chunk, layer.shape[1])
+    return mean_off_diagonal(rest[:, outside]) if outside.size > 1 else float("nan")
+
+
+def mean_off_diagonal(rest: Array) -> float:
+    covariance = np.cov(rest, rowvar=False)
+    variances = np.diag(covariance)
+    correlation = covariance / (np.sqrt(np.outer(variances, variances)) + 1e-8)
+    return float(np.abs(correlation[np.tril_indices_from(correlation, k=-1)]).mean())
+
+
+def outside_of(chunk: Array, n_neurons: int) -> Array:
+    return np.setdiff1d(np.arange(n_neurons), chunk)
+
+
+def accuracy_and_loss(
+    features: Array, chunk: Array, readout: Array, bias: Array | None, targets: Array
+) -> tuple[float, float]:
+    """Return accuracy and mean cross-entropy of the chunk, read out by its own columns of the readout."""
+    layer = np.asarray(features, dtype=np.float64)
+    logits = layer[:, chunk] @ np.asarray(readout, dtype=np.float64)[:, chunk].T
+    if bias is not None:
+        logits = logits + bias
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    right = shifted[np.arange(len(layer)), targets]
+    loss = float((np.log(np.exp(shifted).sum(axis=1)) - right).mean())
+    return float((logits.argmax(axis=1) == targets).mean()), loss
+
+
+PROCEDURE: dict[str, Callable[[Array, Array, float], float]] = {
+    "r2": r2,
+    "residual_correlation": residual_correlation,
+    "r2_outside": r2_outside,
+    "residual_correlation_outside": residual_correlation_outside,
+}
 
 
 def generic(n_samples: int = 300, n_neurons: int = 24, seed: int = 0) -> Array:
@@ -71,7 +167,7 @@ def compare_with_procedure(features: Array, statistics: xr.Dataset, ridge: float
     for name, tolerance in tolerances.items():
         expected = [
             [
-                getattr(procedure, name)(features, statistics.order.values[k, :size], ridge)
+                PROCEDURE[name](features, statistics.order.values[k, :size], ridge)
                 for k in range(statistics.sizes["chunk"])
             ]
             for size in statistics.chunk_size.values
@@ -98,11 +194,11 @@ def test_statistics_are_those_in_extended_precision(layer: Callable[[], Array], 
     statistics = chunk_statistics(features, chunk_sizes=SIZES, n_chunks=2, seed=1, ridge=ridge)
     for size in statistics.chunk_size.values:
         for k in range(2):
-            rest = procedure.extended_residuals(features, statistics.order.values[k, :size], ridge)
+            rest = extended_residuals(features, statistics.order.values[k, :size], ridge)
             found = statistics.sel(chunk_size=size).isel(chunk=k)
             explained = 1.0 - rest.var(axis=0).sum() / features.astype(np.longdouble).var(axis=0).sum()
             assert abs(float(found.r2) - explained) < 1e-12
-            assert abs(float(found.residual_correlation) - procedure.mean_off_diagonal(rest)) < 1e-8
+            assert abs(float(found.residual_correlation) - mean_off_diagonal(rest)) < 1e-8
 
 
 def test_the_ridge_matters() -> None:
@@ -135,7 +231,7 @@ def test_without_ridge_regressions_are_least_squares(layer: Callable[[], Array])
             left = projections(features, order[:size])
             expected = 1.0 - left.var(axis=0).sum() / features.var(axis=0).sum()
             np.testing.assert_allclose(statistics.r2.values[i, k], expected, rtol=0.0, atol=1e-10)
-            expected = procedure.mean_off_diagonal(left)
+            expected = mean_off_diagonal(left)
             np.testing.assert_allclose(statistics.residual_correlation.values[i, k], expected, rtol=0.0, atol=1e-7)
 
 
@@ -146,27 +242,27 @@ def test_the_procedure_tends_to_least_squares(layer: Callable[[], Array]) -> Non
     for size in (1, 5, 12, 23):
         chunk = rng.permutation(24)[:size]
         left, total = projections(features, chunk), features.var(axis=0)
-        assert abs(procedure.r2(features, chunk, 1e-8) - (1.0 - left.var(axis=0).sum() / total.sum())) < 1e-9
-        outside = procedure.outside_of(chunk, 24)
+        assert abs(r2(features, chunk, 1e-8) - (1.0 - left.var(axis=0).sum() / total.sum())) < 1e-9
+        outside = outside_of(chunk, 24)
         expected = 1.0 - left[:, outside].var(axis=0).sum() / total[outside].sum()
-        assert abs(procedure.r2_outside(features, chunk, 1e-8) - expected) < 1e-8
+        assert abs(r2_outside(features, chunk, 1e-8) - expected) < 1e-8
 
 
 def test_the_procedure_on_cases_known_by_hand() -> None:
     # Orthogonal columns: those in the chunk are explained, the others not at all and uncorrelated.
     x = np.linalg.qr(np.c_[np.ones(40), np.random.default_rng(0).standard_normal((40, 6))])[0][:, 1:] * 40**0.5
     chunk = np.array([4, 1])
-    assert abs(procedure.r2(x, chunk, 1e-8) - 2 / 6) < 1e-9
-    assert abs(procedure.r2_outside(x, chunk, 1e-8)) < 1e-9
-    assert procedure.residual_correlation(x, chunk, 1e-8) < 1e-7
+    assert abs(r2(x, chunk, 1e-8) - 2 / 6) < 1e-9
+    assert abs(r2_outside(x, chunk, 1e-8)) < 1e-9
+    assert residual_correlation(x, chunk, 1e-8) < 1e-7
     # A copy of the neuron outside: its two residuals are one.
     x[:, 5] = x[:, 0]
-    assert abs(procedure.residual_correlation(x, chunk, 1e-8) - 1 / 15) < 1e-7
-    assert abs(procedure.residual_correlation_outside(x, chunk, 1e-8) - 1 / 6) < 1e-7
+    assert abs(residual_correlation(x, chunk, 1e-8) - 1 / 15) < 1e-7
+    assert abs(residual_correlation_outside(x, chunk, 1e-8) - 1 / 6) < 1e-7
     # A ridge of the size of the sum of squares halves the coefficient: a quarter of the variance is left.
-    assert abs(procedure.r2(x[:, :1], np.array([0]), 40.0) - 0.75) < 1e-12
+    assert abs(r2(x[:, :1], np.array([0]), 40.0) - 0.75) < 1e-12
     # Logits (1, 0) twice and (0, 1): one label wrong.
-    read = procedure.accuracy_and_loss(np.eye(2)[[0, 0, 1]], np.arange(2), np.eye(2), None, np.array([0, 1, 1]))
+    read = accuracy_and_loss(np.eye(2)[[0, 0, 1]], np.arange(2), np.eye(2), None, np.array([0, 1, 1]))
     np.testing.assert_allclose(read, (2 / 3, np.log1p(np.e) - 2 / 3), rtol=1e-14)
 
 
@@ -186,7 +282,7 @@ def test_accuracy_and_loss(with_bias: bool) -> None:
     statistics = chunk_statistics(**data, chunk_sizes=SIZES, n_chunks=4, seed=1)
     for k, order in enumerate(statistics.order.values):
         for i, size in enumerate(SIZES):
-            accuracy, loss = procedure.accuracy_and_loss(
+            accuracy, loss = accuracy_and_loss(
                 data["features"], order[:size], data["readout"], data.get("bias"), data["targets"]
             )
             assert float(statistics.accuracy[i, k]) == pytest.approx(accuracy, abs=1e-12)

@@ -145,7 +145,7 @@ class Elimination {
                                        sweep_.ridge * penalty[a * side + b];
         if (!rest.empty()) y = product(penalty, y, rank, side);
         factor(normal, rank, side);
-        solve(normal, y, rank, side);
+        solve(normal, y, rank, side, stride_);
         // Z = L U y: row a needs only those from a on.
         for (std::size_t a = 0; a < rank && !stop_.load(); ++a) {
             const double* const x = row(basis[a]);
@@ -169,7 +169,7 @@ class Elimination {
             for (std::size_t b = a; b < rank; ++b)
                 for (const std::size_t j : rest) gram[a * side + b] += y[a * stride_ + j] * y[b * stride_ + j];
         factor(gram, rank, side);
-        solve_columns(gram, penalty, rank, side, side);
+        solve(gram, penalty, rank, side, side);
     }
 
     Matrix product(const Matrix& symmetric, const Matrix& y, std::size_t rank, std::size_t side) {
@@ -190,12 +190,8 @@ class Elimination {
         }
     }
 
-    void solve(const Matrix& factor, Matrix& y, std::size_t rank, std::size_t side) {
-        solve_columns(factor, y, rank, side, stride_);
-    }
-
     // y = (C'C)^-1 y, whose rows have `length` numbers.
-    void solve_columns(const Matrix& factor, Matrix& y, std::size_t rank, std::size_t side, std::size_t length) {
+    void solve(const Matrix& factor, Matrix& y, std::size_t rank, std::size_t side, std::size_t length) {
         const auto entry = [&](std::size_t a, std::size_t b) { return factor[a * side + b]; };
         const auto divide = [&](std::size_t a) {
             for (std::size_t j = 0; j < length; ++j) y[a * length + j] /= entry(a, a);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "check.hpp"
+#include "check_numbers.hpp"
 #include "cpu_paths.hpp"
 
 using namespace wideangle;
@@ -25,20 +26,7 @@ const ForwardKernels<T>* kernels(const CpuPath& path) {
     }
 }
 
-// Uniform on (-1, 1).
-class Numbers {
-  public:
-    explicit Numbers(std::uint64_t seed) : state_(seed * 0x9e3779b97f4a7c15ULL + 1) {}
-    double operator()() {
-        state_ ^= state_ << 13;
-        state_ ^= state_ >> 7;
-        state_ ^= state_ << 17;
-        return static_cast<double>(state_ >> 11) * 0x1p-52 - 1.0;
-    }
-
-  private:
-    std::uint64_t state_;
-};
+using check::Numbers;
 
 Real phi(Activation kind, Real z) {
     switch (kind) {

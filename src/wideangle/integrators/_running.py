@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from wideangle._progress import progress_callback
 from wideangle.integrators import _status
 from wideangle.integrators._compilation import Compiled, compile_event
 from wideangle.integrators._explicit import run_explicit
@@ -15,7 +16,7 @@ from wideangle.integrators._lanes import LANES
 from wideangle.integrators._records import Problem, Result, Shared, Watch, make_work
 from wideangle.integrators._rosenbrock import make_rosenbrock, run_rosenbrock
 from wideangle.integrators._tableaux import DOP853, TSIT5
-from wideangle.integrators._threads import progress_callback, run_threads
+from wideangle.integrators._threads import run_threads
 from wideangle.integrators.events import Event
 
 # With looser tolerances the fifth-order pair needs fewer evaluations.

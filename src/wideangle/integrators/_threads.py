@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,18 +12,6 @@ from wideangle.integrators._records import Shared
 
 # Ctrl-C and the progress bar are served this often.
 _SECONDS = 0.05
-
-
-@contextmanager
-def progress_callback(total: int, shown: bool, *, unit: str) -> Iterator[Callable[[int], object] | None]:
-    """Give a function to call with the work done so far, which moves a tqdm bar, or None if none is to be shown."""
-    if not shown:
-        yield None
-        return
-    from tqdm import tqdm
-
-    with tqdm(total=total, unit=unit, unit_scale=True) as bar:
-        yield lambda done: bar.update(done - bar.n)
 
 
 def run_threads(

@@ -1,9 +1,7 @@
-"""What the ensembles share: progress, the index to start from, moments from the kernels."""
+"""What the ensembles share: the index to start from, moments from the kernels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,20 +9,6 @@ from numpy.typing import NDArray
 
 from wideangle._checks import MAX_SAMPLES, check_integer
 from wideangle.statistics.moments import Moments
-
-
-@contextmanager
-def progress_callback(total: int, shown: bool, *, unit: str) -> Iterator[Callable[[int], object] | None]:
-    """Give a function to call with the work done so far, which moves a tqdm bar, or None if none is to be shown."""
-    if not shown:
-        yield None
-        return
-    from tqdm import tqdm
-
-    with tqdm(total=total, unit=unit, unit_scale=True) as bar:
-        yield lambda done: bar.update(done - bar.n)
-        # The last report may come before the last of the work.
-        bar.update(total - bar.n)
 
 
 def check_index(name: str, value: Any, *, of: str) -> int:

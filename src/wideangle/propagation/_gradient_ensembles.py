@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from wideangle.propagation._ensembles import progress_callback
+from wideangle._progress import progress_callback
 from wideangle.propagation._homogeneous import slope_moment
 from wideangle.propagation.network_simulation import run_networks
 from wideangle.statistics.moments import Moments

@@ -19,9 +19,10 @@ from wideangle._checks import (
     check_threads,
 )
 from wideangle._cpu import active_cpu_path, available_threads
+from wideangle._progress import progress_callback
 from wideangle._provenance import provenance
 from wideangle.network import MLP, NetworkWeights
-from wideangle.propagation._ensembles import check_index, progress_callback
+from wideangle.propagation._ensembles import check_index
 from wideangle.propagation._inputs import check_inputs
 from wideangle.propagation._network import check_network
 

@@ -19,9 +19,10 @@ from wideangle._checks import (
     check_threads,
 )
 from wideangle._cpu import active_cpu_path, available_threads
+from wideangle._progress import progress_callback
 from wideangle._provenance import provenance
 from wideangle.network import MLP
-from wideangle.propagation._ensembles import check_index, moments_of, progress_callback
+from wideangle.propagation._ensembles import check_index, moments_of
 from wideangle.propagation._network import check_angle_network
 
 if TYPE_CHECKING:

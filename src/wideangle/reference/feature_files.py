@@ -86,12 +86,12 @@ def read_features(
     --------
     >>> import pathlib, tempfile
     >>> import numpy as np
-    >>> from wideangle.reference.feature_files import read_features
+    >>> import wideangle as wa
     >>> rng = np.random.default_rng(1)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = pathlib.Path(folder, "layer.npz")
     ...     np.savez(file, features=rng.normal(size=(50, 8)), weights=rng.normal(size=(3, 8)))
-    ...     dataset = read_features(file, readout="weights")
+    ...     dataset = wa.representation.read_features(file, readout="weights")
     >>> dict(dataset.sizes)
     {'sample': 50, 'neuron': 8, 'class': 3}
     """

@@ -81,10 +81,9 @@ def extract_features(
     Examples
     --------
     >>> import wideangle as wa
-    >>> from wideangle.reference.features import extract_features
     >>> data = wa.data.load_digits(seed=1)
     >>> model = wa.reference.build_mlp((30, 20), n_inputs=64, n_outputs=10, seed=1)
-    >>> dataset = extract_features(model, data)
+    >>> dataset = wa.representation.extract_features(model, data)
     >>> dict(dataset.sizes)
     {'sample': 450, 'neuron': 20, 'class': 10}
     >>> sorted(dataset.data_vars)

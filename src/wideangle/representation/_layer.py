@@ -33,6 +33,7 @@ class Readout(NamedTuple):
 def check_layer(features: ArrayLike, targets: ArrayLike | None, missing: Literal["raise", "drop"]) -> Layer:
     """Return activations of at least two neurons for at least three samples, without those that are not finite."""
     remedy = "give the activations of a layer, one row a sample and one column a neuron"
+    check_choice("missing", missing, ("raise", "drop"))
     array = check_array("features", features, ndim=(2,), remedy=remedy)
     if array.dtype not in (np.float32, np.float64):
         array = array.astype(np.float64)
@@ -40,7 +41,7 @@ def check_layer(features: ArrayLike, targets: ArrayLike | None, missing: Literal
     usable = _usable_rows(array)
     n_dropped = len(array) - int(np.count_nonzero(usable))
     if n_dropped:
-        if check_choice("missing", missing, ("raise", "drop")) == "raise":
+        if missing == "raise":
             count = int(np.count_nonzero(~_usable(array[~usable])))
             raise ValueError(
                 f"features must be finite and at most {LARGEST:g} in size, got {count} other value(s) in {n_dropped} of"
@@ -48,14 +49,12 @@ def check_layer(features: ArrayLike, targets: ArrayLike | None, missing: Literal
                 f' give missing="drop" to leave these samples out'
             )
         array, labels = array[usable], None if labels is None else labels[usable]
-    else:
-        check_choice("missing", missing, ("raise", "drop"))
     if array.shape[0] < 3 or array.shape[1] < 2:
         raise ValueError(
             f"features must hold at least 3 samples of at least 2 neurons, got shape {array.shape}"
             f"{f' after {n_dropped} samples were dropped' if n_dropped else ''}; {remedy}"
         )
-    array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+    array = np.ascontiguousarray(array)
     varying = np.ptp(array, axis=0) > 0
     if not varying.any():
         raise ValueError(

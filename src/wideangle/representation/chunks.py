@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from wideangle import _core
 from wideangle._checks import check_flag, check_integer, check_memory, check_real, check_seed, check_threads
 from wideangle._cpu import active_cpu_path, available_threads
+from wideangle._progress import progress_callback
 from wideangle._provenance import provenance
-from wideangle.propagation._ensembles import progress_callback
 from wideangle.representation._layer import Layer, Readout, check_layer, check_readout
 
 if TYPE_CHECKING:

@@ -189,10 +189,11 @@ def test_a_power_is_found(exponent: float, limit: float) -> None:
     ) or (exponent == -0.3 and verdict == "disagrees")
 
 
-def test_intervals_of_the_exponent_cover() -> None:
+@pytest.mark.parametrize("sizes", [(32, 64, 128, 256), (160, 192, 224, 256)])
+def test_intervals_of_the_exponent_cover(sizes: tuple[int, ...]) -> None:
     # Layers are drawn, too: the common factor of a layer grows with the part of it that a chunk is.
     rng = np.random.default_rng(3)
-    w = np.array([32, 64, 128, 256])
+    w = np.array(sizes)
     inside, scatter, runs = 0, 0.1, 400
     for _ in range(runs):
         of_layer = 1.0 + scatter * rng.standard_normal() * w / 256

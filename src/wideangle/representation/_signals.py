@@ -24,8 +24,6 @@ _SETTLED = 5e-3
 _WEAKEST = 2.2
 # Up to the bound of what neurons can tell, signals fit nearly any covariance.
 _SHARE_OF_MOST = 0.75
-# A neuron of whose variance, the noise aside, this part is signal has one of its own.
-_UNSHARED = 0.99
 
 Array = NDArray[np.float64]
 
@@ -122,10 +120,10 @@ def _fit(correlation: Array, inverse: Array, start: Array, count: int, n_samples
     log_noise, seen = -np.log(inverse), {count}
     vectors = start[:, : count + _SPARE]
     for rounds_left in reversed(range(_MAX_ROUNDS)):
-        log_noise, vectors, change, shared = _settle(correlation, inverse, log_noise, vectors, count)
+        log_noise, vectors, change = _settle(correlation, inverse, log_noise, vectors, count)
         eigenvalue = np.asarray(np.linalg.eigvalsh(_in_units(correlation, np.exp(log_noise)))[::-1], dtype=np.float64)
         counted = _count(eigenvalue, n_samples)
-        if counted > _most_signals(size) or shared.max() > _UNSHARED:
+        if counted > _most_signals(size):
             break
         if counted == count and change < _TOLERANCE:
             break
@@ -145,8 +143,6 @@ def _fit(correlation: Array, inverse: Array, start: Array, count: int, n_samples
         reason = "neurons share no signal"
     elif counted != count or eigenvalue[-1] < low:
         reason = f"{shortage} do not make up the covariance, nor do fewer"
-    elif shared.max() > _UNSHARED:
-        reason = f"one of {shortage} belongs to a single neuron"
     elif change > _SETTLED:
         reason = f"{shortage} leave the noise of neurons undetermined"
     elif count > _SHARE_OF_MOST * _most_signals(size):
@@ -160,13 +156,13 @@ def _fit(correlation: Array, inverse: Array, start: Array, count: int, n_samples
 
 def _settle(
     correlation: Array, inverse: Array, log_noise: Array, vectors: Array, count: int
-) -> tuple[Array, Array, float, Array]:
+) -> tuple[Array, Array, float]:
     """Iterate the noise of neurons towards a fixed point, for a number of signals.
 
     With noise psi, and eigenvectors v and eigenvalues l of the covariance in its units, the model has the inverse
     (S^-1)_jj = (1 - sum_k v_jk^2 (1 - 1/l_k)) / psi_j. Eigenvectors follow by subspace iteration, and steps are mixed
-    as Anderson does (J. ACM 12, 547, 1965). Returns the logarithm of the noise, its eigenvectors, the change that the
-    next step would make, and the sums over signals.
+    as Anderson does (J. ACM 12, 547, 1965). Returns the logarithm of the noise, its eigenvectors, and the change that
+    the next step would make.
     """
     points: list[Array] = []
     steps: list[Array] = []
@@ -191,7 +187,7 @@ def _settle(
             # A mixed step that leaps is not taken.
             if np.all(np.isfinite(mixed)) and np.max(np.abs(mixed - points[-1])) < 2.0:
                 log_noise = mixed
-    return log_noise, vectors, change, shared
+    return log_noise, vectors, change
 
 
 def _in_units(correlation: Array, noise: Array) -> Array:

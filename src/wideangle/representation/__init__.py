@@ -7,8 +7,17 @@ from __future__ import annotations
 
 from wideangle.reference.feature_files import read_features
 from wideangle.reference.features import extract_features
+from wideangle.representation.chunk_report import chunk_table, write_chunk_report
 from wideangle.representation.chunks import chunk_statistics
 from wideangle.representation.clone_number import fit_clones
 from wideangle.representation.synthetic import synthetic_clones
 
-__all__ = ["chunk_statistics", "extract_features", "fit_clones", "read_features", "synthetic_clones"]
+__all__ = [
+    "chunk_statistics",
+    "chunk_table",
+    "extract_features",
+    "fit_clones",
+    "read_features",
+    "synthetic_clones",
+    "write_chunk_report",
+]

@@ -141,24 +141,8 @@ def fit_clones(
     _check_statistics("statistics", statistics, needs_error=False)
     if training is not None:
         _check_statistics("training", training, needs_error=True)
-    if asymptotic_error is not None:
-        remedy = "give an error such as 0.02, or None to fit it"
-        asymptotic_error = check_real("asymptotic_error", asymptotic_error, remedy=remedy)
-        if not 0.0 <= asymptotic_error < 1.0:
-            raise ValueError(f"asymptotic_error must lie in [0, 1), got {asymptotic_error!r}; {remedy}")
-        if "error" not in statistics:
-            raise ValueError(
-                "asymptotic_error needs errors of chunks, which statistics do not have; give readout and targets to"
-                " chunk_statistics, or leave asymptotic_error out"
-            )
     n_neurons = statistics.sizes["neuron"]
-    if critical_width is not None:
-        remedy = "give a number of neurons, or None to estimate it"
-        critical_width = check_real("critical_width", critical_width, remedy=remedy)
-        if not 1.0 <= critical_width <= n_neurons:
-            raise ValueError(
-                f"critical_width must lie between 1 and the {n_neurons} neurons, got {critical_width!r}; {remedy}"
-            )
+    asymptotic_error, critical_width = check_fit(asymptotic_error, critical_width, n_neurons, "error" in statistics)
 
     import xarray as xr
 
@@ -203,11 +187,37 @@ def fit_clones(
             n_neurons=n_neurons,
             n_chunks=statistics.sizes["chunk"],
             confidence=CONFIDENCE,
+            given_asymptotic_error=asymptotic_error,
+            given_critical_width=critical_width,
             decided=int(not width.reason),
             reason=width.reason,
             exponent_reason=decay.reason,
         ),
     )
+
+
+def check_fit(
+    asymptotic_error: float | None, critical_width: float | None, n_neurons: int, has_errors: bool
+) -> tuple[float | None, float | None]:
+    """Return what is given to :func:`fit_clones` beside statistics, of a layer with or without errors of chunks."""
+    if asymptotic_error is not None:
+        remedy = "give an error such as 0.02, or None to fit it"
+        asymptotic_error = check_real("asymptotic_error", asymptotic_error, remedy=remedy)
+        if not 0.0 <= asymptotic_error < 1.0:
+            raise ValueError(f"asymptotic_error must lie in [0, 1), got {asymptotic_error!r}; {remedy}")
+        if not has_errors:
+            raise ValueError(
+                "asymptotic_error needs errors of chunks, which statistics do not have; give readout and targets to"
+                " chunk_statistics, or leave asymptotic_error out"
+            )
+    if critical_width is not None:
+        remedy = "give a number of neurons, or None to estimate it"
+        critical_width = check_real("critical_width", critical_width, remedy=remedy)
+        if not 1.0 <= critical_width <= n_neurons:
+            raise ValueError(
+                f"critical_width must lie between 1 and the {n_neurons} neurons, got {critical_width!r}; {remedy}"
+            )
+    return asymptotic_error, critical_width
 
 
 def _check_statistics(name: str, value: Any, *, needs_error: bool) -> None:

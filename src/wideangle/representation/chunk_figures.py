@@ -1,0 +1,197 @@
+"""Curves of chunks against their size, and the spectrum of the layer they are of."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from wideangle.reports import Theme
+
+COVERED = 0.9  # The part of the chunks that shades hold.
+
+_TICKS = 7
+_DECADES = 2.0  # Up to which values at the axis are plain numbers.
+_RESOLVED = 1e-13  # Of the largest eigenvalue.
+_LEGEND = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.19), "ncols": 2, "columnspacing": 1.4}
+
+Array = NDArray[np.float64]
+
+
+def figure_size(statistics: xr.Dataset) -> tuple[float, float]:
+    """Return the size of the figure in inches: two by two panels, or three in a row without errors."""
+    return (9.6, 8.2) if "error" in statistics else (12.6, 4.5)
+
+
+def draw_chunks(
+    statistics: xr.Dataset,
+    figure: Figure,
+    theme: Theme,
+    *,
+    fit: xr.Dataset | None = None,
+    training: xr.Dataset | None = None,
+) -> None:
+    """Draw what chunks explain, how the rest is correlated, their errors if there are any, and the spectrum.
+
+    Parameters
+    ----------
+    statistics
+        From :func:`chunk_statistics`.
+    figure, theme
+        An empty figure, and its colours; see :func:`wideangle.reports.render`.
+    fit
+        From :func:`fit_clones`, for critical width, prediction, fitted errors and signals; default None.
+    training
+        From :func:`chunk_statistics` for the training samples, whose errors are drawn beside; default None.
+    """
+    errors = "error" in statistics
+    panels = figure.subplots(*((2, 2) if errors else (1, 3))).ravel()
+    _draw_explained(panels[0], statistics, fit, theme)
+    _draw_correlation(panels[1], statistics, theme)
+    if errors:
+        _draw_errors(panels[2], statistics, fit, training, theme)
+    for panel in panels[:-1]:
+        _mark_critical_width(panel, fit, theme, labelled=panel is panels[0])
+        _scale_sizes(panel, statistics["chunk_size"].values)
+        panel.legend(**_LEGEND)
+    _draw_spectrum(panels[-1], statistics, fit, theme)
+    panels[-1].legend(**_LEGEND)
+
+
+def _draw_explained(panel: Axes, statistics: xr.Dataset, fit: xr.Dataset | None, theme: Theme) -> None:
+    panel.set_title("Share of variance that chunks explain")
+    _draw_curve(panel, statistics, "r2_outside", theme.methods["finite-width"], "of neurons outside")
+    _draw_curve(panel, statistics, "r2", theme.methods["simulation"], "of all neurons")
+    if fit is not None:
+        panel.plot(fit["chunk_size"], fit["r2_generic"], **theme.line("infinite-width"), label="of all, generic chunks")
+    panel.set(ylim=(-0.03, 1.03), ylabel="$R^2$")
+
+
+def _draw_correlation(panel: Axes, statistics: xr.Dataset, theme: Theme) -> None:
+    panel.set_title("Correlation of what they leave")
+    colours = theme.methods["finite-width"], theme.methods["simulation"]
+    _draw_curve(panel, statistics, "residual_correlation_outside", colours[0], "of neurons outside", above=0.0)
+    _draw_curve(panel, statistics, "residual_correlation", colours[1], "of all neurons", above=0.0)
+    floor = correlation_floor(statistics)
+    sizes = statistics["chunk_size"].values
+    panel.plot(sizes, floor, **theme.line("small-angle"), label="of independent noise")
+    panel.set_ylabel("mean absolute correlation")
+    means = statistics[["residual_correlation_outside_mean", "residual_correlation_mean"]].to_array().values
+    # Far below the floor there is only what the offset of the published quantity leaves of residuals near zero.
+    least = np.nanmin(floor) / 5.0 if np.isfinite(floor).any() else 0.0
+    _scale_values(panel, np.concatenate([means.ravel(), floor]), at_least=least)
+
+
+def _draw_errors(
+    panel: Axes, statistics: xr.Dataset, fit: xr.Dataset | None, training: xr.Dataset | None, theme: Theme
+) -> None:
+    panel.set_title("Error of chunks")
+    label = "error" if training is None else "of the samples"
+    _draw_curve(panel, statistics, "error", theme.methods["finite-width"], label, above=0.0)
+    drawn = [statistics["error_mean"].values]
+    if training is not None:
+        colour = theme.methods["simulation"]
+        _draw_curve(panel, training, "error", colour, "of the training samples", above=0.0)
+        drawn.append(training["error_mean"].values)
+    if fit is not None and np.isfinite(fit["exponent"]):
+        above = fit.sel(chunk_size=fit["chunk_size"] >= fit["critical_width"])
+        exponent, limit = float(fit["exponent"]), float(fit["asymptotic_error"])
+        start = f"{limit:.3g} + " if limit else ""
+        label = f"{start}const. $w^{{{exponent:.2f}}}$"
+        panel.plot(above["chunk_size"], above["error_fit"], **theme.line("infinite-width"), label=label)
+    panel.set_ylabel("share of wrong labels")
+    _scale_values(panel, np.concatenate(drawn), at_least=0.0)
+
+
+def _draw_spectrum(panel: Axes, statistics: xr.Dataset, fit: xr.Dataset | None, theme: Theme) -> None:
+    panel.set_title("Spectrum of the covariance")
+    eigenvalues = statistics["eigenvalue"].values
+    shown = eigenvalues[eigenvalues > _RESOLVED * eigenvalues[0]]
+    ranks = 1 + np.arange(len(shown))
+    panel.plot(ranks, shown, ".", color=theme.methods["finite-width"], markersize=4.0, label="eigenvalues")
+    if fit is not None and np.isfinite(fit["r2_limit"]):
+        count = int(fit["n_signals"])
+        between = panel.axvline(count + 0.5, color=theme.ink, linewidth=1.0, linestyle=(0, (4, 2)))
+        between.set_label(f"{count} signals to the left")
+    panel.set(xlabel="rank", ylabel="eigenvalue")
+    _scale_sizes(panel, 2 ** np.arange(math.ceil(math.log2(len(eigenvalues))) + 1), name="rank")
+    _scale_values(panel, shown, at_least=0.0)
+
+
+def correlation_floor(statistics: xr.Dataset) -> Array:
+    """Return the mean magnitude of correlations of independent residuals, of each chunk size.
+
+    A sample correlation of independent Gaussians has a standard deviation of one over the root of the degrees of
+    freedom, of which a regression on w neurons leaves N - 1 - w; magnitudes of Gaussians have sqrt(2/pi) on average.
+    """
+    degrees = float(statistics.attrs["n_samples"]) - 1.0 - statistics["chunk_size"].values
+    return np.sqrt(2.0 / (np.pi * np.where(degrees > 0.0, degrees, np.nan)))
+
+
+def _draw_curve(
+    panel: Axes, statistics: xr.Dataset, name: str, colour: str, label: str, *, above: float = -math.inf
+) -> None:
+    """Draw the means over chunks that lie above a limit, and a shade that holds most of the chunks."""
+    sizes = statistics["chunk_size"].values
+    values = statistics[name].transpose("chunk_size", "chunk").values
+    mean = statistics[f"{name}_mean"].values
+    known = np.isfinite(mean) & (mean > above)
+    tail = 0.5 * (1.0 - COVERED)
+    low, high = np.quantile(values[known], [tail, 1.0 - tail], axis=1) if known.any() else ([], [])
+    panel.fill_between(sizes[known], low, high, color=colour, alpha=0.22, linewidth=0.0)
+    panel.plot(sizes[known], mean[known], "o-", color=colour, markersize=3.6, linewidth=1.5, label=label)
+
+
+def _mark_critical_width(panel: Axes, fit: xr.Dataset | None, theme: Theme, *, labelled: bool) -> None:
+    if fit is None or np.isnan(fit["critical_width"]):
+        return
+    low, value, high = (float(fit[f"critical_width{end}"]) for end in ("_low", "", "_high"))
+    colour = theme.methods["finite-width-linear"]
+    panel.axvspan(low, high, color=colour, alpha=0.25, linewidth=0.0, zorder=0.5)
+    line = panel.axvline(value, color=colour, linewidth=1.2, linestyle=(0, (4, 2)), zorder=0.6)
+    if labelled:
+        line.set_label(f"critical width {value:.4g}")
+
+
+def _scale_sizes(panel: Axes, sizes: NDArray[Any], *, name: str = "neurons of a chunk") -> None:
+    """Make the horizontal axis logarithmic, with ticks at sizes that are far enough apart to be read."""
+    logs = np.log(sizes.astype(float))
+    margin = 0.04 * (logs[-1] - logs[0]) or 0.5
+    panel.set(xscale="log", xlabel=name, xlim=(math.exp(logs[0] - margin), math.exp(logs[-1] + margin)))
+    ticks = [0]
+    for place in range(1, len(sizes)):
+        if logs[place] - logs[ticks[-1]] >= (logs[-1] - logs[0]) / _TICKS - 1e-9:
+            ticks.append(place)
+    panel.set_xticks(sizes[ticks], labels=[str(size) for size in sizes[ticks]])
+    panel.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+
+
+def _scale_values(panel: Axes, values: Array, *, at_least: float) -> None:
+    """Make the vertical axis logarithmic where values above a limit allow it, and leave out what is below the limit."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    seen = values[np.isfinite(values) & (values > at_least)]
+    if not seen.size:
+        panel.set_ylim(bottom=0.0)
+        return
+    panel.set_yscale("log")
+    low, high = math.log10(seen.min()), math.log10(max(seen.max(), *_upper_ends(panel)))
+    margin = max(0.06 * (high - low), 0.05)
+    panel.set_ylim(10.0 ** (low - margin), 10.0 ** (high + margin))
+    if high - low < _DECADES:
+        panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        panel.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _upper_ends(panel: Axes) -> list[float]:
+    """Return the largest value of each shade and line of curves."""
+    ends = [float(np.max(np.asarray(path.vertices)[:, 1])) for shade in panel.collections for path in shade.get_paths()]
+    return [end for end in ends if np.isfinite(end)] or [0.0]

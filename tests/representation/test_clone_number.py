@@ -102,6 +102,8 @@ def narrow(n_neurons: int, n_clones: int = 4, noise: float = 0.3) -> Array:
         (np.random.default_rng(1).standard_normal((5000, 64)), "neurons share no signal"),
         (mixtures(10_000, 32, 64, 3.0, 1), "the weakest of .* so near the noise"),
         (mixtures(60, 8, 64, 0.3, 1), "60 samples of .* are too few"),
+        # 60 samples are linear functions of any 59 neurons, which says nothing of signals.
+        (np.random.default_rng(1).standard_normal((60, 128)), "60 samples of .* are too few"),
         # Ever weaker signals: there is no number of them.
         (mixtures(10_000, 64, 64, 0.1, 1) @ np.diag(1.0 / np.arange(1, 65)) @ mixtures(64, 64, 64, 0.0, 2), ""),
     ],

@@ -17,6 +17,7 @@ _STEPS_OF_ROUND = 15
 _MAX_ROUNDS = 8
 _SPARE = 8  # Vectors of the subspace beyond the signals.
 _MAX_GAPS = 4
+_SPARE_SAMPLES = 10  # Beyond the neurons, which a covariance needs to be told from any other.
 _HISTORY = 5
 # Where the noise of two neurons may trade places, as with two copies of a signal, it need not settle further.
 _SETTLED = 5e-3
@@ -51,7 +52,9 @@ def find_signals(covariance: Array, n_samples: int) -> Signals:
     correlation = covariance[np.ix_(varying, varying)] / (scales * scales[:, None])
     kept = _independent(correlation)
     found = _find(correlation[np.ix_(kept, kept)], n_samples)
-    if len(kept) < len(varying) and found.reason and 3 * len(kept) <= 2 * len(varying):
+    # So few samples determine all other neurons of any layer.
+    enough = n_samples >= len(kept) + _SPARE_SAMPLES
+    if enough and len(kept) < len(varying) and found.reason and 3 * len(kept) <= 2 * len(varying):
         found = _without_noise(correlation, kept)
         return _embed(found, np.arange(len(varying)), varying, scales, len(variances))
     return _embed(found, kept, varying, scales, len(variances))
@@ -85,7 +88,7 @@ def _find(correlation: Array, n_samples: int) -> Signals:
     """Return the signals of standardised neurons that are independent in the sample."""
     size = len(correlation)
     most = _most_signals(size)
-    if n_samples < size + 10 or most < 1:
+    if n_samples < size + _SPARE_SAMPLES or most < 1:
         nothing = Signals(0, np.zeros((size, 0)), np.zeros(size), np.full(size, np.nan), math.nan, "")
         few = f"{n_samples} samples of {size} independent neurons"
         narrow = f"{size} independent neurons"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 COVERED = 0.9  # The part of the chunks that shades hold.
 
 _TICKS = 7
+_LINEAR = 0.5  # Decades up to which a logarithmic axis would show nothing more.
 _DECADES = 2.0  # Up to which values at the axis are plain numbers.
 _RESOLVED = 1e-13  # Of the largest eigenvalue.
 _LEGEND = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.19), "ncols": 2, "columnspacing": 1.4}
@@ -60,9 +61,10 @@ def draw_chunks(
     for panel in panels[:-1]:
         _mark_critical_width(panel, fit, theme, labelled=panel is panels[0])
         _scale_sizes(panel, statistics["chunk_size"].values)
-        panel.legend(**_LEGEND)
     _draw_spectrum(panels[-1], statistics, fit, theme)
-    panels[-1].legend(**_LEGEND)
+    for panel in panels:
+        if panel.get_legend_handles_labels()[0]:
+            panel.legend(**_LEGEND)
 
 
 def _draw_explained(panel: Axes, statistics: xr.Dataset, fit: xr.Dataset | None, theme: Theme) -> None:
@@ -79,26 +81,29 @@ def _draw_correlation(panel: Axes, statistics: xr.Dataset, theme: Theme) -> None
     colours = theme.methods["finite-width"], theme.methods["simulation"]
     _draw_curve(panel, statistics, "residual_correlation_outside", colours[0], "of neurons outside", above=0.0)
     _draw_curve(panel, statistics, "residual_correlation", colours[1], "of all neurons", above=0.0)
-    floor = correlation_floor(statistics)
     sizes = statistics["chunk_size"].values
-    panel.plot(sizes, floor, **theme.line("small-angle"), label="of independent noise")
+    line = np.geomspace(0.9 * sizes[0], 1.1 * sizes[-1], 200)
+    floor = correlation_floor(statistics.attrs["n_samples"], line)
+    panel.plot(line, floor, **theme.line("small-angle"), label="of independent noise")
     panel.set_ylabel("mean absolute correlation")
-    means = statistics[["residual_correlation_outside_mean", "residual_correlation_mean"]].to_array().values
+    means = statistics[["residual_correlation_outside_mean", "residual_correlation_mean"]].to_array().values.ravel()
     # Far below the floor there is only what the offset of the published quantity leaves of residuals near zero.
-    least = np.nanmin(floor) / 5.0 if np.isfinite(floor).any() else 0.0
-    _scale_values(panel, np.concatenate([means.ravel(), floor]), at_least=least)
+    least = np.nanmin(floor, initial=1.0) / 5.0
+    _scale_values(panel, np.concatenate([means, floor]), at_least=least)
+    if not np.any(means > least):
+        panel.text(0.03, 0.93, "chunks leave nothing", transform=panel.transAxes, color=theme.muted)
 
 
 def _draw_errors(
     panel: Axes, statistics: xr.Dataset, fit: xr.Dataset | None, training: xr.Dataset | None, theme: Theme
 ) -> None:
     panel.set_title("Error of chunks")
-    label = "error" if training is None else "of the samples"
+    label = "error" if training is None else "of test samples"
     _draw_curve(panel, statistics, "error", theme.methods["finite-width"], label, above=0.0)
     drawn = [statistics["error_mean"].values]
     if training is not None:
         colour = theme.methods["simulation"]
-        _draw_curve(panel, training, "error", colour, "of the training samples", above=0.0)
+        _draw_curve(panel, training, "error", colour, "of training samples", above=0.0)
         drawn.append(training["error_mean"].values)
     if fit is not None and np.isfinite(fit["exponent"]):
         above = fit.sel(chunk_size=fit["chunk_size"] >= fit["critical_width"])
@@ -108,6 +113,8 @@ def _draw_errors(
         panel.plot(above["chunk_size"], above["error_fit"], **theme.line("infinite-width"), label=label)
     panel.set_ylabel("share of wrong labels")
     _scale_values(panel, np.concatenate(drawn), at_least=0.0)
+    if not np.any(np.concatenate(drawn) > 0.0):
+        panel.text(0.03, 0.93, "every label is right", transform=panel.transAxes, color=theme.muted)
 
 
 def _draw_spectrum(panel: Axes, statistics: xr.Dataset, fit: xr.Dataset | None, theme: Theme) -> None:
@@ -120,19 +127,19 @@ def _draw_spectrum(panel: Axes, statistics: xr.Dataset, fit: xr.Dataset | None, 
         count = int(fit["n_signals"])
         between = panel.axvline(count + 0.5, color=theme.ink, linewidth=1.0, linestyle=(0, (4, 2)))
         between.set_label(f"{count} signals to the left")
-    panel.set(xlabel="rank", ylabel="eigenvalue")
-    _scale_sizes(panel, 2 ** np.arange(math.ceil(math.log2(len(eigenvalues))) + 1), name="rank")
+    panel.set_ylabel("eigenvalue")
+    _scale_sizes(panel, 2 ** np.arange(int(math.log2(len(eigenvalues))) + 1), last=len(eigenvalues))
     _scale_values(panel, shown, at_least=0.0)
 
 
-def correlation_floor(statistics: xr.Dataset) -> Array:
-    """Return the mean magnitude of correlations of independent residuals, of each chunk size.
+def correlation_floor(n_samples: int, sizes: Array) -> Array:
+    """Return the mean magnitude of correlations of independent residuals, after regressions on chunks of given sizes.
 
     A sample correlation of independent Gaussians has a standard deviation of one over the root of the degrees of
     freedom, of which a regression on w neurons leaves N - 1 - w; magnitudes of Gaussians have sqrt(2/pi) on average.
     """
-    degrees = float(statistics.attrs["n_samples"]) - 1.0 - statistics["chunk_size"].values
-    return np.sqrt(2.0 / (np.pi * np.where(degrees > 0.0, degrees, np.nan)))
+    degrees = n_samples - 1.0 - sizes
+    return np.asarray(np.sqrt(2.0 / (np.pi * np.where(degrees > 0.0, degrees, np.nan))))
 
 
 def _draw_curve(
@@ -143,8 +150,10 @@ def _draw_curve(
     values = statistics[name].transpose("chunk_size", "chunk").values
     mean = statistics[f"{name}_mean"].values
     known = np.isfinite(mean) & (mean > above)
+    if not known.any():
+        return
     tail = 0.5 * (1.0 - COVERED)
-    low, high = np.quantile(values[known], [tail, 1.0 - tail], axis=1) if known.any() else ([], [])
+    low, high = np.quantile(values[known], [tail, 1.0 - tail], axis=1)
     panel.fill_between(sizes[known], low, high, color=colour, alpha=0.22, linewidth=0.0)
     panel.plot(sizes[known], mean[known], "o-", color=colour, markersize=3.6, linewidth=1.5, label=label)
 
@@ -160,11 +169,13 @@ def _mark_critical_width(panel: Axes, fit: xr.Dataset | None, theme: Theme, *, l
         line.set_label(f"critical width {value:.4g}")
 
 
-def _scale_sizes(panel: Axes, sizes: NDArray[Any], *, name: str = "neurons of a chunk") -> None:
+def _scale_sizes(panel: Axes, sizes: NDArray[Any], *, last: int = 0) -> None:
     """Make the horizontal axis logarithmic, with ticks at sizes that are far enough apart to be read."""
     logs = np.log(sizes.astype(float))
-    margin = 0.04 * (logs[-1] - logs[0]) or 0.5
-    panel.set(xscale="log", xlabel=name, xlim=(math.exp(logs[0] - margin), math.exp(logs[-1] + margin)))
+    end = max(logs[-1], math.log(last or 1))
+    margin = 0.04 * (end - logs[0]) or 0.5
+    panel.set(xscale="log", xlim=(math.exp(logs[0] - margin), math.exp(end + margin)))
+    panel.set_xlabel("rank" if last else "neurons of a chunk")
     ticks = [0]
     for place in range(1, len(sizes)):
         if logs[place] - logs[ticks[-1]] >= (logs[-1] - logs[0]) / _TICKS - 1e-9:
@@ -181,9 +192,12 @@ def _scale_values(panel: Axes, values: Array, *, at_least: float) -> None:
     if not seen.size:
         panel.set_ylim(bottom=0.0)
         return
-    panel.set_yscale("log")
     low, high = math.log10(seen.min()), math.log10(max(seen.max(), *_upper_ends(panel)))
-    margin = max(0.06 * (high - low), 0.05)
+    if high - low < _LINEAR:
+        panel.margins(y=0.06)
+        return
+    panel.set_yscale("log")
+    margin = 0.06 * (high - low)
     panel.set_ylim(10.0 ** (low - margin), 10.0 ** (high + margin))
     if high - low < _DECADES:
         panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

@@ -165,7 +165,8 @@ def test_findings_name_few_samples_constants_and_weak_chunks() -> None:
     text = " ".join(findings(statistics, None))
     share = float(statistics.r2_outside_mean[-1])
     assert (
-        f"Random chunks of 4 of the 40 neurons explain {share:.1%} of the others' variance, and no chunks 90%." in text
+        f"Random chunks of 4 of the 40 neurons explain {share:.1%} of the others' variance; no size explains 90%."
+        in text
     )
     assert "There are 30 samples of 40 neurons: chunks of 29 neurons explain all samples" in text
     assert "1 of 40 neurons are constant." in text

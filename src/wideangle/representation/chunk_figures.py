@@ -110,6 +110,7 @@ def _draw_errors(
         exponent, limit = float(fit["exponent"]), float(fit["asymptotic_error"])
         start = f"{limit:.3g} + " if limit else ""
         label = f"{start}const. $w^{{{exponent:.2f}}}$"
+        drawn.append(above["error_fit"].values)
         panel.plot(above["chunk_size"], above["error_fit"], **theme.line("infinite-width"), label=label)
     panel.set_ylabel("share of wrong labels")
     _scale_values(panel, np.concatenate(drawn), at_least=0.0)
@@ -192,7 +193,9 @@ def _scale_values(panel: Axes, values: Array, *, at_least: float) -> None:
     if not seen.size:
         panel.set_ylim(bottom=0.0)
         return
-    low, high = math.log10(seen.min()), math.log10(max(seen.max(), *_upper_ends(panel)))
+    ends = _ends_of_shades(panel)
+    ends = np.concatenate([ends[ends > at_least], seen])
+    low, high = math.log10(ends.min()), math.log10(ends.max())
     if high - low < _LINEAR:
         panel.margins(y=0.06)
         return
@@ -205,7 +208,6 @@ def _scale_values(panel: Axes, values: Array, *, at_least: float) -> None:
         panel.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _upper_ends(panel: Axes) -> list[float]:
-    """Return the largest value of each shade and line of curves."""
-    ends = [float(np.max(np.asarray(path.vertices)[:, 1])) for shade in panel.collections for path in shade.get_paths()]
-    return [end for end in ends if np.isfinite(end)] or [0.0]
+def _ends_of_shades(panel: Axes) -> Array:
+    paths = [np.asarray(path.vertices)[:, 1] for shade in panel.collections for path in shade.get_paths()]
+    return np.concatenate(paths) if paths else np.zeros(0)

@@ -216,7 +216,7 @@ def _about_variance(statistics: xr.Dataset) -> str:
         return "There is no chunk size that leaves neurons outside."
     well = known[known >= _WELL_EXPLAINED]
     best = well[0] if well.size else known[-1]
-    how = "" if well.size else f", and no chunks {_WELL_EXPLAINED:.0%}"
+    how = "" if well.size else f"; no size explains {_WELL_EXPLAINED:.0%}"
     size, n_neurons = int(best["chunk_size"]), statistics.sizes["neuron"]
     return f"Random chunks of {size} of the {n_neurons} neurons explain {float(best):.1%} of the others' variance{how}."
 
@@ -264,7 +264,7 @@ def _signatures(fit: xr.Dataset) -> str:
     claims, missing = signature_claims(fit)
     caption = (
         "A claim agrees if its 95 % interval (in brackets) lies inside what is allowed, disagrees if it lies outside,"
-        " and is not resolved otherwise. The statements are those of arXiv 2106.03485; what is allowed is not."
+        " and is not resolved otherwise. The statements follow arXiv 2106.03485, which gives no ranges."
     )
     table = [blocks.claims(claims, caption=caption)] if claims else []
     return blocks.section("Signatures of clones", *table, *([blocks.paragraph(missing)] if missing else []))

@@ -9,5 +9,6 @@ from wideangle.reference.feature_files import read_features
 from wideangle.reference.features import extract_features
 from wideangle.representation.chunks import chunk_statistics
 from wideangle.representation.synthetic import synthetic_clones
+from wideangle.representation.width_training import train_widths
 
-__all__ = ["chunk_statistics", "extract_features", "read_features", "synthetic_clones"]
+__all__ = ["chunk_statistics", "extract_features", "read_features", "synthetic_clones", "train_widths"]

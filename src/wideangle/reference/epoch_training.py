@@ -106,7 +106,7 @@ def train_epochs(
     rows: list[list[float]] = []
     readout: Any = model[-1]
     test_outputs = np.full((len(data.x_test), readout.out_features), np.nan, dtype=np.float32)
-    for taken, loss in enumerate(
+    for taken, _ in enumerate(
         take_steps(
             model,
             optimizer,
@@ -117,8 +117,6 @@ def train_epochs(
             stopped=stopped,
         )
     ):
-        if not math.isfinite(loss):
-            break
         epoch, rest = divmod(taken, n_batches)
         if rest:
             continue

@@ -100,8 +100,8 @@ def train_widths(
           and share of wrong classes at the end of an epoch, epoch 0 being initialisation; NaN where a network has
           stopped. ``final_train_loss(width, run)`` and so on: their last values;
         - ``epochs_to_zero_training_error(width, run)``: the first epoch without errors, NaN if there was none;
-        - ``status(width, run)``: 0 trained; 1 diverged, a loss became infinite or NaN; 2 out of epochs, ``until`` not
-          reached;
+        - ``status(width, run)``: 0 trained; 1 diverged, a loss at the end of an epoch was infinite or NaN; 2 out of
+          epochs before zero training error;
         - ``train_features_256(run, kept, train_sample, neuron_256)``, ``test_features_256``, for width 256 and likewise
           for each: activations of the last hidden layer, samples in the order of ``data``;
           ``readout_256(run, kept, class, neuron_256)``, ``bias_256(run, kept, class)``: what the output layer makes

@@ -98,7 +98,7 @@ def train_widths(
     xarray.Dataset
         - ``train_loss(width, run, epoch)``, ``train_error``, ``test_loss``, ``test_error``: mean cross-entropy in nats
           and share of wrong classes at the end of an epoch, epoch 0 being initialisation; NaN where a network has
-          stopped. ``final_train_loss(width, run)`` and so on: their last values;
+          stopped. ``final_train_loss(width, run)`` and so on: their last values, NaN if the network diverged;
         - ``epochs_to_zero_training_error(width, run)``: the first epoch without errors, NaN if there was none;
         - ``status(width, run)``: 0 trained; 1 diverged, a loss at the end of an epoch was infinite or NaN; 2 out of
           epochs before zero training error;
@@ -184,8 +184,8 @@ def train_widths(
     plan.check_memory(threads)
     require_torch()
     records = {width: _empty_record(plan, width) for width in plan.widths}
-    outcomes = _train_all(plan, records, threads, show)
-    return _dataset(plan, records, outcomes)
+    runs = _train_all(plan, records, threads, show)
+    return _dataset(plan, records, runs)
 
 
 def _empty_record(plan: Plan, width: int) -> LayerRecord:
@@ -287,20 +287,14 @@ def _ensembles(plan: Plan, member_width: int, runs: dict[Network, EpochRun]) -> 
     """Return how ensembles of narrow networks and their members classify the test set, as variables."""
     over = ("width", "run")
     sizes = plan.ensemble_sizes()
-    outputs = np.array(
-        [
-            [runs[Network(member_width, run, member)].test_outputs for member in range(max(sizes))]
-            for run in range(plan.n_runs)
-        ]
-    )
-    status = [
-        [runs[Network(member_width, run, member)].status for member in range(max(sizes))] for run in range(plan.n_runs)
-    ]
+    members = [[runs[Network(member_width, run, k)] for k in range(max(sizes))] for run in range(plan.n_runs)]
+    outputs = np.array([[each.test_outputs for each in row] for row in members])
+    status = np.array([[each.status for each in row] for row in members], dtype=np.int8)
     found = np.full((len(sizes), plan.n_runs, 4), np.nan)
     for place, size in enumerate(sizes):
         for run in range(plan.n_runs if size else 0):
             found[place, run] = _ensemble_performance(outputs[run, :size], plan.data.y_test)
-    single = [[_ensemble_performance(each[None], plan.data.y_test)[0] for each in members] for members in outputs]
+    single = [[_ensemble_performance(each[None], plan.data.y_test)[0] for each in row] for row in outputs]
     return {
         "n_members": ("width", sizes),
         "ensemble_test_error": (over, found[..., 0]),
@@ -308,7 +302,7 @@ def _ensembles(plan: Plan, member_width: int, runs: dict[Network, EpochRun]) -> 
         "logit_ensemble_test_error": (over, found[..., 2]),
         "logit_ensemble_test_loss": (over, found[..., 3], {"units": "nat"}),
         "member_test_error": (("run", "member"), single),
-        "member_status": (("run", "member"), np.array(status, dtype=np.int8), _FLAGS),
+        "member_status": (("run", "member"), status, _FLAGS),
     }
 
 

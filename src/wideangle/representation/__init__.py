@@ -10,5 +10,13 @@ from wideangle.reference.features import extract_features
 from wideangle.representation.chunks import chunk_statistics
 from wideangle.representation.clone_number import fit_clones
 from wideangle.representation.synthetic import synthetic_clones
+from wideangle.representation.width_training import train_widths
 
-__all__ = ["chunk_statistics", "extract_features", "fit_clones", "read_features", "synthetic_clones"]
+__all__ = [
+    "chunk_statistics",
+    "extract_features",
+    "fit_clones",
+    "read_features",
+    "synthetic_clones",
+    "train_widths",
+]

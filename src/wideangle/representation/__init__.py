@@ -11,11 +11,13 @@ from wideangle.representation.chunks import chunk_statistics
 from wideangle.representation.clone_number import fit_clones
 from wideangle.representation.comparison import compare
 from wideangle.representation.synthetic import synthetic_clones
+from wideangle.representation.training_comparison import compare_training
 from wideangle.representation.width_training import train_widths
 
 __all__ = [
     "chunk_statistics",
     "compare",
+    "compare_training",
     "extract_features",
     "fit_clones",
     "read_features",

@@ -11,19 +11,26 @@ namespace {
 // A swap must multiply the determinants by more than this: what is less is rounding, and might go on for ever.
 constexpr double improvement = 1 + 1e-9;
 
+constexpr std::size_t columns = 256;
+
+// Rows apart by an odd number of cache lines, so that blocks of them do not share the sets of the cache.
+std::size_t odd_lines(std::size_t size) { return ((size + matrix_lanes - 1) / matrix_lanes | 1) * matrix_lanes; }
+
 using Numbers = std::vector<double>;
 
-// All groups of one order. For a group c with the covariance S: row k of C = S_cc^-1 S_c: stands at its neuron, Q = S_cc^-1,
-// and v = diag(S - S_:c C) are the variances of all neurons given the group. Replacing neuron i of c by j multiplies det S_cc
-// by Q_ii v_j + C_ij^2 (derived: det S_cc Q_ii is the determinant without i, and v_j + C_ij^2 / Q_ii the variance of j given
-// that). One neuron more or less in a group changes C by a rank-one matrix, at 2 size x neurons multiply-adds.
+// All groups of one order. A slot is a place of a group, or left over. For a group c with the covariance S: row k of
+// C = S_cc^-1 S_c: stands at the slot of neuron k, Q = S_cc^-1, and v = diag(S - S_:c C) are the variances of all neurons given
+// the group. Replacing neuron i of c by j multiplies det S_cc by Q_ii v_j + C_ij^2 (derived: det S_cc Q_ii is the determinant
+// without i, and v_j + C_ij^2 / Q_ii the variance of j given that).
 class Search {
   public:
     Search(const GroupSearch& task, const CpuPath& path, const std::atomic<bool>& stop)
         : task_(task), add_(path.chunk->add), stop_(stop), neurons_(task.neurons), size_(task.size),
-          groups_(task.neurons / task.size), coefficients_(neurons_ * neurons_), precision_(groups_ * size_ * size_),
-          variance_(groups_ * neurons_), members_(groups_ * size_), group_(neurons_, groups_), place_(neurons_),
-          diagonal_(neurons_, 1.0), residual_(neurons_) {}
+          groups_(task.neurons / task.size), left_over_(groups_ * size_),
+          stride_(odd_lines(neurons_)), coefficients_(left_over_ * stride_),
+          precision_(left_over_ * size_),
+          variance_(groups_ * neurons_), member_(left_over_), slot_(neurons_, left_over_),
+          dropped_(size_), weight_(size_), block_(columns) {}
 
     // Leaves unusable results if it is stopped.
     void run(std::size_t k, const GroupSearchResult& to) {
@@ -40,14 +47,14 @@ class Search {
     }
 
   private:
-    double* row(std::size_t neuron) { return coefficients_.data() + neuron * neurons_; }
+    double* row(std::size_t slot) { return coefficients_.data() + slot * stride_; }
+    double* precision(std::size_t slot) { return precision_.data() + slot * size_; }
     double* variances(std::size_t a) { return variance_.data() + a * neurons_; }
-    std::size_t* members(std::size_t a) { return members_.data() + a * size_; }
-    double* precision(std::size_t a, std::size_t p) { return precision_.data() + (a * size_ + p) * size_; }
     const double* covariance(std::size_t neuron) const { return task_.covariance + neuron * neurons_; }
 
     void store(std::int64_t* to) const {
-        for (std::size_t i = 0; i < neurons_; ++i) to[i] = group_[i] == groups_ ? -1 : static_cast<std::int64_t>(group_[i]);
+        for (std::size_t i = 0; i < neurons_; ++i)
+            to[i] = slot_[i] == left_over_ ? -1 : static_cast<std::int64_t>(slot_[i] / size_);
     }
 
     void grow(std::size_t a, const std::int64_t* order) {
@@ -56,100 +63,105 @@ class Search {
             std::size_t best = neurons_;
             for (std::size_t n = 0; n < neurons_; ++n) {
                 const auto j = static_cast<std::size_t>(order[n]);
-                if (group_[j] != groups_) continue;
+                if (slot_[j] != left_over_) continue;
                 if (best == neurons_ || (p > 0 && variances(a)[j] > variances(a)[best])) best = j;
                 if (p == 0) break;
             }
-            insert(a, p, p, best);
+            put(a, p, p, best);
+            slot_[best] = a * size_ + p;
         }
     }
 
-    // Puts neuron j at place p of group a, of which the places before `filled` are taken.
-    void insert(std::size_t a, std::size_t p, std::size_t filled, std::size_t j) {
+    // Puts neuron j at place p of group a, of which places below `filled` are taken: instead of the neuron there if p is one
+    // of them. Both change C by a matrix of rank one. Columns go in blocks, which stay in the cache.
+    void put(std::size_t a, std::size_t p, std::size_t filled, std::size_t j) {
+        const std::size_t first = a * size_;
+        const bool replaces = p < filled;
         const double* const from = covariance(j);
-        std::copy(from, from + neurons_, residual_.begin());
-        for (std::size_t q = 0; q < filled; ++q)
-            if (q != p) add_(residual_.data(), row(members(a)[q]), -from[members(a)[q]], neurons_);
-        const double left = residual_[j];
+        const double old_precision = replaces ? precision(first + p)[p] : 1;
+        // Without the old neuron: what its row adds to others, coefficients of j, and its variance.
+        double left = from[j], dropped_part = 0;
+        for (std::size_t q = 0; q < filled; ++q) {
+            if (q == p) continue;
+            const double s = from[member_[first + q]];
+            dropped_[q] = replaces ? precision(first + q)[p] / old_precision : 0;
+            weight_[q] = row(first + q)[j] - (replaces ? dropped_[q] * row(first + p)[j] : 0);
+            left -= s * weight_[q];
+            dropped_part += s * dropped_[q];
+        }
+        double* const own = row(first + p);
         double* const v = variances(a);
-        for (std::size_t i = 0; i < neurons_; ++i) v[i] -= residual_[i] * residual_[i] / left;
-        double* const own = row(j);
-        for (std::size_t i = 0; i < neurons_; ++i) own[i] = residual_[i] / left;
-        double* const q_own = precision(a, p);
-        for (std::size_t q = 0; q < filled; ++q) {
-            if (q == p) continue;
-            const double weight = row(members(a)[q])[j];
-            q_own[q] = -weight / left;
+        for (std::size_t begin = 0; begin < neurons_; begin += columns) {
+            const std::size_t count = std::min(columns, neurons_ - begin);
+            double* const residual = block_.data();
+            std::copy(from + begin, from + begin + count, residual);
+            for (std::size_t q = 0; q < filled; ++q)
+                if (q != p) add_(residual, row(first + q) + begin, -from[member_[first + q]], count);
+            if (replaces) {
+                add_(residual, own + begin, dropped_part, count);
+                for (std::size_t i = 0; i < count; ++i) v[begin + i] += own[begin + i] * own[begin + i] / old_precision;
+                for (std::size_t q = 0; q < filled; ++q)
+                    if (q != p) add_(row(first + q) + begin, own + begin, -dropped_[q], count);
+            }
+            for (std::size_t i = 0; i < count; ++i) {
+                v[begin + i] -= residual[i] * residual[i] / left;
+                own[begin + i] = residual[i] / left;
+            }
+            for (std::size_t q = 0; q < filled; ++q)
+                if (q != p) add_(row(first + q) + begin, own + begin, -weight_[q], count);
         }
-        q_own[p] = 1 / left;
-        for (std::size_t q = 0; q < filled; ++q) {
-            if (q == p) continue;
-            double* const other = row(members(a)[q]);
-            const double weight = other[j];
-            for (std::size_t r = 0; r < filled; ++r)
-                if (r != p) precision(a, q)[r] -= weight * q_own[r];
-            precision(a, q)[p] = q_own[q];
-            add_(other, own, -weight, neurons_);
-            diagonal_[members(a)[q]] = precision(a, q)[q];
-        }
-        diagonal_[j] = q_own[p];
-        members(a)[p] = j;
-        group_[j] = a;
-        place_[j] = p;
+        update_precision(first, p, filled, left);
+        member_[first + p] = j;
     }
 
-    // Takes the neuron at place p out of the full group a.
-    void remove(std::size_t a, std::size_t p) {
-        const std::size_t i = members(a)[p];
-        const double* const own = row(i);
-        const double* const q_own = precision(a, p);
-        double* const v = variances(a);
-        for (std::size_t j = 0; j < neurons_; ++j) v[j] += own[j] * own[j] / q_own[p];
-        for (std::size_t q = 0; q < size_; ++q) {
+    void update_precision(std::size_t first, std::size_t p, std::size_t filled, double left) {
+        double* const own = precision(first + p);
+        for (std::size_t q = 0; q < filled; ++q) {
             if (q == p) continue;
-            const double factor = precision(a, q)[p] / q_own[p];
-            add_(row(members(a)[q]), own, -factor, neurons_);
-            for (std::size_t r = 0; r < size_; ++r)
-                if (r != p) precision(a, q)[r] -= factor * q_own[r];
+            double* const other = precision(first + q);
+            for (std::size_t r = 0; r < filled; ++r)
+                if (r != p) other[r] += weight_[q] * weight_[r] / left - (p < filled ? dropped_[q] * own[r] : 0);
+            other[p] = -weight_[q] / left;
         }
-        diagonal_[i] = 1;
-        group_[i] = groups_;
+        for (std::size_t r = 0; r < filled; ++r) own[r] = -weight_[r] / left;
+        own[p] = 1 / left;
     }
 
     // Swaps neuron i with the one that gains most, if any does.
     bool exchange(std::size_t i) {
-        const std::size_t a = group_[i];
-        if (a == groups_) return false;
-        const double* const own = row(i);
+        const std::size_t here = slot_[i];
+        if (here == left_over_) return false;
+        const std::size_t a = here / size_;
+        const double* const own = row(here);
         const double* const v = variances(a);
+        const double own_precision = precision(here)[here % size_];
         std::size_t best = neurons_;
         double gain = improvement;
         for (std::size_t j = 0; j < neurons_; ++j) {
-            const std::size_t b = group_[j];
+            const std::size_t there = slot_[j], b = there / size_;
             if (b == a) continue;
-            double factor = diagonal_[i] * v[j] + own[j] * own[j];
-            if (b != groups_) {
-                const double back = row(j)[i];
-                factor *= diagonal_[j] * variances(b)[i] + back * back;
+            double factor = own_precision * v[j] + own[j] * own[j];
+            if (there != left_over_) {
+                const double back = row(there)[i];
+                factor *= precision(there)[there % size_] * variances(b)[i] + back * back;
             }
             if (factor > gain) gain = factor, best = j;
         }
         if (best == neurons_) return false;
-        const std::size_t b = group_[best], p = place_[i], q = place_[best];
-        remove(a, p);
-        if (b != groups_) remove(b, q);
-        insert(a, p, size_, best);
-        if (b != groups_) insert(b, q, size_, i);
+        const std::size_t there = slot_[best];
+        put(a, here % size_, size_, best);
+        if (there != left_over_) put(there / size_, there % size_, size_, i);
+        std::swap(slot_[i], slot_[best]);
         return true;
     }
 
     const GroupSearch& task_;
     void (*const add_)(double*, const double*, double, std::size_t);
     const std::atomic<bool>& stop_;
-    const std::size_t neurons_, size_, groups_;
+    const std::size_t neurons_, size_, groups_, left_over_, stride_;
     Numbers coefficients_, precision_, variance_;
-    std::vector<std::size_t> members_, group_, place_;  // group_ is groups_ for neurons that are left over
-    Numbers diagonal_, residual_;                       // Q_ii of each neuron in its group
+    std::vector<std::size_t> member_, slot_;
+    Numbers dropped_, weight_, block_;
 };
 
 struct Done {};

@@ -12,7 +12,9 @@ Array = NDArray[np.float64]
 # Below this share of a neuron's variance, roundings are all there is: the noise of neurons that others determine.
 LEAST_NOISE = 1e-12
 MAX_ITERATIONS = 30
-# Largest value that chance gives the leading eigenvalue with probability 0.999, in Tracy and Widom's units.
+# Probability of noise to pass for a signal.
+SIGNIFICANCE = 1e-3
+# What the largest eigenvalue of noise exceeds with that probability, in Tracy and Widom's units.
 _TRACY_WIDOM = 3.2724
 
 
@@ -23,6 +25,17 @@ class Signals(NamedTuple):
     precision: Array
     noise: Array
     number: int
+
+
+def find_related(correlation: Array, n_samples: int) -> NDArray[np.bool_]:
+    """Return which neurons others tell anything of, by the F test of their regression on all others."""
+    from scipy.stats import f
+
+    n_neurons = len(correlation)
+    unexplained = 1.0 / np.diag(np.linalg.inv(correlation + LEAST_NOISE * np.eye(n_neurons)))
+    ratio = (1.0 / unexplained - 1.0) / (n_neurons - 1) * (n_samples - n_neurons)
+    related: NDArray[np.bool_] = ratio > f.isf(SIGNIFICANCE / n_neurons, n_neurons - 1, n_samples - n_neurons)
+    return related
 
 
 def find_signals(correlation: Array, n_samples: int) -> Signals:
@@ -36,9 +49,11 @@ def find_signals(correlation: Array, n_samples: int) -> Signals:
     signals, and then fit them. (The margin is derived from tests, not from the literature.)
     """
     n_neurons = len(correlation)
+    if n_neurons < 2:
+        return Signals(correlation, correlation, np.ones(n_neurons), 0)
     regular = correlation + LEAST_NOISE * np.eye(n_neurons)
-    precision: Array = np.linalg.inv(regular)
-    noise: Array = np.reciprocal(np.diag(precision))
+    precision: Array = np.linalg.inv(regular).astype(np.float64)
+    noise: Array = np.reciprocal(np.diag(precision)).astype(np.float64)
     change, converged = 0.5, np.sqrt(2.0 / n_samples)
     for _ in range(MAX_ITERATIONS):
         scale = np.sqrt(noise)

@@ -16,8 +16,7 @@ from wideangle._cpu import active_cpu_path, available_threads
 from wideangle._progress import progress_callback
 from wideangle._provenance import provenance
 from wideangle.representation._layer import check_layer
-from wideangle.representation._signals import Signals, find_signals
-from wideangle.representation.chunks import CORRELATION_OFFSET
+from wideangle.representation._signals import SIGNIFICANCE, Signals, find_related, find_signals
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,13 +31,12 @@ SOURCE = (
 RESOLUTION = 0.25
 # No noise is added beyond that of the neuron, except this, which keeps determinants away from zero.
 _ADDED_NOISE = 1e-6
-# Probability of a group to be taken for sufficient that lacks a signal.
-_SIGNIFICANCE = 1e-3
 # Squares of what is smaller underflow.
 _LEAST_SCATTER = 1e-250
 
-# Layers of generic mixtures to compare with; what random numbers are for.
-_N_MIXTURES = 3
+# Layers of generic mixtures to compare with, and starts of each.
+_N_MIXTURES, _MIXTURE_STARTS = 3, 4
+# What random numbers are for.
 _ORDERS, _ROTATIONS = range(2)
 
 Array = NDArray[np.float64]
@@ -77,8 +75,8 @@ def find_clones(
     n_starts
         Random starts, at least 2, default 10.
     seed
-        Seed, 0 <= seed < 2**64. Start k depends on it, k and the number of neurons that vary alone (but may change with
-        NumPy's minor version).
+        Seed, 0 <= seed < 2**64. Where start k begins depends on it and k alone (but may change with NumPy's minor
+        version).
     missing
         What to do with samples that have NaN or infinite activations: ``"raise"`` (default) or ``"drop"``.
     n_threads
@@ -89,9 +87,10 @@ def find_clones(
     Returns
     -------
     xarray.Dataset
-        - ``group(neuron)``: the group of each neuron in the start that found most information, numbered from 0 in
-          the order of their first neurons; -1 for neurons in no group, as are all that are constant;
-        - ``group_of_start(start, neuron)``: the same for each start; ``n_groups_of_start(start)``;
+        - ``membership(neuron)``: the group of each neuron in the start that found most information, numbered from 0 in
+          the order of their first neurons; -1 for neurons in no group, as are those that are constant or unrelated to
+          others;
+        - ``membership_of_start(start, neuron)``: the same for each start; ``n_groups_of_start(start)``;
           ``information(start)`` of all groups about the signals, in nats;
         - ``stability``: mean adjusted Rand index of two starts, 1 for equal groups, 0 on average for groups by chance,
           over neurons that are in a group in either of them; NaN where no groups were looked for.
@@ -101,7 +100,7 @@ def find_clones(
           of a neuron's variance that is noise (NaN if it is constant);
         - ``r2_outside(group)``, ``residual_correlation_outside(group)``: how much of the variance of the neurons
           outside it the group explains, and the mean size of the correlations it leaves there, as in
-          ``chunk_statistics`` without a ridge;
+          ``chunk_statistics`` without a ridge and an offset;
         - ``weakest_signal(group)``: squared correlation with the outside of what the two share least of;
         - ``consistency(group)``: largest Jaccard index with a group of another start, mean over other starts.
 
@@ -126,22 +125,22 @@ def find_clones(
     is maximised, since one group can gain at the cost of the others. The noise in it is at least 0.25 of a neuron's
     variance: without noise all groups of enough neurons would be equal.
 
+    Neurons of which the others tell nothing, by an F test at 0.001 for all of them, are left out from the beginning.
     The number of signals is that of eigenvalues above what noise gives at these sample sizes; the more samples, the
     weaker are the signals that count. A group is sufficient if its smallest canonical correlation with the other
-    neurons is not zero by Bartlett's test, with Lawley's correction, at 0.001. Both take noise for Gaussian.
+    neurons is not zero by Bartlett's test, with Lawley's correction, at 0.001. All three take noise for Gaussian.
 
-    Correlations are all that is used: a neuron's scale and offset do not matter, but for the ``r2_outside`` of a layer.
-    The search takes about 5 (swaps + neurons/2) * size * neurons multiplications for a start, and as many again for the
-    mixture.
+    Correlations are all that is used: a neuron's scale and mean do not matter, but for its weight in ``r2_outside``.
+    The search takes about 6 (swaps + neurons/4) size neurons multiplications a start.
 
     Examples
     --------
     >>> import wideangle as wa
-    >>> layer = wa.representation.synthetic_clones(4000, 8, 4, 16, 0.3, seed=1)
+    >>> layer = wa.representation.synthetic_clones(4000, 8, 4, 32, 0.3, seed=1)
     >>> found = wa.representation.find_clones(layer.features, seed=1)
     >>> found.verdict, int(found.n_signals), int(found.n_groups), float(found.stability)
-    ('stable', 16, 4, 1.0)
-    >>> of_first = layer.clone[found.group == found.group[0]]
+    ('stable', 32, 4, 1.0)
+    >>> of_first = layer.clone[found.membership == found.membership[0]]
     >>> bool((of_first == layer.clone[0]).all())
     True
     """
@@ -167,26 +166,36 @@ def find_clones(
     _, products = _core.scatter_matrix(layer.features, n_threads=threads, cpu_path=active_cpu_path())
     varying = np.flatnonzero(layer.varying & (np.diag(products) > _LEAST_SCATTER))
     spread = np.sqrt(np.diag(products)[varying])
-    signals = find_signals(products[np.ix_(varying, varying)] / np.outer(spread, spread), n_samples)
+    correlation = products[np.ix_(varying, varying)] / np.outer(spread, spread)
+    related = find_related(correlation, n_samples)
+    signals = find_signals(correlation[np.ix_(related, related)], n_samples)
+    noise = np.full(n_neurons, np.nan)
+    noise[varying], noise[varying[related]] = 1.0, signals.noise
+    neurons = varying[related]
     width = signals.number if size is None else size
-    n_found = len(varying) // width if 1 <= width <= len(varying) // 2 else 0
+    n_found = len(neurons) // width if 1 <= width <= len(neurons) // 2 else 0
     starts = np.full((n_starts, n_neurons), -1)
     information, stability, of_mixture = np.zeros(n_starts), math.nan, math.nan
     if n_found:
-        with progress_callback((1 + _N_MIXTURES) * n_starts, show, unit="start") as advance:
-            search = _Search(_random_orders(len(varying), n_starts, seed), width, threads, advance)
-            covariance = _in_units_of_noise(signals)
-            found = search(covariance, 0)
-            mixtures = [search(_mix(covariance, seed, k), k + 1) for k in range(_N_MIXTURES)]
+        orders = _random_orders(len(neurons), max(n_starts, _MIXTURE_STARTS), seed)
+        covariance = _in_units_of_noise(signals)
+        total = n_starts + _N_MIXTURES * _MIXTURE_STARTS
+        with progress_callback(total, show, unit="start") as advance:
+            search = _Search(width, threads, advance)
+            found = search(covariance, orders[:n_starts], 0)
+            mixtures = [
+                search(_mix(covariance, seed, k), orders[:_MIXTURE_STARTS], n_starts + k * _MIXTURE_STARTS)
+                for k in range(_N_MIXTURES)
+            ]
         information = np.array([_information(covariance, each) for each in found])
         of_mixture = float(np.mean([_stability(each) for each in mixtures]))
         for k, each in enumerate(found):
-            starts[k, varying] = _renumber(each if size else _drop_insufficient(each, signals, n_samples))
+            starts[k, neurons] = _renumber(each if size else _drop_insufficient(each, signals, n_samples))
         stability = _stability(starts)
     best = starts[np.argmax(information)]
     variables = {
-        "group": ("neuron", best),
-        "group_of_start": (("start", "neuron"), starts),
+        "membership": ("neuron", best),
+        "membership_of_start": (("start", "neuron"), starts),
         "n_groups_of_start": ("start", starts.max(axis=1) + 1),
         "information": ("start", information, {"units": "nat"}),
         "stability": stability,
@@ -194,9 +203,9 @@ def find_clones(
         "n_groups": int(best.max()) + 1,
         "n_insufficient": n_found - int(best.max()) - 1,
         "n_signals": signals.number,
-        "noise": ("neuron", _spread_out(signals.noise, varying, n_neurons)),
+        "noise": ("neuron", noise),
         **_describe(best, starts, products, n_samples, threads),
-        "weakest_signal": ("group", _weakest_signals(best[varying], signals)),
+        "weakest_signal": ("group", _weakest_signals(best[neurons], signals)),
     }
 
     import xarray as xr
@@ -227,22 +236,21 @@ def _random_orders(n_neurons: int, n_starts: int, seed: int) -> NDArray[np.int64
 
 
 class _Search(NamedTuple):
-    """A search for groups of neurons, to be called with their covariance and the searches done before."""
+    """A search for groups, to be called with a covariance of neurons, orders, and the number of starts before."""
 
-    orders: NDArray[np.int64]
     width: int
     threads: int
     advance: Callable[[int], object] | None
 
-    def __call__(self, covariance: Array, before: int) -> Groups:
-        advance, n_starts = self.advance, len(self.orders)
+    def __call__(self, covariance: Array, orders: NDArray[np.int64], before: int) -> Groups:
+        advance = self.advance
         return _core.group_search(
             covariance,
-            orders=self.orders,
+            orders=orders,
             size=self.width,
             n_threads=self.threads,
             cpu_path=active_cpu_path(),
-            progress=None if advance is None else lambda done: advance(before * n_starts + done),
+            progress=None if advance is None else lambda done: advance(before + done),
         )["group"]
 
 
@@ -298,7 +306,7 @@ def _drop_insufficient(group: Groups, signals: Signals, n_samples: int) -> Group
             statistic = -factor * math.log(max(unshared[-1], np.finfo(float).tiny))
         else:
             statistic = 0.0
-        if statistic < chi2.isf(_SIGNIFICANCE, outside - width + 1):
+        if statistic < chi2.isf(SIGNIFICANCE, outside - width + 1):
             kept[members] = -1
     return kept
 
@@ -339,7 +347,7 @@ def _describe(best: Groups, starts: Groups, products: Array, n_samples: int, thr
             sizes=np.array([len(members)]),
             ridge=0.0,
             ridge_matters=False,
-            offset=CORRELATION_OFFSET,
+            offset=np.finfo(np.float64).tiny,
             n_threads=threads,
             cpu_path=active_cpu_path(),
             progress=None,
@@ -356,12 +364,6 @@ def _jaccard(members: NDArray[np.intp], group: Groups) -> float:
     shared = np.bincount(inside[inside >= 0], minlength=1)
     sizes = np.bincount(group[group >= 0], minlength=len(shared))[: len(shared)]
     return float((shared / (len(members) + sizes - shared)).max())
-
-
-def _spread_out(values: Array, neurons: NDArray[np.intp], n_neurons: int) -> Array:
-    spread = np.full(n_neurons, np.nan)
-    spread[neurons] = values
-    return spread
 
 
 def _verdict(group: Groups, stability: float, of_mixture: float) -> str:

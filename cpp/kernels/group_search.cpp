@@ -11,7 +11,7 @@ namespace {
 // A swap must multiply the determinants by more than this: what is less is rounding, and might go on for ever.
 constexpr double improvement = 1 + 1e-9;
 
-constexpr std::size_t columns = 256;
+constexpr std::size_t columns = 256, ahead = 16;
 
 // Rows apart by an odd number of cache lines, so that blocks of them do not share the sets of the cache.
 std::size_t odd_lines(std::size_t size) { return ((size + matrix_lanes - 1) / matrix_lanes | 1) * matrix_lanes; }
@@ -26,10 +26,9 @@ class Search {
   public:
     Search(const GroupSearch& task, const CpuPath& path, const std::atomic<bool>& stop)
         : task_(task), add_(path.chunk->add), stop_(stop), neurons_(task.neurons), size_(task.size),
-          groups_(task.neurons / task.size), left_over_(groups_ * size_),
-          stride_(odd_lines(neurons_)), coefficients_(left_over_ * stride_),
-          precision_(left_over_ * size_),
-          variance_(groups_ * neurons_), member_(left_over_), slot_(neurons_, left_over_),
+          groups_(task.neurons / task.size), left_over_(groups_ * size_), stride_(odd_lines(neurons_)),
+          coefficients_(left_over_ * stride_), precision_(left_over_ * size_), diagonal_(left_over_),
+          variance_(groups_ * neurons_), member_(left_over_), slot_(neurons_, left_over_), group_(neurons_, groups_),
           dropped_(size_), weight_(size_), block_(columns) {}
 
     // Leaves unusable results if it is stopped.
@@ -54,7 +53,7 @@ class Search {
 
     void store(std::int64_t* to) const {
         for (std::size_t i = 0; i < neurons_; ++i)
-            to[i] = slot_[i] == left_over_ ? -1 : static_cast<std::int64_t>(slot_[i] / size_);
+            to[i] = group_[i] == groups_ ? -1 : static_cast<std::int64_t>(group_[i]);
     }
 
     void grow(std::size_t a, const std::int64_t* order) {
@@ -69,6 +68,7 @@ class Search {
             }
             put(a, p, p, best);
             slot_[best] = a * size_ + p;
+            group_[best] = a;
         }
     }
 
@@ -125,25 +125,29 @@ class Search {
         }
         for (std::size_t r = 0; r < filled; ++r) own[r] = -weight_[r] / left;
         own[p] = 1 / left;
+        for (std::size_t q = 0; q < filled; ++q) diagonal_[first + q] = precision(first + q)[q];
+        diagonal_[first + p] = own[p];
     }
 
     // Swaps neuron i with the one that gains most, if any does.
     bool exchange(std::size_t i) {
         const std::size_t here = slot_[i];
         if (here == left_over_) return false;
-        const std::size_t a = here / size_;
+        const std::size_t a = group_[i];
         const double* const own = row(here);
         const double* const v = variances(a);
-        const double own_precision = precision(here)[here % size_];
+        const double own_precision = diagonal_[here];
         std::size_t best = neurons_;
         double gain = improvement;
         for (std::size_t j = 0; j < neurons_; ++j) {
-            const std::size_t there = slot_[j], b = there / size_;
+            const std::size_t there = slot_[j], b = group_[j];
+            // A column of C: each number is on a page of its own.
+            if (j + ahead < neurons_ && slot_[j + ahead] != left_over_) __builtin_prefetch(row(slot_[j + ahead]) + i);
             if (b == a) continue;
             double factor = own_precision * v[j] + own[j] * own[j];
             if (there != left_over_) {
                 const double back = row(there)[i];
-                factor *= precision(there)[there % size_] * variances(b)[i] + back * back;
+                factor *= diagonal_[there] * variance_[b * neurons_ + i] + back * back;
             }
             if (factor > gain) gain = factor, best = j;
         }
@@ -152,6 +156,7 @@ class Search {
         put(a, here % size_, size_, best);
         if (there != left_over_) put(there / size_, there % size_, size_, i);
         std::swap(slot_[i], slot_[best]);
+        std::swap(group_[i], group_[best]);
         return true;
     }
 
@@ -159,8 +164,8 @@ class Search {
     void (*const add_)(double*, const double*, double, std::size_t);
     const std::atomic<bool>& stop_;
     const std::size_t neurons_, size_, groups_, left_over_, stride_;
-    Numbers coefficients_, precision_, variance_;
-    std::vector<std::size_t> member_, slot_;
+    Numbers coefficients_, precision_, diagonal_, variance_;  // C, Q, its diagonal and v
+    std::vector<std::size_t> member_, slot_, group_;          // neurons by slot; slots and groups by neuron
     Numbers dropped_, weight_, block_;
 };
 

@@ -264,9 +264,12 @@ def _in_units_of_noise(signals: Signals) -> Array:
 
 def _mix(covariance: Array, seed: int, k: int) -> Array:
     """Rotate the neurons: signals and noise keep their strengths, and every neuron gets a random share of each."""
-    rotation, _ = np.linalg.qr(_generator(seed, _ROTATIONS, k).standard_normal(covariance.shape))
-    mixed: Array = rotation @ covariance @ rotation.T
-    return mixed
+    from scipy.fft import dct
+
+    # Cosine transforms of random signs, twice: nearly as good as a uniform rotation, and much faster to draw and apply.
+    for signs in _generator(seed, _ROTATIONS, k).choice([-1.0, 1.0], size=(2, len(covariance))):
+        covariance = dct(dct(np.outer(signs, signs) * covariance, axis=0, norm="ortho"), axis=1, norm="ortho")
+    return np.ascontiguousarray(covariance)
 
 
 def _members(group: Groups) -> list[NDArray[np.intp]]:

@@ -50,7 +50,7 @@ def test_clones_are_recovered_exactly(n_clones: int, noise: float) -> None:
     assert (int(found.n_signals), int(found.n_groups), int(found.n_insufficient)) == (32, n_clones, 0)
     assert rand_index(layer.clone, found.membership) == 1.0
     assert float(found.stability) > 0.9
-    assert float(found.stability_of_mixture) < 0.4
+    assert float(found.stability_of_mixtures.max()) < 0.7
 
 
 @pytest.mark.slow
@@ -81,6 +81,11 @@ def test_groups_of_generic_mixtures_are_arbitrary() -> None:
     # Any sixteen neurons carry the sixteen signals.
     assert (found.weakest_signal > 0.05).all()
     assert (found.consistency < 0.6).all()
+
+
+def test_small_layers_of_mixtures_are_not_stable() -> None:
+    verdicts = [find_clones(mixtures(12, 4, 0.3, seed=seed), seed=1).verdict for seed in range(20)]
+    assert verdicts.count("stable") <= 3
 
 
 def test_groups_hold_one_copy_of_each_signal_and_which_is_arbitrary() -> None:

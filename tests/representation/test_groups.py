@@ -338,3 +338,16 @@ def test_progress_and_interruption() -> None:
     covariance = np.cov(features, rowvar=False)
     with pytest.raises(StopError):
         _core.group_search(covariance, orders=orders, size=5, n_threads=2, cpu_path=path, progress=stop)
+
+
+def test_stability_counts_pairs_of_neurons() -> None:
+    """Against counts of pairs over neurons that are in a group of either start; those of no group are in no pair."""
+    from wideangle.representation.groups import _stability
+
+    a, b = np.array([0, 0, 0, 1, 1, 1, -1, -1, -1]), np.array([-1, -1, 0, 0, 1, 1, 1, 0, -1])
+    pairs = [(i, j) for i in range(8) for j in range(i)]
+    in_a = np.array([a[i] == a[j] >= 0 for i, j in pairs])
+    in_b = np.array([b[i] == b[j] >= 0 for i, j in pairs])
+    expected = in_a.sum() * in_b.sum() / len(pairs)
+    index = ((in_a & in_b).sum() - expected) / ((in_a.sum() + in_b.sum()) / 2 - expected)
+    assert abs(_stability(np.array([a, b])) - index) < 1e-12

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from wideangle import _core
 from wideangle.representation import chunk_statistics, find_clones, synthetic_clones
-from wideangle.representation._signals import find_signals
+from wideangle.representation._factors import fit_factors
 
 Array = NDArray[Any]
 
@@ -319,7 +319,7 @@ def test_extreme_features() -> None:
 @pytest.mark.parametrize("n_neurons", [64, 128, 256])
 def test_signals_are_counted(n_neurons: int, n_samples: int) -> None:
     features = mixtures(n_neurons, 24, 0.3, seed=n_neurons, n_samples=n_samples)
-    assert find_signals(np.corrcoef(features, rowvar=False), n_samples).number == 24
+    assert fit_factors(np.corrcoef(features, rowvar=False), n_samples).number == 24
 
 
 def test_progress_and_interruption() -> None:

@@ -11,7 +11,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wideangle import _core
-from wideangle._checks import check_flag, check_integer, check_memory, check_real, check_seed, check_threads
+from wideangle._checks import (
+    check_flag,
+    check_increasing_integers,
+    check_integer,
+    check_memory,
+    check_real,
+    check_seed,
+    check_threads,
+)
 from wideangle._cpu import active_cpu_path, available_threads
 from wideangle._progress import progress_callback
 from wideangle._provenance import provenance
@@ -89,7 +97,8 @@ def chunk_statistics(
           the chunk read out by its own columns of the readout, and the bias.
 
         For each of them ``..._mean(chunk_size)`` over chunks and ``..._standard_error(chunk_size)``, NaN for a single
-        chunk. ``order(chunk, neuron)``: the orders of neurons. ``eigenvalue(neuron)``: of C, decreasing.
+        chunk. ``order(chunk, neuron)``: the orders of neurons. ``covariance(neuron, other_neuron)``: C, and
+        ``eigenvalue(neuron)`` of it, decreasing.
 
     Raises
     ------
@@ -149,10 +158,10 @@ def chunk_statistics(
         )
 
     orders = _random_orders(n_neurons, n_chunks, seed)
-    values, eigenvalues = _regressions(layer, orders, sizes, ridge, threads, show)
+    values, covariance, eigenvalues = _regressions(layer, orders, sizes, ridge, threads, show)
     if head is not None:
         values |= _readouts(layer, head, orders, sizes, threads, show)
-    dataset = _dataset(values, orders, sizes, eigenvalues)
+    dataset = _dataset(values, orders, sizes, covariance, eigenvalues)
     dataset.attrs = provenance(
         "wideangle.representation.chunk_statistics",
         source=SOURCE,
@@ -172,15 +181,7 @@ def _check_sizes(value: Iterable[int] | None, n_neurons: int) -> NDArray[np.int6
     if value is None:
         return np.array([2**power for power in range(int(math.log2(n_neurons)) + 1)])
     remedy = f"give increasing numbers from 1 to the {n_neurons} neurons of features, or None for powers of two"
-    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        raise TypeError(f"chunk_sizes must be a sequence of integers, got {value!r}; {remedy}")
-    sizes = [
-        check_integer(f"chunk_sizes[{place}]", size, low=1, high=n_neurons, remedy=remedy)
-        for place, size in enumerate(value)
-    ]
-    if not sizes or sizes != sorted(set(sizes)):
-        raise ValueError(f"chunk_sizes must hold increasing numbers, got {sizes}; {remedy}")
-    return np.array(sizes)
+    return np.array(check_increasing_integers("chunk_sizes", value, low=1, high=n_neurons, remedy=remedy))
 
 
 def _random_orders(n_neurons: int, n_chunks: int, seed: int) -> NDArray[np.int64]:
@@ -194,8 +195,8 @@ def _random_orders(n_neurons: int, n_chunks: int, seed: int) -> NDArray[np.int64
 
 def _regressions(
     layer: Layer, orders: NDArray[np.int64], sizes: NDArray[np.int64], ridge: float, threads: int, show: bool
-) -> tuple[dict[str, Array], Array]:
-    """Return statistics of regressions as (chunk, size), and the eigenvalues of the covariance."""
+) -> tuple[dict[str, Array], Array, Array]:
+    """Return statistics of regressions as (chunk, size), the covariance, and its eigenvalues."""
     n_samples = len(layer.features)
     _, products = _core.scatter_matrix(layer.features, n_threads=threads, cpu_path=active_cpu_path())
     # The mean of equal numbers is off by a rounding, which is no variance.
@@ -231,7 +232,7 @@ def _regressions(
         "r2_outside": 1.0 - raw["unexplained_outside"],
         "residual_correlation_outside": raw["correlation_outside"],
     }
-    return values, eigenvalues / (n_samples - 1)
+    return values, products / (n_samples - 1), eigenvalues / (n_samples - 1)
 
 
 def _ridge_matters(ridge: float, products: Array, smallest: float, n_samples: int) -> bool:
@@ -271,7 +272,7 @@ def _readouts(
 
 
 def _dataset(
-    values: dict[str, Array], orders: NDArray[np.int64], sizes: NDArray[np.int64], eigenvalues: Array
+    values: dict[str, Array], orders: NDArray[np.int64], sizes: NDArray[np.int64], covariance: Array, eigenvalues: Array
 ) -> xr.Dataset:
     import xarray as xr
 
@@ -284,5 +285,6 @@ def _dataset(
         spread = each.std(axis=0, ddof=1) if n_chunks > 1 else np.full(len(sizes), np.nan)
         variables[f"{name}_standard_error"] = ("chunk_size", spread / math.sqrt(n_chunks), attributes)
     variables["order"] = (("chunk", "neuron"), orders)
+    variables["covariance"] = (("neuron", "other_neuron"), covariance)
     variables["eigenvalue"] = ("neuron", eigenvalues)
     return xr.Dataset(variables, {"chunk_size": sizes, "chunk": np.arange(n_chunks)})

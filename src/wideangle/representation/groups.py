@@ -16,7 +16,7 @@ from wideangle._cpu import active_cpu_path, available_threads
 from wideangle._progress import progress_callback
 from wideangle._provenance import provenance
 from wideangle.representation._layer import check_layer
-from wideangle.representation._signals import SIGNIFICANCE, Signals, find_related, find_signals
+from wideangle.representation._factors import SIGNIFICANCE, Factors, find_related, fit_factors
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -167,7 +167,7 @@ def find_clones(
     spread = np.sqrt(np.diag(products)[varying])
     correlation = products[np.ix_(varying, varying)] / np.outer(spread, spread)
     related = find_related(correlation, n_samples)
-    signals = find_signals(correlation[np.ix_(related, related)], n_samples)
+    signals = fit_factors(correlation[np.ix_(related, related)], n_samples)
     noise = np.full(n_neurons, np.nan)
     noise[varying], noise[varying[related]] = 1.0, signals.noise
     neurons = varying[related]
@@ -251,7 +251,7 @@ class _Search(NamedTuple):
         )["group"]
 
 
-def _in_units_of_noise(signals: Signals) -> Array:
+def _in_units_of_noise(signals: Factors) -> Array:
     """Return the covariance of neurons whose noise has variance 1 and is no less than the resolution."""
     added = np.maximum(RESOLUTION - signals.noise, _ADDED_NOISE)
     scale = np.sqrt(signals.noise + added)
@@ -277,7 +277,7 @@ def _information(covariance: Array, group: Groups) -> float:
     return sum(0.5 * float(np.linalg.slogdet(covariance[np.ix_(c, c)])[1]) for c in _members(group))
 
 
-def _unshared(members: NDArray[np.intp], signals: Signals) -> Array:
+def _unshared(members: NDArray[np.intp], signals: Factors) -> Array:
     """Return 1 - squared canonical correlations of a group and the other neurons, increasing.
 
     With the inverse Q of the covariance S, Q_cc is that of the residuals on the others, so these are the inverse
@@ -288,11 +288,11 @@ def _unshared(members: NDArray[np.intp], signals: Signals) -> Array:
     return 1.0 / np.maximum(np.linalg.eigvalsh(factor.T @ signals.precision[square] @ factor)[::-1], 1.0)
 
 
-def _weakest_signals(group: Groups, signals: Signals) -> Array:
+def _weakest_signals(group: Groups, signals: Factors) -> Array:
     return np.array([1.0 - _unshared(members, signals)[-1] for members in _members(group)])
 
 
-def _drop_insufficient(group: Groups, signals: Signals, n_samples: int) -> Groups:
+def _drop_insufficient(group: Groups, signals: Factors, n_samples: int) -> Groups:
     """Dissolve the groups whose smallest canonical correlation with the other neurons may be zero."""
     from scipy.stats import chi2
 

@@ -1,0 +1,369 @@
+"""How many clones a layer consists of: from the spectrum of its covariance, from its chunks, from their errors."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wideangle._checks import check_real
+from wideangle._provenance import provenance
+from wideangle.reports.claims import Claim
+from wideangle.representation._decay import Decay, fit_decay
+from wideangle.representation._generic_chunks import generic_residual, generic_size
+from wideangle.representation._signals import Signals, find_signals
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+SOURCE = "four signatures of arXiv 2106.03485; shared signals and independent noise, generic chunks: derived"
+SIGNATURES = ("training error", "test error", "r2", "residual correlation")
+NOT_MEASURED = "not measured"
+CONFIDENCE = 0.95
+EXPONENT = -0.5
+
+# What the signatures allow: training error of chunks above that of the layer, exponent, critical width of random chunks
+# over the number of signals, and residual correlations over those of signals and independent noise.
+_ALLOWED = ((-math.inf, 0.01), (EXPONENT - 0.1, EXPONENT + 0.1), (0.8, 1.25), (0.8, 1.25))
+_STATEMENTS = (
+    "Chunks of the critical width classify the training set as the layer does: the excess of errors is below 0.01.",
+    "From the critical width on the test error approaches its limit like w^(-1/2).",
+    "Random chunks of as many neurons as there are signals know what these tell of the layer.",
+    "What chunks leave of other neurons is correlated as the signals and independent noise are.",
+)
+_RESAMPLES = 1000
+_COMPARED_CHUNKS = 10
+_SEED = 2106_03485
+
+Array = NDArray[np.float64]
+
+
+class _Width(NamedTuple):
+    """A critical width with the ends of its interval, or why there is none."""
+
+    value: float
+    low: float
+    high: float
+    of_random_chunks: tuple[float, float, float]
+    reason: str
+
+
+def fit_clones(
+    statistics: xr.Dataset,
+    *,
+    asymptotic_error: float | None = None,
+    critical_width: float | None = None,
+    training: xr.Dataset | None = None,
+) -> xr.Dataset:
+    r"""Estimate the critical width of a layer, the number of its clones, and the power of the error; judge signatures.
+
+    Parameters
+    ----------
+    statistics
+        What :func:`chunk_statistics` says of the layer, for at least two chunks; of test samples, if with a readout.
+    asymptotic_error
+        The error that chunks of ever wider layers would tend to, as from an ensemble of networks. Default None: fitted
+        along with the exponent, which takes four chunk sizes from the critical width on.
+    critical_width
+        A critical width to use in place of the estimated one. Default None.
+    training
+        What :func:`chunk_statistics` says of the same layer and readout for the training samples; for the first
+        signature. Default None.
+
+    Returns
+    -------
+    xarray.Dataset
+        - ``critical_width``, and ``..._low`` and ``..._high``: the number of signals that neurons share, below which no
+          chunk knows them all, and the range from there to the width from which *random* chunks do, with the 95 %
+          interval of that (see Notes). NaN where the data cannot decide.
+        - ``n_clones`` = neurons that vary / critical width, with the same range.
+        - ``exponent``, ``exponent_low``, ``exponent_high``: of error - asymptotic error against w, from the critical
+          width on, with a 95 % interval over choices of chunks and layers (not of samples), and ``asymptotic_error``.
+          NaN without errors.
+        - ``n_signals``, ``weakest_signal`` (its eigenvalue above 1 over that of the strongest noise above 1) and
+          ``r2_limit``, the share of variance that is not noise of single neurons: what found or failed to find the
+          critical width.
+        - On chunk_size: ``r2_generic``, what the eigenvalues of the covariance alone predict for ``r2``, and
+          ``error_fit``.
+        - On ``signature`` ("training error", "test error", "r2", "residual correlation"): ``statement``, ``measured``,
+          ``measured_low``, ``measured_high``, ``allowed_low``, ``allowed_high`` and ``verdict``: "agrees", "disagrees",
+          "not resolved", or "not measured".
+
+        The attributes have ``decided`` (0 or 1), ``reason``, and ``exponent_reason`` if there is no exponent.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described.
+
+    Warns
+    -----
+    UserWarning
+        If the data cannot decide on the critical width, or on the exponent, and why.
+
+    Notes
+    -----
+    arXiv 2106.03485 reads the critical width off curves. Here it is estimated twice, by ways that share the covariance
+    and nothing else; all of this is derived, not in the paper.
+
+    *Spectrum.* If clones carry the same information up to independent noise, the covariance is that of D signals plus a
+    diagonal, as in factor analysis. The noise of each neuron is found from the diagonal of the inverse; in its units
+    noise has eigenvalues within the edges of Marchenko and Pastur, and D is the least number that leaves only such. No
+    chunk of fewer than D neurons determines D signals, and D generic ones do: the critical width is D. The data cannot
+    decide if no D up to 3/4 of Ledermann's bound on what so many neurons can tell does it (as when the layer is
+    narrower than a clone and a half), if the weakest signal does not stand clear of the noise, or if there are no more
+    samples than neurons.
+
+    *Chunks.* Neurons whose mixtures of signals are generic leave, after w of them, the residual variance
+    :math:`\sum_k \mu_k/(1 + t\mu_k)`, with t from :math:`\sum_k t\mu_k/(1 + t\mu_k) = w` and the eigenvalues
+    :math:`\mu` of the covariance. Random chunks of w neurons that leave as much as :math:`\hat w` generic ones do have
+    their critical width at :math:`D w/\hat w`. It exceeds D where neurons repeat single signals instead of mixing them.
+
+    *Errors.* Outputs of chunks are sums over w neurons, so relative fluctuations go like :math:`w^{-1/2}`, and so does
+    the share of samples that they carry over a boundary.
+
+    Examples
+    --------
+    >>> import wideangle as wa
+    >>> layer = wa.representation.synthetic_clones(4000, 8, 4, 16, 0.5, seed=1)
+    >>> chunks = wa.representation.chunk_statistics(
+    ...     layer.features, seed=1, readout=layer.readout, bias=layer.bias, targets=layer.targets
+    ... )
+    >>> fit = wa.representation.fit_clones(chunks, asymptotic_error=0.0)
+    >>> int(fit.critical_width), float(fit.n_clones)
+    (16, 4.0)
+    >>> bool(fit.exponent_low < -0.5 < fit.exponent_high)
+    True
+    """
+    _check_statistics("statistics", statistics, needs_error=False)
+    if training is not None:
+        _check_statistics("training", training, needs_error=True)
+    if asymptotic_error is not None:
+        remedy = "give an error such as 0.02, or None to fit it"
+        asymptotic_error = check_real("asymptotic_error", asymptotic_error, remedy=remedy)
+        if not 0.0 <= asymptotic_error < 1.0:
+            raise ValueError(f"asymptotic_error must lie in [0, 1), got {asymptotic_error!r}; {remedy}")
+        if "error" not in statistics:
+            raise ValueError(
+                "asymptotic_error needs errors of chunks, which statistics do not have; give readout and targets to"
+                " chunk_statistics, or leave asymptotic_error out"
+            )
+    n_neurons = statistics.sizes["neuron"]
+    if critical_width is not None:
+        remedy = "give a number of neurons, or None to estimate it"
+        critical_width = check_real("critical_width", critical_width, remedy=remedy)
+        if not 1.0 <= critical_width <= n_neurons:
+            raise ValueError(
+                f"critical_width must lie between 1 and the {n_neurons} neurons, got {critical_width!r}; {remedy}"
+            )
+
+    import xarray as xr
+
+    signals = find_signals(statistics["covariance"].values, int(statistics.attrs["n_samples"]))
+    width = _critical_width(statistics, signals, critical_width)
+    decay = _decay(statistics, width, asymptotic_error)
+    for reason in (width.reason, decay.reason if "error" in statistics and not width.reason else ""):
+        if reason:
+            warnings.warn(f"cannot decide: {reason}", UserWarning, stacklevel=2)
+    claims = [
+        _training_claim(training, width),
+        _exponent_claim(decay),
+        _r2_claim(signals, width),
+        _correlation_claim(statistics, signals, width),
+    ]
+    varying = n_neurons - int(statistics.attrs["n_constant"])
+    variables: dict[str, Any] = {
+        "critical_width": width.value,
+        "critical_width_low": width.low,
+        "critical_width_high": width.high,
+        "n_clones": varying / width.value,
+        "n_clones_low": varying / width.high,
+        "n_clones_high": varying / width.low,
+        "exponent": decay.exponent,
+        "exponent_low": decay.low,
+        "exponent_high": decay.high,
+        "asymptotic_error": decay.limit,
+        "n_signals": signals.n_signals,
+        "weakest_signal": signals.weakest,
+        "r2_limit": _r2_limit(statistics, signals),
+        "r2_generic": ("chunk_size", _generic_r2(statistics)),
+        "error_fit": ("chunk_size", decay.limit + decay.amplitude * statistics["chunk_size"].values ** decay.exponent),
+        **_verdicts(claims),
+    }
+    return xr.Dataset(
+        variables,
+        {"chunk_size": statistics["chunk_size"].values, "signature": list(SIGNATURES)},
+        attrs=provenance(
+            "wideangle.representation.fit_clones",
+            source=SOURCE,
+            n_samples=statistics.attrs["n_samples"],
+            n_neurons=n_neurons,
+            n_chunks=statistics.sizes["chunk"],
+            confidence=CONFIDENCE,
+            decided=int(not width.reason),
+            reason=width.reason,
+            exponent_reason=decay.reason,
+        ),
+    )
+
+
+def _check_statistics(name: str, value: Any, *, needs_error: bool) -> None:
+    import xarray as xr
+
+    remedy = "give what chunk_statistics returns"
+    if not isinstance(value, xr.Dataset):
+        raise TypeError(f"{name} must be a Dataset, got {type(value).__name__}; {remedy}")
+    needed = {"r2", "residual_correlation_outside", "order", "eigenvalue", "covariance"}
+    missing = sorted(needed - set(value.variables))
+    if missing or "n_samples" not in value.attrs:
+        raise ValueError(
+            f"{name} must be statistics of chunks, got a Dataset without {missing or 'n_samples'}; {remedy}"
+        )
+    if value.sizes["chunk"] < 2:
+        raise ValueError(f"{name} must hold at least 2 chunks of each size, got 1; give n_chunks to chunk_statistics")
+    if needs_error and "error" not in value:
+        raise ValueError(f"{name} must have errors of chunks; give readout and targets to chunk_statistics")
+
+
+def _critical_width(statistics: xr.Dataset, signals: Signals, given: float | None) -> _Width:
+    nothing = (math.nan, math.nan, math.nan)
+    if given is not None:
+        return _Width(given, given, given, nothing, "")
+    if signals.reason:
+        return _Width(*nothing, nothing, signals.reason)
+    count = float(signals.n_signals)
+    random = _width_of_random_chunks(statistics, count)
+    if math.isnan(random[0]):
+        return _Width(count, count, count, nothing, "")
+    return _Width(count, min(count, random[1]), max(count, random[2]), random, "")
+
+
+def _width_of_random_chunks(statistics: xr.Dataset, count: float) -> tuple[float, float, float]:
+    """Return D w / (generic neurons that know as much) at the size w next to D, with its interval over chunks."""
+    sizes = statistics["chunk_size"].values
+    proper = sizes[sizes < statistics.sizes["neuron"]]
+    if not len(proper):
+        return math.nan, math.nan, math.nan
+    size = int(proper[proper >= count][0] if np.any(proper >= count) else proper[-1])
+    left = 1.0 - statistics["r2"].sel(chunk_size=size).values
+    if left.mean() < 1e-9:
+        return count, count, count
+    rng = np.random.Generator(np.random.Philox(_SEED))
+    resampled = left[rng.integers(len(left), size=(_RESAMPLES, len(left)))].mean(axis=1)
+    ends = np.quantile(resampled, [0.5 - CONFIDENCE / 2.0, 0.5 + CONFIDENCE / 2.0])
+    eigenvalues = statistics["eigenvalue"].values
+    known = generic_size(eigenvalues, np.array([left.mean(), *ends]) * eigenvalues.sum())
+    value, low, high = (float(each) for each in count * size / known)
+    return value, low, high
+
+
+def _generic_r2(statistics: xr.Dataset) -> Array:
+    sizes, eigenvalues = statistics["chunk_size"].values, statistics["eigenvalue"].values
+    rank = np.count_nonzero(eigenvalues > 1e-13 * eigenvalues[0])
+    proper = sizes < rank
+    r2 = np.ones(len(sizes))
+    r2[proper] = 1.0 - generic_residual(eigenvalues[:rank], sizes[proper]) / eigenvalues.sum()
+    return r2
+
+
+def _r2_limit(statistics: xr.Dataset, signals: Signals) -> float:
+    if signals.reason:
+        return math.nan
+    return 1.0 - float(signals.noise_variance.sum() / np.trace(statistics["covariance"].values))
+
+
+def _decay(statistics: xr.Dataset, width: _Width, asymptotic_error: float | None) -> Decay:
+    nothing = Decay(math.nan, math.nan, math.nan, math.nan, math.nan, "")
+    if "error" not in statistics:
+        return nothing._replace(reason="there are no errors of chunks")
+    if width.reason:
+        return nothing._replace(reason="there is no critical width")
+    above = statistics.sel(chunk_size=statistics["chunk_size"] >= width.value)
+    return fit_decay(
+        np.ascontiguousarray(above["error"].transpose("chunk", "chunk_size").values),
+        above["chunk_size"].values,
+        statistics.sizes["neuron"],
+        asymptotic_error,
+        confidence=CONFIDENCE,
+        seed=_SEED,
+    )
+
+
+def _training_claim(training: xr.Dataset | None, width: _Width) -> Claim | None:
+    if training is None or math.isnan(width.value):
+        return None
+    sizes = training["chunk_size"].values
+    if not np.any(sizes >= width.value):
+        return None
+    errors = training["error"].transpose("chunk_size", "chunk").values
+    excess = errors[np.argmax(sizes >= width.value)] - errors[-1]
+    half = 1.96 * float(excess.std(ddof=1)) / math.sqrt(len(excess))
+    mean = float(excess.mean())
+    return Claim(_STATEMENTS[0], mean, (mean - half, mean + half), _ALLOWED[0])
+
+
+def _exponent_claim(decay: Decay) -> Claim | None:
+    if math.isnan(decay.exponent):
+        return None
+    return Claim(_STATEMENTS[1], decay.exponent, (decay.low, decay.high), _ALLOWED[1])
+
+
+def _r2_claim(signals: Signals, width: _Width) -> Claim | None:
+    value, low, high = np.array(width.of_random_chunks) / max(signals.n_signals, 1)
+    return None if math.isnan(value) else Claim(_STATEMENTS[2], value, (low, high), _ALLOWED[2])
+
+
+def _correlation_claim(statistics: xr.Dataset, signals: Signals, width: _Width) -> Claim | None:
+    """Return the claim that residual correlations are those of signals and independent noise, for the same chunks."""
+    sizes = statistics["chunk_size"].values
+    usable = sizes[(sizes >= width.value) & (sizes < statistics.sizes["neuron"] - 1)]
+    if signals.reason or not len(usable) or not signals.noise_variance.all():
+        return None
+    size = int(usable[0])
+    measured = statistics["residual_correlation_outside"].sel(chunk_size=size).values[:_COMPARED_CHUNKS]
+    orders = statistics["order"].values[:_COMPARED_CHUNKS]
+    degrees = int(statistics.attrs["n_samples"]) - 1 - size
+    ratios = measured / [_expected_correlation(signals, order[:size], order[size:], degrees) for order in orders]
+    half = 1.96 * float(ratios.std(ddof=1)) / math.sqrt(len(ratios))
+    mean = float(ratios.mean())
+    return Claim(_STATEMENTS[3], mean, (mean - half, mean + half), _ALLOWED[3])
+
+
+def _expected_correlation(signals: Signals, chunk: NDArray[np.int64], rest: NDArray[np.int64], degrees: int) -> float:
+    """Return the mean magnitude of sample correlations of what a chunk leaves of the rest.
+
+    The signals have the covariance (1 + L' psi^-1 L)^-1 given the chunk. A sample correlation scatters around the true
+    one, r, by (1 - r^2) / sqrt(degrees of freedom), as a Gaussian: its magnitude is a folded one.
+    """
+    from scipy.special import erf
+
+    inside, outside = signals.loadings[chunk], signals.loadings[rest]
+    precision = np.eye(signals.n_signals) + inside.T @ (inside / signals.noise_variance[chunk, None])
+    left = outside @ np.linalg.solve(precision, outside.T)
+    left[np.diag_indices(len(rest))] += signals.noise_variance[rest]
+    scales = 1.0 / np.sqrt(np.diag(left))
+    true = (left * (scales * scales[:, None]))[np.triu_indices(len(rest), 1)]
+    spread = (1.0 - true**2) / math.sqrt(degrees)
+    folded = spread * math.sqrt(2.0 / math.pi) * np.exp(-0.5 * (true / spread) ** 2)
+    return float(np.mean(folded + true * erf(true / (spread * math.sqrt(2.0)))))
+
+
+def _verdicts(claims: list[Claim | None]) -> dict[str, Any]:
+    rows = [
+        (math.nan, math.nan, math.nan, NOT_MEASURED)
+        if claim is None
+        else (claim.measured, *claim.interval, claim.verdict)
+        for claim in claims
+    ]
+    return {
+        "statement": ("signature", list(_STATEMENTS)),
+        **{
+            name: ("signature", [row[place] for row in rows])
+            for place, name in enumerate(("measured", "measured_low", "measured_high", "verdict"))
+        },
+        "allowed_low": ("signature", [low for low, _ in _ALLOWED]),
+        "allowed_high": ("signature", [high for _, high in _ALLOWED]),
+    }

@@ -15,8 +15,8 @@ from wideangle._checks import check_flag, check_integer, check_memory, check_see
 from wideangle._cpu import active_cpu_path, available_threads
 from wideangle._progress import progress_callback
 from wideangle._provenance import provenance
-from wideangle.representation._layer import check_layer
 from wideangle.representation._factors import SIGNIFICANCE, Factors, find_related, fit_factors
+from wideangle.representation._layer import check_layer
 
 if TYPE_CHECKING:
     import xarray as xr

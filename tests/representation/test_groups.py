@@ -313,6 +313,10 @@ def test_extreme_features() -> None:
     # Squares underflow: neurons that vary too little to tell.
     found = find_clones(np.hstack([features, features[:, :3] * 1e-160]), seed=1)
     np.testing.assert_array_equal(found.membership, np.append(expected, [-1, -1, -1]))
+    for few in (features[:, :1], features[:, :1] * 1e-160, features[:, :2] * 1e-160):
+        none = find_clones(np.hstack([few, np.ones_like(few)]), seed=1)
+        assert none.verdict == "no clones"
+        assert (none.membership == -1).all()
 
 
 @pytest.mark.parametrize("n_samples", [400, 4000, 40_000])

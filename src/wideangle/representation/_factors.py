@@ -32,6 +32,8 @@ def find_related(correlation: Array, n_samples: int) -> NDArray[np.bool_]:
     from scipy.stats import f
 
     n_neurons = len(correlation)
+    if n_neurons < 2:
+        return np.zeros(n_neurons, dtype=bool)
     unexplained = 1.0 / np.diag(np.linalg.inv(correlation + LEAST_NOISE * np.eye(n_neurons)))
     ratio = (1.0 / unexplained - 1.0) / (n_neurons - 1) * (n_samples - n_neurons)
     related: NDArray[np.bool_] = ratio > f.isf(SIGNIFICANCE / n_neurons, n_neurons - 1, n_samples - n_neurons)

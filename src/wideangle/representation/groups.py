@@ -129,6 +129,9 @@ def find_clones(
     weaker are the signals that count. A group is sufficient if its smallest canonical correlation with the other
     neurons is not zero by Bartlett's test, with Lawley's correction, at 0.001. All three take noise for Gaussian.
 
+    Starts differ where there are many clones of few neurons: they end in optima that are no clones, and the verdict is
+    ``"arbitrary"``, on synthetic clones with 8 of 16 or 16 of 32 neurons, not with 8 of 32. More starts may find them.
+
     Correlations are all that is used: a neuron's scale and mean do not matter, but for its weight in ``r2_outside``.
     The search takes about 6 (swaps + neurons/4) size neurons multiplications a start.
 

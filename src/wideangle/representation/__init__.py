@@ -10,6 +10,7 @@ from wideangle.reference.features import extract_features
 from wideangle.representation.chunks import chunk_statistics
 from wideangle.representation.clone_number import fit_clones
 from wideangle.representation.comparison import compare
+from wideangle.representation.groups import find_clones
 from wideangle.representation.synthetic import synthetic_clones
 from wideangle.representation.training_comparison import compare_training
 from wideangle.representation.width_training import train_widths
@@ -19,6 +20,7 @@ __all__ = [
     "compare",
     "compare_training",
     "extract_features",
+    "find_clones",
     "fit_clones",
     "read_features",
     "synthetic_clones",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -90,6 +90,18 @@ def check_increasing(name: str, value: Any, *, remedy: str) -> NDArray[np.float6
         k = int(wrong[0])
         pair = f"{name}[{k}] = {result[k]}, {name}[{k + 1}] = {result[k + 1]}"
         raise ValueError(f"{name} must increase, got {pair}; {remedy}")
+    return result
+
+
+def check_increasing_integers(name: str, value: Any, *, low: int, high: int, remedy: str) -> tuple[int, ...]:
+    """Return integers in [low, high] that increase strictly, one of them or more."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be a sequence of integers, got {value!r}; {remedy}")
+    result = tuple(
+        check_integer(f"{name}[{place}]", item, low=low, high=high, remedy=remedy) for place, item in enumerate(value)
+    )
+    if not result or list(result) != sorted(set(result)):
+        raise ValueError(f"{name} must hold increasing numbers, got {list(result)}; {remedy}")
     return result
 
 

@@ -65,6 +65,17 @@ def test_angles_and_norms_follow_the_ensemble_in_the_table(table: int, n_network
         assert abs(norm.mean() - expected["log_norm2_mean"]) <= 5.0 * error
 
 
+def test_biases_start_at_zero_and_leave_the_weights_as_they_are() -> None:
+    sizes: dict[str, Any] = {"n_inputs": 3, "n_outputs": 5, "seed": 5}
+    plain = list(wa.reference.build_mlp((6, 4), **sizes).parameters())
+    biased = list(wa.reference.build_mlp((6, 4), **sizes, bias=True).parameters())
+    assert [tuple(bias.shape) for bias in biased[1::2]] == [(6,), (4,), (5,)]
+    assert all(torch.equal(bias, torch.zeros_like(bias)) for bias in biased[1::2])
+    assert all(torch.equal(one, other) for one, other in zip(plain, biased[::2], strict=True))
+    with pytest.raises(TypeError, match="bias must be True or False"):
+        wa.reference.build_mlp((6, 4), **{**sizes, "bias": 1})
+
+
 @pytest.mark.parametrize("weight_variance", [2.0, 0.5])
 def test_weights_are_normal_with_the_stated_variance(weight_variance: float) -> None:
     from scipy.stats import kstest

@@ -18,8 +18,9 @@ from wideangle.parametrization._optima import BAND, N_BOOTSTRAP, find_optima
 from wideangle.parametrization._trained import Comparison, check_comparison
 from wideangle.reference import scaled_optimizer
 from wideangle.reference._side_by_side import side_by_side
+from wideangle.reference._steps import as_tensors
 from wideangle.reference._torch import require_torch
-from wideangle.reference.scaled_training import as_tensors, final_loss
+from wideangle.reference.scaled_training import final_loss
 from wideangle.scalings import Scaling
 
 if TYPE_CHECKING:

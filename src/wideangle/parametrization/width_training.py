@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from wideangle._checks import check_flag, check_integer
+from wideangle._checks import check_flag, check_increasing_integers, check_integer
 from wideangle._provenance import provenance
 from wideangle.activations import Activation
 from wideangle.data import LabelledData
@@ -16,9 +16,10 @@ from wideangle.parametrization._arguments import check_threads
 from wideangle.parametrization._trained import Comparison, check_comparison, check_first_rates, check_rates
 from wideangle.reference import scaled_optimizer
 from wideangle.reference._side_by_side import side_by_side
+from wideangle.reference._steps import PERFORMANCE, as_tensors
 from wideangle.reference._torch import require_torch
 from wideangle.reference.scaled_measures import RANKS
-from wideangle.reference.scaled_training import PERFORMANCE, Curves, as_tensors, train_scaled
+from wideangle.reference.scaled_training import Curves, train_scaled
 from wideangle.scalings import Scaling
 
 if TYPE_CHECKING:
@@ -179,14 +180,7 @@ def _check_record(value: Any, n_steps: int) -> tuple[int, ...]:
     remedy = f"give increasing numbers of steps from 0 to n_steps = {n_steps}, such as (0, 1, {n_steps})"
     if value is None:
         return tuple(sorted({0, 1, *(round(n_steps * quarter / 4) for quarter in range(1, 5))}))
-    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        raise TypeError(f"record must be a sequence of integers, got {value!r}; {remedy}")
-    steps = tuple(
-        check_integer(f"record[{place}]", step, low=0, high=n_steps, remedy=remedy) for place, step in enumerate(value)
-    )
-    if not steps or list(steps) != sorted(set(steps)):
-        raise ValueError(f"record must hold increasing numbers, got {list(steps)}; {remedy}")
-    return steps
+    return check_increasing_integers("record", value, low=0, high=n_steps, remedy=remedy)
 
 
 def _first_rates(

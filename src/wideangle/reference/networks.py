@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from wideangle._checks import check_integer, check_seed
+from wideangle._checks import check_flag, check_integer, check_seed
 from wideangle.network import MLP
 from wideangle.reference._torch import WEIGHTS, generator, require_torch
 
@@ -16,9 +16,15 @@ if TYPE_CHECKING:
 
 
 def build_mlp(
-    widths: Iterable[int], *, n_inputs: int, n_outputs: int, seed: int, weight_variance: float = 2.0
+    widths: Iterable[int],
+    *,
+    n_inputs: int,
+    n_outputs: int,
+    seed: int,
+    weight_variance: float = 2.0,
+    bias: bool = False,
 ) -> torch.nn.Sequential:
-    r"""Build a ReLU network without biases, with independent normal weights.
+    r"""Build a ReLU network with independent normal weights.
 
     Parameters
     ----------
@@ -31,6 +37,8 @@ def build_mlp(
         are the same for the same seed and version of PyTorch.
     weight_variance
         :math:`\sigma_w^2 > 0`, default 2 (He initialisation).
+    bias
+        Whether layers have biases, which start at zero; default False. Weights do not depend on it.
 
     Returns
     -------
@@ -57,6 +65,7 @@ def build_mlp(
     n_inputs = check_integer("n_inputs", n_inputs, low=1, high=2**31, remedy="give the number of features of a sample")
     n_outputs = check_integer("n_outputs", n_outputs, low=1, high=2**31, remedy="give the number of classes")
     check_seed(seed)
+    bias = check_flag("bias", bias)
     require_torch()
     import torch
 
@@ -66,7 +75,9 @@ def build_mlp(
     for position, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
         variance = net.weight_variance if position < net.depth else 1.0
         # PyTorch's own initialisation would draw from the global generator.
-        layer = torch.nn.Linear(n_in, n_out, bias=False, device="meta").to_empty(device="cpu")
+        layer = torch.nn.Linear(n_in, n_out, bias=bias, device="meta").to_empty(device="cpu")
         torch.nn.init.normal_(layer.weight, std=math.sqrt(variance / n_in), generator=rng)
+        if bias:
+            torch.nn.init.zeros_(layer.bias)
         layers += [layer, torch.nn.ReLU()]
     return torch.nn.Sequential(*layers[:-1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from threading import Event
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wideangle.data import LabelledData
+from wideangle.reference._steps import PERFORMANCE, Tensors, mean_loss, performance, take_steps
 from wideangle.reference._torch import BATCHES, generator
 from wideangle.reference.scaled_measures import RANKS, diversity_of_units, ranks_of_update
 from wideangle.reference.training import DIVERGED, TRAINED, sample_batches
@@ -22,18 +23,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-PERFORMANCE = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 MEASURED_SAMPLES = 500
-_EVALUATED_AT_ONCE = 1000
-
-
-class Tensors(NamedTuple):
-    """A training and a test set as tensors."""
-
-    x_train: torch.Tensor
-    y_train: torch.Tensor
-    x_test: torch.Tensor
-    y_test: torch.Tensor
 
 
 class Curves(NamedTuple):
@@ -49,13 +39,6 @@ class Curves(NamedTuple):
     diversity: Array
     ranks: Array
     status: int
-
-
-def as_tensors(data: LabelledData) -> Tensors:
-    """Copy data, whose arrays are read-only, to tensors."""
-    import torch
-
-    return Tensors(*(torch.tensor(array) for array in (data.x_train, data.y_train, data.x_test, data.y_test)))
 
 
 def train_scaled(
@@ -92,7 +75,7 @@ def train_scaled(
             return curves._replace(status=DIVERGED)
         if taken in record:
             place = record.index(taken)
-            curves.performance[place] = _performance(model, data)
+            curves.performance[place] = performance(model, data)
             if not np.isfinite(curves.performance[place]).all():
                 curves.performance[place] = np.nan
                 return curves._replace(status=DIVERGED)
@@ -102,30 +85,6 @@ def train_scaled(
         if taken < n_steps:
             curves.loss[taken] = loss
     return curves
-
-
-def take_steps(
-    model: ScaledMLP,
-    optimizer: ScaledOptimizer,
-    data: Tensors,
-    *,
-    seed: int,
-    n_steps: int,
-    batch_size: int,
-    stopped: Event,
-) -> Iterator[float]:
-    """Yield the loss of the next batch before each step and after the last one; the step is taken on resuming."""
-    import torch
-
-    batches = sample_batches(len(data.x_train), batch_size, generator(seed, BATCHES))
-    for taken, batch in enumerate(batches):
-        optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(model(data.x_train[batch]), data.y_train[batch])
-        yield loss.item()
-        if taken == n_steps or stopped.is_set():
-            return
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
 
 
 def final_loss(
@@ -150,23 +109,6 @@ def first_batch(data: LabelledData, *, seed: int, batch_size: int) -> tuple[NDAr
     """Return the batch of the first step."""
     chosen = next(sample_batches(len(data.x_train), batch_size, generator(seed, BATCHES))).numpy()
     return data.x_train[chosen], data.y_train[chosen]
-
-
-def mean_loss(model: ScaledMLP, x: torch.Tensor, y: torch.Tensor) -> tuple[float, float]:
-    """Return the mean cross-entropy and the share of correct classes."""
-    import torch
-
-    loss, correct = 0.0, 0
-    with torch.inference_mode():
-        for some_x, some_y in zip(torch.split(x, _EVALUATED_AT_ONCE), torch.split(y, _EVALUATED_AT_ONCE), strict=True):
-            outputs = model(some_x)
-            loss += float(torch.nn.functional.cross_entropy(outputs, some_y, reduction="sum"))
-            correct += int((outputs.argmax(dim=1) == some_y).sum())
-    return loss / len(y), correct / len(y)
-
-
-def _performance(model: ScaledMLP, data: Tensors) -> list[float]:
-    return [*mean_loss(model, data.x_train, data.y_train), *mean_loss(model, data.x_test, data.y_test)]
 
 
 def _record_layers(curves: Curves, place: int, model: ScaledMLP, x: torch.Tensor) -> None:

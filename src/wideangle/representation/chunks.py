@@ -11,7 +11,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wideangle import _core
-from wideangle._checks import check_flag, check_integer, check_memory, check_real, check_seed, check_threads
+from wideangle._checks import (
+    check_flag,
+    check_increasing_integers,
+    check_integer,
+    check_memory,
+    check_real,
+    check_seed,
+    check_threads,
+)
 from wideangle._cpu import active_cpu_path, available_threads
 from wideangle._progress import progress_callback
 from wideangle._provenance import provenance
@@ -173,15 +181,7 @@ def _check_sizes(value: Iterable[int] | None, n_neurons: int) -> NDArray[np.int6
     if value is None:
         return np.array([2**power for power in range(int(math.log2(n_neurons)) + 1)])
     remedy = f"give increasing numbers from 1 to the {n_neurons} neurons of features, or None for powers of two"
-    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        raise TypeError(f"chunk_sizes must be a sequence of integers, got {value!r}; {remedy}")
-    sizes = [
-        check_integer(f"chunk_sizes[{place}]", size, low=1, high=n_neurons, remedy=remedy)
-        for place, size in enumerate(value)
-    ]
-    if not sizes or sizes != sorted(set(sizes)):
-        raise ValueError(f"chunk_sizes must hold increasing numbers, got {sizes}; {remedy}")
-    return np.array(sizes)
+    return np.array(check_increasing_integers("chunk_sizes", value, low=1, high=n_neurons, remedy=remedy))
 
 
 def _random_orders(n_neurons: int, n_chunks: int, seed: int) -> NDArray[np.int64]:

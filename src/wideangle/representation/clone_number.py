@@ -32,7 +32,7 @@ _ALLOWED = ((-math.inf, 0.01), (EXPONENT - 0.1, EXPONENT + 0.1), (0.8, 1.25), (0
 _STATEMENTS = (
     "Chunks of the critical width classify the training set as the layer does: the excess of errors is below 0.01.",
     "From the critical width on the test error approaches its limit like w^(-1/2).",
-    "Random chunks of as many neurons as there are signals know what these tell of the layer.",
+    "Random chunks know of the layer what as many generic neurons would: the ratio of critical widths is near 1.",
     "What chunks leave of other neurons is correlated as the signals and independent noise are.",
 )
 _RESAMPLES = 1000

@@ -30,7 +30,7 @@ class Decay(NamedTuple):
 
 
 def fit_decay(
-    errors: Array, sizes: NDArray[np.int64], width: int, limit: float | None, *, confidence: float, seed: int
+    errors: Array, sizes: NDArray[np.int64], n_neurons: int, limit: float | None, *, confidence: float, seed: int
 ) -> Decay:
     """Fit a power to errors (chunk, size) of the chunks of a layer, all of one size or more.
 
@@ -45,7 +45,7 @@ def fit_decay(
     if why:
         return _none(why)
     n_chunks, mean = len(errors), errors.mean(axis=0)
-    parts = sizes / width
+    parts = sizes / n_neurons
     scatter = errors.var(axis=0, ddof=1) / mean**2
     inside = parts < 1.0
     of_layer = float(np.median(scatter[inside] / (1.0 - parts[inside] ** 2))) if inside.any() else 0.0

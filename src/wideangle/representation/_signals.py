@@ -36,20 +36,19 @@ Array = NDArray[np.float64]
 class Signals(NamedTuple):
     """A covariance as that of shared signals and independent noise.
 
-    ``eigenvalue`` is that of the covariance in units of the noise of each neuron, decreasing; where the model does not
-    hold, ``reason`` says why, and the rest is the best that was found.
+    Where the model does not hold, ``reason`` says why, and the rest is what was tried last.
     """
 
     n_signals: int
     loadings: Array  # (neuron, signal), in units of features
     noise_variance: Array  # (neuron,)
-    eigenvalue: Array
-    weakest: float  # The eigenvalue of the weakest signal over the upper edge of the noise, both less one.
+    # In units of the noise, the eigenvalue of the weakest signal over the upper edge of the noise, both less one.
+    weakest: float
     reason: str
 
 
 def find_signals(covariance: Array, n_samples: int) -> Signals:
-    """Return the least number of signals that, with independent noise, make up a covariance."""
+    """Return a number of signals that, with independent noise, make up a covariance, the first of a few likely ones."""
     variances = np.diag(covariance)
     varying = np.flatnonzero(variances > SMALLEST)
     scales = np.sqrt(variances[varying])
@@ -90,8 +89,7 @@ def _independent(correlation: Array) -> NDArray[np.intp]:
 def _without_noise(correlation: Array, kept: NDArray[np.intp]) -> Signals:
     factor = np.linalg.cholesky(correlation[np.ix_(kept, kept)])
     loadings = np.linalg.solve(factor, correlation[kept]).T
-    eigenvalue = np.where(np.arange(len(correlation)) < len(kept), np.inf, 1.0)
-    return Signals(len(kept), loadings, np.zeros(len(correlation)), eigenvalue, math.inf, "")
+    return Signals(len(kept), loadings, np.zeros(len(correlation)), math.inf, "")
 
 
 def _find(correlation: Array, n_samples: int) -> Signals:
@@ -99,7 +97,7 @@ def _find(correlation: Array, n_samples: int) -> Signals:
     size = len(correlation)
     most = _most_signals(size)
     if n_samples < size + _SPARE_SAMPLES or most < 1:
-        nothing = Signals(0, np.zeros((size, 0)), np.zeros(size), np.full(size, np.nan), math.nan, "")
+        nothing = Signals(0, np.zeros((size, 0)), np.zeros(size), math.nan, "")
         few = f"{n_samples} samples of {size} independent neurons"
         narrow = f"{size} independent neuron{'' if size == 1 else 's'}"
         return nothing._replace(
@@ -112,7 +110,7 @@ def _find(correlation: Array, n_samples: int) -> Signals:
     counted = _count(start, n_samples)
     gaps = start[:-1] / np.maximum(start[1:], np.finfo(np.float64).tiny)
     candidates = dict.fromkeys([*(1 + np.argsort(-gaps[:most])[:_MAX_GAPS]), counted])
-    found = Signals(counted, np.zeros((size, counted)), 1.0 / inverse, start, math.nan, "")
+    found = Signals(counted, np.zeros((size, counted)), 1.0 / inverse, math.nan, "")
     found = found._replace(reason=f"{counted} signals stand out of noise, more than {size} neurons can tell apart")
     for count in candidates:
         if count <= most:
@@ -165,7 +163,7 @@ def _fit(correlation: Array, inverse: Array, start: Array, count: int, n_samples
         reason = f"the weakest of {shortage} is so near the noise that weaker ones may be hidden in it"
     else:
         reason = ""
-    return Signals(count, loadings, noise, eigenvalue, float(weakest), reason)
+    return Signals(count, loadings, noise, float(weakest), reason)
 
 
 def _settle(

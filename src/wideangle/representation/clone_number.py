@@ -170,27 +170,8 @@ def fit_clones(
         _r2_claim(signals, width),
         _correlation_claim(statistics, signals, width),
     ]
-    varying = n_neurons - int(statistics.attrs["n_constant"])
-    variables: dict[str, Any] = {
-        "critical_width": width.value,
-        "critical_width_low": width.low,
-        "critical_width_high": width.high,
-        "n_clones": varying / width.value,
-        "n_clones_low": varying / width.high,
-        "n_clones_high": varying / width.low,
-        "exponent": decay.exponent,
-        "exponent_low": decay.low,
-        "exponent_high": decay.high,
-        "asymptotic_error": decay.limit,
-        "n_signals": signals.n_signals,
-        "weakest_signal": signals.weakest,
-        "r2_limit": _r2_limit(statistics, signals),
-        "r2_generic": ("chunk_size", _generic_r2(statistics)),
-        "error_fit": ("chunk_size", decay.limit + decay.amplitude * statistics["chunk_size"].values ** decay.exponent),
-        **_verdicts(claims),
-    }
     return xr.Dataset(
-        variables,
+        _variables(statistics, signals, width, decay) | _verdicts(claims),
         {"chunk_size": statistics["chunk_size"].values, "signature": list(SIGNATURES)},
         attrs=provenance(
             "wideangle.representation.fit_clones",
@@ -206,6 +187,28 @@ def fit_clones(
             exponent_reason=decay.reason,
         ),
     )
+
+
+def _variables(statistics: xr.Dataset, signals: Signals, width: _Width, decay: Decay) -> dict[str, Any]:
+    """Return what a fit found, without its verdicts, as variables of a Dataset."""
+    varying = statistics.sizes["neuron"] - int(statistics.attrs["n_constant"])
+    return {
+        "critical_width": width.value,
+        "critical_width_low": width.low,
+        "critical_width_high": width.high,
+        "n_clones": varying / width.value,
+        "n_clones_low": varying / width.high,
+        "n_clones_high": varying / width.low,
+        "exponent": decay.exponent,
+        "exponent_low": decay.low,
+        "exponent_high": decay.high,
+        "asymptotic_error": decay.limit,
+        "n_signals": signals.n_signals,
+        "weakest_signal": signals.weakest,
+        "r2_limit": _r2_limit(statistics, signals),
+        "r2_generic": ("chunk_size", _generic_r2(statistics)),
+        "error_fit": ("chunk_size", decay.limit + decay.amplitude * statistics["chunk_size"].values ** decay.exponent),
+    }
 
 
 def check_fit(

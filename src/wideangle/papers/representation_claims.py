@@ -43,14 +43,17 @@ def judge(measurements: Measurements) -> tuple[Claim, ...]:
 
 def trained_long(values: xr.Dataset) -> xr.Dataset:
     """Return what was measured with weight decay, at the end of training."""
-    regularised = values.isel(decay=0)
-    return regularised.sel(moment=LAST) if "moment" in values.dims else regularised
+    regularised: xr.Dataset = values.isel(decay=0)
+    if "moment" in values.dims:
+        regularised = regularised.sel(moment=LAST)
+    return regularised
 
 
 def judged_chunk(chunks: xr.Dataset) -> xr.Dataset:
     """Return chunks of the widest layer whose size is judged."""
     width = int(chunks["width"].values[-1])
-    return chunks.sel(width=width, chunk_size=width // PART)
+    judged: xr.Dataset = chunks.sel(width=width, chunk_size=width // PART)
+    return judged
 
 
 def excess_error(chunks: xr.Dataset) -> xr.DataArray:
@@ -293,8 +296,8 @@ def ensemble_claims(networks: xr.Dataset, task: str) -> list[Claim]:
 
 def generic_place(difference: xr.DataArray) -> str:
     """Return where a difference between measured and generic R^2 is largest."""
-    place = np.abs(difference).argmax(...)
-    worst = difference.isel(place)
+    place = np.unravel_index(int(np.nanargmax(np.abs(difference.values))), difference.shape)
+    worst = difference[place]
     return f"{worst['n_clones'].item()} clones, noise {worst['noise'].item():g}, {worst['chunk_size'].item()} neurons"
 
 

@@ -24,6 +24,7 @@ QUANTITIES = {
 }
 SERIES = ("simulation", "small-angle", "finite-width-linear", "infinite-width", "finite-width", "expansion", "exact")
 GUIDE = (0, (4, 2))  # Dashes of predictions.
+NOTHING = 1e-9  # Differences of errors that are roundings.
 
 
 def draw_chunks(measurements: Measurements, figure: Any, theme: Theme) -> None:
@@ -44,8 +45,8 @@ def draw_conditions(measurements: Measurements, figure: Any, theme: Theme) -> No
         for place, moment, words, style in (
             (0, LAST, f"weight decay {decay:g}", "finite-width"),
             (0, ZERO, f"weight decay {decay:g}", "finite-width-linear"),
-            (1, LAST, "none", "infinite-width"),
-            (1, ZERO, "none", "small-angle"),
+            (1, LAST, "no weight decay", "infinite-width"),
+            (1, ZERO, "no weight decay", "small-angle"),
         )
     }
     all_chunks = measurements.chunks
@@ -59,17 +60,17 @@ def _draw_grid(
     first = next(iter(lines.values()))[0]
     tasks = first["task"].values.tolist()
     grid = figure.subplots(len(tasks), len(QUANTITIES), sharex=True, squeeze=False)
-    for row, task in zip(grid, tasks, strict=True):
+    for number, (row, task) in enumerate(zip(grid, tasks, strict=True)):
         for axes, (name, title) in zip(row, QUANTITIES.items(), strict=True):
             for label, (dataset, style) in lines.items():
                 _draw_mean(axes, dataset[name].sel(task=task), theme, style, label)
             if name.startswith("residual"):
                 axes.axhline(independent, color=theme.muted, linewidth=0.9, linestyle=GUIDE, label="independent noise")
                 axes.set_ylim(bottom=0.0)
-            if row is grid[0]:
+            if number == 0:
                 start = name == next(iter(QUANTITIES))
                 axes.set_title(f"{letter}   {title}" if start else title, fontweight="bold" if start else "normal")
-            if row is grid[-1]:
+            if number == len(tasks) - 1:
                 axes.set_xlabel("chunk size w")
             _size_ticks(axes, first["chunk_size"].values[::2])
         row[0].set_ylabel(task)
@@ -122,13 +123,14 @@ def draw_errors(measurements: Measurements, figure: Any, theme: Theme) -> None:
 
 
 def _draw_points(axes: Axes, values: xr.DataArray, theme: Theme, style: str, label: str) -> None:
-    """Draw runs as dots, and a line through their means; what is not above zero has no place in the chart."""
+    """Draw runs as dots, and a line through their means; what is not above the limit has no place in the chart."""
     colour, widths = theme.methods[style], values["width"].values
     runs = values.transpose("width", "run").values
+    runs = np.where(np.abs(runs) > NOTHING, runs, 0.0)
     mean = np.nanmean(runs, axis=1)
     axes.plot(np.repeat(widths, runs.shape[1]), runs.ravel(), "o", color=colour, markersize=2.6, alpha=0.5)
     line = {**theme.line(style), "marker": "s", "markersize": 4.5}
-    axes.plot(widths, np.where(mean > 0.0, mean, np.nan), **line, label=label)
+    axes.plot(widths, np.where(mean > NOTHING, mean, np.nan), **line, label=label)
 
 
 def draw_ensembles(measurements: Measurements, figure: Any, theme: Theme) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,10 +141,17 @@ def fits(networks: xr.Dataset, job: Job, progress: bool) -> xr.Dataset:
         Those of :func:`wideangle.representation.compare_training` for chunks from the least width on, and
         ``decided(width, run_searched)``: 1 where the covariance of the layer tells a number of clones, else 0.
     """
-    options = {"n_chunks": job.n_chunks, "seed": job.seed, "n_threads": job.n_threads, "progress": progress}
+    options: dict[str, Any] = {
+        "n_chunks": job.n_chunks,
+        "seed": job.seed,
+        "n_threads": job.n_threads,
+        "progress": progress,
+    }
     found = compare_training(networks, critical_width=job.widths[0], **options)
     searched = compare_training(
         networks.isel(run=slice(N_DECIDED)), asymptotic_error=found["asymptotic_error"].item(), **options
     )
-    fitted = found[list(FITTED)].drop_vars("chunk_size", errors="ignore")
-    return fitted.assign(decided=(("width", "run_searched"), searched["decided"].values.astype(np.int8)))
+    fitted: xr.Dataset = found[list(FITTED)].assign(
+        decided=(("width", "run_searched"), searched["decided"].values.astype(np.int8))
+    )
+    return fitted

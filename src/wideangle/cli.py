@@ -281,7 +281,7 @@ def representation(**options: Any) -> None:
     """Redundant representations in wide networks: chunks and clones (arXiv 2106.03485).
 
     Writes report.html, figures as PNG and SVG, and all numbers as NetCDF; prints a table of claims with verdicts.
-    Takes about two and a half minutes on two cores; needs the part [reference] (PyTorch).
+    Takes about three minutes on two cores; needs the part [reference] (PyTorch).
 
     \b
     Example:

@@ -74,7 +74,9 @@ def _draw_grid(
                 axes.set_xlabel("chunk size w")
             _size_ticks(axes, first["chunk_size"].values[::2])
         row[0].set_ylabel(task)
-    figure.legend(*grid[0][-1].get_legend_handles_labels(), loc="outside lower center", ncols=len(lines) + 1)
+    # Long labels take two rows.
+    columns = len(lines) + 1 if max(map(len, lines)) < 20 else 3
+    figure.legend(*grid[0][-1].get_legend_handles_labels(), loc="outside lower center", ncols=columns)
 
 
 def _draw_mean(axes: Axes, values: xr.DataArray, theme: Theme, style: str, label: str, dim: str = "chunk_size") -> None:
@@ -107,7 +109,11 @@ def draw_errors(measurements: Measurements, figure: Any, theme: Theme) -> None:
             f"chunks of width {widths[-1]}: {np.nanmean(power):.2f} ± {spread:.2f}",
         )
         found, low, high = (here[f"width_exponent{end}"].item() for end in ("", "_low", "_high"))
-        label = f"networks: {found:.2f} ({low:.2f} to {high:.2f})" if np.isfinite(found) else "networks"
+        label = (
+            f"networks: {found:.2f} ({low:.2f} to {high:.2f})"
+            if np.isfinite(found)
+            else "networks: no power, below the limit"
+        )
         _draw_points(axes, tests.sel(task=task) - limit, theme, "finite-width", label)
         start = float(of_chunks.isel(chunk_size=0).mean())
         guide = start * (widths / widths[0]) ** -0.5
@@ -117,7 +123,7 @@ def draw_errors(measurements: Measurements, figure: Any, theme: Theme) -> None:
         if number == 0:
             axes.set_ylabel("test error less limit")
         bottom, top = axes.get_ylim()
-        axes.set_ylim(max(bottom, 1e-4) / 4.0, top * 1.3)
+        axes.set_ylim(max(bottom, 1e-4) / 15.0, top * 1.3)
         axes.legend(loc="lower left")
         _size_ticks(axes, widths)
 
@@ -146,7 +152,7 @@ def draw_ensembles(measurements: Measurements, figure: Any, theme: Theme) -> Non
             ("ensemble_test", "infinite-width", f"ensemble of networks of width {member}"),
         ):
             _draw_mean(axes, networks[f"{name}_{kind}"].sel(task=task), theme, style, label, "width")
-        title = f"{task}: {'test error' if kind == 'error' else 'cross-entropy, nat'}"
+        title = f"{task}: test {kind}"
         axes.set_title(f"d   {title}" if number == 0 else title, fontweight="bold" if number == 0 else "normal")
         axes.set(xlabel="total width")
         axes.set_ylim(bottom=0.0)

@@ -34,7 +34,7 @@ LEAD = (
 )
 VERDICTS = (
     "Differences and powers are means over networks. The allowed ranges put numbers to words of the paper, such as"
-    " identical or independent; they were fixed before anything was measured. se are standard errors."
+    " identical or independent; they are not fitted to the results. se are standard errors."
 )
 
 
@@ -54,7 +54,7 @@ def describe(job: Job, measurements: Measurements) -> Page[Measurements]:
             ),
             Panel(
                 "b. At zero training error, and without weight decay",
-                Figure("conditions", draw_conditions, (9.2, 4.9)),
+                Figure("conditions", draw_conditions, (9.2, 5.1)),
                 conditions_alt(measurements),
                 conditions_caption(job),
                 conditions_table(measurements),
@@ -226,7 +226,7 @@ def ensembles_caption(job: Job) -> str:
     return (
         "Networks, with weight decay, at the end of training beside ensembles of networks of width"
         f" {job.widths[0]}, as many as have the same number of neurons together. Means over networks, bands: one"
-        " standard error. Ensembles average probabilities."
+        " standard error. Ensembles average probabilities. The loss is the cross-entropy in nat."
     )
 
 

@@ -79,7 +79,7 @@ def describe(job: Job, measurements: Measurements) -> Page[Measurements]:
                 synthetic_caption(measurements),
             ),
         ),
-        overview=Figure("representation", draw_overview, (12.0, 17.5)),
+        overview=Figure("representation", draw_overview, (11.5, 16.5)),
         numbers=numbers(measurements),
         provenance=provenance(job, measurements),
         source=SOURCE,

@@ -23,6 +23,7 @@ COMMANDS: tuple[list[str], ...] = (
     [],
     ["predict"],
     ["simulate"],
+    ["analyze-representation"],
     ["reproduce"],
     ["reproduce", "propagation"],
     ["reproduce", "dynamics"],
@@ -154,6 +155,34 @@ def test_reproduce_prints_claims_and_where_the_report_is(
     assert f"Report, figures and numbers: {tmp_path / 'report.html'}" in ran.out
 
 
+def test_analyze_representation_prints_the_table_the_finding_and_where_the_report_is(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    layer = wa.representation.synthetic_clones(1000, 4, 4, 8, 0.3, seed=1)
+    np.savez(tmp_path / "layer.npz", acts=layer.features, readout=layer.readout, targets=layer.targets)
+    out = tmp_path / "new" / "out"
+    options = ["--features", "acts", "--seed", "5", "--chunks", "10", "--chunk-sizes", "2,8,16", "--threads", "1"]
+    ran = Ran(capsys, "analyze-representation", str(tmp_path / "layer.npz"), *options, "--out", str(out))
+    assert (ran.code, ran.err) == (0, "")
+    chunks = wa.representation.chunk_statistics(
+        layer.features, seed=5, n_chunks=10, chunk_sizes=(2, 8, 16), readout=layer.readout, targets=layer.targets
+    )
+    with pytest.warns(UserWarning, match="exponent cannot be fitted"):
+        fit = wa.representation.fit_clones(chunks)
+    assert wa.representation.chunk_table(chunks, fit=fit) in ran.out
+    text = " ".join(ran.out.split())
+    assert "The layer consists of 4 clones" in text
+    assert "The data cannot decide on the power of the error: the exponent cannot be fitted: there are 2" in text
+    assert re.search(r"^agrees +Random chunks of", ran.out, re.MULTILINE)
+    assert f"Report, figures and numbers: {out / 'report.html'}" in ran.out
+    assert sorted(path.name for path in out.iterdir()) == ["chunks.nc", "chunks.png", "chunks.svg", "report.html"]
+    with xr.open_dataset(out / "chunks.nc", group="statistics", engine="h5netcdf") as written:
+        xr.testing.assert_equal(written.load(), chunks)
+        # What was written can be fitted again.
+        again = wa.representation.fit_clones(written, asymptotic_error=0.0)
+        assert float(again.n_clones) == 4.0
+
+
 def test_info(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WIDEANGLE_CPU_PATH", "")
     ran = Ran(capsys, "info")
@@ -205,6 +234,25 @@ def test_info(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
         ("reproduce representation --data no-such-data --out {tmp}/out", "no-such-data"),
         ("reproduce representation --seed -1 --out {tmp}/out", "seed must lie between 0"),
         ("reproduce representation --out {tmp}/file/below", "file"),
+        ("analyze-representation", "Missing argument 'FILE'"),
+        ("analyze-representation {tmp}/none.npy", "none.npy does not exist"),
+        ("analyze-representation {tmp}/file", "has the suffix ''"),
+        ("analyze-representation {tmp}", "is a directory"),
+        ("analyze-representation {tmp}/layer.npz --features hidden", "expected 'hidden'"),
+        ("analyze-representation {tmp}/layer.npz --readout weights", "expected 'weights'"),
+        ("analyze-representation {tmp}/layer.npz --readout-file {tmp}/none.npy", "readout_path: "),
+        ("analyze-representation {tmp}/nan.npy --out {tmp}/out", "got 1 other value(s) in 1 of 30 samples"),
+        ("analyze-representation {tmp}/nan.npy --missing ignore", "'ignore' is not one of 'raise', 'drop'"),
+        ("analyze-representation {tmp}/layer.npz --chunk-sizes 1,x", "--chunk-sizes must be integers"),
+        ("analyze-representation {tmp}/layer.npz --chunk-sizes 1,5 --out {tmp}/out", "chunk_sizes[1] must lie between"),
+        ("analyze-representation {tmp}/layer.npz --chunks 1 --out {tmp}/out", "n_chunks must lie between 2"),
+        ("analyze-representation {tmp}/layer.npz --seed -1 --out {tmp}/out", "seed must lie between 0"),
+        ("analyze-representation {tmp}/layer.npz --ridge -1 --out {tmp}/out", "ridge must lie in [0, 1e100]"),
+        ("analyze-representation {tmp}/layer.npz --threads 0 --out {tmp}/out", "n_threads must lie between 1"),
+        ("analyze-representation {tmp}/layer.npz --asymptotic-error 0.1", "asymptotic_error needs errors of chunks"),
+        ("analyze-representation {tmp}/layer.npz --critical-width 9", "critical_width must lie between 1 and the 4"),
+        ("analyze-representation {tmp}/layer.npz --training-file {tmp}/layer.npz", "need readout and targets"),
+        ("analyze-representation {tmp}/layer.npz --out {tmp}/file/below", "file"),
     ],
 )
 def test_bad_arguments_get_one_line(
@@ -222,7 +270,12 @@ def test_bad_arguments_get_one_line(
     monkeypatch.setattr("wideangle.papers.dynamics.reproduce", work)
     monkeypatch.setattr("wideangle.papers.parametrization.reproduce", work)
     monkeypatch.setattr("wideangle.papers.representation.reproduce", work)
+    monkeypatch.setattr("wideangle._core.scatter_matrix", work)
     (tmp_path / "file").write_text("")
+    features = np.random.default_rng(1).standard_normal((30, 4))
+    np.savez(tmp_path / "layer.npz", features=features)
+    features[3, 1] = np.nan
+    np.save(tmp_path / "nan.npy", features)
     ran = Ran(capsys, *arguments.format(tmp=tmp_path).split())
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.startswith("wideangle: ")

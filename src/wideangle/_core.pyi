@@ -174,6 +174,21 @@ def chunk_regression(
     counts orders.
     """
 
+def group_search(
+    covariance: NDArray[np.float64],
+    *,
+    orders: NDArray[np.int64],
+    size: int,
+    n_threads: int,
+    cpu_path: str,
+    progress: Callable[[int], object] | None,
+) -> dict[str, NDArray[np.int64]]:
+    """Groups of ``size`` neurons with large determinants of their covariance, which is that in units of noise.
+
+    ``greedy`` and, after exchanges of neurons, ``group``, as (order, neuron), -1 for neurons left over; ``n_swaps`` as
+    (order). Progress counts orders.
+    """
+
 def chunk_readout(
     features: NDArray[Any],
     readout: NDArray[np.float64],

@@ -38,7 +38,7 @@ def fit_decay(
     chunks, each with all its sizes, as these are nested, and from the layer, which is itself one draw of neurons: what
     chunks of its size would scatter by between layers enters in proportion w/P. (For a mean square of sums over w of P
     neurons, of which the layer's own sum is off by a factor 1 + X, the mean over its chunks is off by 1 + X w/P.)
-    Scatter between chunks is less than between layers by 1 - w/P, the correction for a finite population. Deviations
+    Scatter between chunks of a layer is less than between layers by that part, 1 - (w/P)^2. Deviations
     are widened as Student's quantiles are, for the number of chunks that they come from.
     """
     errors, sizes, why = _usable(errors, sizes, limit)
@@ -48,7 +48,7 @@ def fit_decay(
     parts = sizes / width
     scatter = errors.var(axis=0, ddof=1) / mean**2
     inside = parts < 1.0
-    of_layer = float(np.median(scatter[inside] / (1.0 - parts[inside]))) if inside.any() else 0.0
+    of_layer = float(np.median(scatter[inside] / (1.0 - parts[inside] ** 2))) if inside.any() else 0.0
     deviation = mean * np.sqrt(scatter / n_chunks + of_layer * parts**2)
     rng = np.random.Generator(np.random.Philox(seed))
     drawn = errors[rng.integers(n_chunks, size=(RESAMPLES, n_chunks))].mean(axis=1)

@@ -16,8 +16,9 @@ def generic_residual(eigenvalues: Array, sizes: ArrayLike) -> Array:
     """Return the variance that regressions on chunks leave, summed over neurons, from none to all but one of them.
 
     If the eigenvectors of a covariance with eigenvalues m_k are random directions, that is sum_k m_k / (1 + t m_k) with
-    the t for which sum_k t m_k / (1 + t m_k) is the number of neurons, for many neurons: inverses of random principal
-    minors are free compressions (Nica and Speicher, Am. J. Math. 118, 799, 1996).
+    the t for which sum_k t m_k / (1 + t m_k) is the number of neurons, for many neurons: what a chunk leaves of the
+    others is the inverse of a principal submatrix of the inverse covariance, and that is a free compression (Nica and
+    Speicher, Am. J. Math. 118, 799, 1996).
     """
     wanted = np.asarray(sizes, dtype=np.float64)
     t = _solve(lambda t: _known(eigenvalues, t), wanted, eigenvalues)

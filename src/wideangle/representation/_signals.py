@@ -10,18 +10,23 @@ from numpy.typing import NDArray
 
 # A neuron of which others explain all but this part of the variance has no noise of its own.
 _DETERMINED = 1e-10
+_GAP = 1e3  # Between eigenvalues of neurons that are determined by others and of those that are not.
 # Edges of the noise's spectrum are taken this many Tracy-Widom units outside their place.
 _MARGIN = 4.0
+SMALLEST = 1e-290  # Variances below have lost digits.
 _TOLERANCE = 1e-4
 _STEPS_OF_ROUND = 15
 _MAX_ROUNDS = 5
 _SPARE = 8  # Vectors of the subspace beyond the signals.
 _MAX_GAPS = 4
+_SPARE_SAMPLES = 10  # Beyond the neurons, which a covariance needs to be told from any other.
 _HISTORY = 5
 # Where the noise of two neurons may trade places, as with two copies of a signal, it need not settle further.
 _SETTLED = 5e-3
-# A weakest signal nearer to the noise than this leaves it open whether there are weaker ones.
+# A weakest signal nearer to the noise than this leaves it open whether there are weaker ones; more is asked for where
+# signals are more than half of what neurons can tell, as they then fit many a covariance.
 _WEAKEST = 2.2
+_WEAKEST_OF_MANY = 5.0
 # Up to the bound of what neurons can tell, signals fit nearly any covariance.
 _SHARE_OF_MOST = 0.75
 
@@ -46,14 +51,20 @@ class Signals(NamedTuple):
 def find_signals(covariance: Array, n_samples: int) -> Signals:
     """Return the least number of signals that, with independent noise, make up a covariance."""
     variances = np.diag(covariance)
-    varying = np.flatnonzero(variances > 0.0)
+    varying = np.flatnonzero(variances > SMALLEST)
     scales = np.sqrt(variances[varying])
     correlation = covariance[np.ix_(varying, varying)] / (scales * scales[:, None])
     kept = _independent(correlation)
     found = _find(correlation[np.ix_(kept, kept)], n_samples)
-    if len(kept) < len(varying) and found.reason and 3 * len(kept) <= 2 * len(varying):
-        found = _without_noise(correlation, kept)
-        return _embed(found, np.arange(len(varying)), varying, scales, len(variances))
+    # So few samples determine all other neurons of any layer.
+    enough = n_samples >= len(kept) + _SPARE_SAMPLES
+    if enough and len(kept) < len(varying):
+        eigenvalue = np.linalg.eigvalsh(correlation)[::-1]
+        if eigenvalue[len(kept) - 1] < _GAP * eigenvalue[len(kept)]:
+            found = found._replace(reason="what neurons do not know of each other goes to zero without a gap")
+        elif found.reason and 3 * len(kept) <= 2 * len(varying):
+            found = _without_noise(correlation, kept)
+            return _embed(found, np.arange(len(varying)), varying, scales, len(variances))
     return _embed(found, kept, varying, scales, len(variances))
 
 
@@ -67,6 +78,8 @@ def _embed(found: Signals, kept: NDArray[np.intp], varying: NDArray[np.intp], sc
 
 def _independent(correlation: Array) -> NDArray[np.intp]:
     """Return neurons that determine all others, none of which is determined by the rest of them."""
+    if not correlation.size:
+        return np.empty(0, dtype=np.intp)
     from scipy.linalg import lapack
 
     _, pivots, rank, _ = lapack.dpstrf(correlation, tol=_DETERMINED)
@@ -85,10 +98,10 @@ def _find(correlation: Array, n_samples: int) -> Signals:
     """Return the signals of standardised neurons that are independent in the sample."""
     size = len(correlation)
     most = _most_signals(size)
-    if n_samples < size + 10 or most < 1:
+    if n_samples < size + _SPARE_SAMPLES or most < 1:
         nothing = Signals(0, np.zeros((size, 0)), np.zeros(size), np.full(size, np.nan), math.nan, "")
         few = f"{n_samples} samples of {size} independent neurons"
-        narrow = f"{size} independent neurons"
+        narrow = f"{size} independent neuron{'' if size == 1 else 's'}"
         return nothing._replace(
             reason=f"{few if most >= 1 else narrow} are too few to tell shared signals from noise of each neuron"
         )
@@ -123,7 +136,7 @@ def _fit(correlation: Array, inverse: Array, start: Array, count: int, n_samples
         log_noise, vectors, change = _settle(correlation, inverse, log_noise, vectors, count)
         eigenvalue = np.asarray(np.linalg.eigvalsh(_in_units(correlation, np.exp(log_noise)))[::-1], dtype=np.float64)
         counted = _count(eigenvalue, n_samples)
-        if counted > _most_signals(size):
+        if counted > _SHARE_OF_MOST * _most_signals(size):
             break
         if counted == count and change < _TOLERANCE:
             break
@@ -138,16 +151,17 @@ def _fit(correlation: Array, inverse: Array, start: Array, count: int, n_samples
     loadings = vectors[:, :count] * np.sqrt(np.maximum(eigenvalue[:count] - 1.0, 0.0)) * np.sqrt(noise)[:, None]
     low, high = np.array(noise_edges(size - count, n_samples - 1 - count)) * eigenvalue[count:].mean()
     weakest = (eigenvalue[count - 1] - 1.0) / (high - 1.0) if count else math.nan
-    shortage = f"{count} signals beside noise"
+    most = _most_signals(size)
+    shortage = f"{count} signal{'' if count == 1 else 's'} beside noise"
     if not count:
         reason = "neurons share no signal"
     elif counted != count or eigenvalue[-1] < low:
-        reason = f"{shortage} do not make up the covariance, nor do fewer"
+        reason = f"{shortage} do not make up the covariance, nor does any other number that was tried"
     elif change > _SETTLED:
         reason = f"{shortage} leave the noise of neurons undetermined"
-    elif count > _SHARE_OF_MOST * _most_signals(size):
+    elif count > _SHARE_OF_MOST * most:
         reason = f"{shortage} are more than {size} neurons can tell from any other covariance: the layer is too narrow"
-    elif weakest < _WEAKEST:
+    elif weakest < (_WEAKEST if count <= most / 2 else _WEAKEST_OF_MANY):
         reason = f"the weakest of {shortage} is so near the noise that weaker ones may be hidden in it"
     else:
         reason = ""
@@ -210,8 +224,8 @@ def _count(eigenvalue: Array, n_samples: int) -> int:
 def noise_edges(size: int, degrees: int) -> tuple[float, float]:
     """Return where eigenvalues of the sample covariance of unit noise end, with a margin of four fluctuations.
 
-    Place and scale of the extreme eigenvalues as in Johnstone, Ann. Stat. 29, 295 (2001); the lower ones as their
-    reflection (Feldheim and Sodin, Geom. Funct. Anal. 20, 88, 2010).
+    Place and scale of the largest eigenvalue as in Johnstone, Ann. Stat. 29, 295 (2001), with the halves of Ma,
+    Bernoulli 18, 322 (2012); the lower ones as their reflection (Feldheim and Sodin, Geom. Funct. Anal. 20, 88, 2010).
     """
     n, p = math.sqrt(degrees - 0.5), math.sqrt(size - 0.5)
     upper = ((n + p) ** 2 + _MARGIN * (n + p) * (1.0 / n + 1.0 / p) ** (1.0 / 3.0)) / degrees

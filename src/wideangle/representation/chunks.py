@@ -244,7 +244,7 @@ def _ridge_matters(ridge: float, products: Array, smallest: float, n_samples: in
     if ridge == 0.0:
         return False
     largest_variance = float(np.max(np.diag(products))) / (n_samples - 1)
-    if smallest <= 1e-13 * float(np.max(np.diag(products))):
+    if smallest <= max(1e-13 * float(np.max(np.diag(products))), 1e-290):
         return True
     change = ridge / smallest
     return change**2 * largest_variance / CORRELATION_OFFSET > _NEGLIGIBLE_CHANGE

@@ -14,7 +14,8 @@ from wideangle._provenance import provenance
 from wideangle.reports.claims import Claim
 from wideangle.representation._decay import Decay, fit_decay
 from wideangle.representation._generic_chunks import generic_residual, generic_size
-from wideangle.representation._signals import Signals, find_signals
+from wideangle.representation._signals import SMALLEST, Signals, find_signals
+from wideangle.representation.chunks import CORRELATION_OFFSET
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -31,11 +32,13 @@ _ALLOWED = ((-math.inf, 0.01), (EXPONENT - 0.1, EXPONENT + 0.1), (0.8, 1.25), (0
 _STATEMENTS = (
     "Chunks of the critical width classify the training set as the layer does: the excess of errors is below 0.01.",
     "From the critical width on the test error approaches its limit like w^(-1/2).",
-    "Random chunks of as many neurons as there are signals know what these tell of the layer.",
+    "Random chunks know of the layer what as many generic neurons would: the ratio of critical widths is near 1.",
     "What chunks leave of other neurons is correlated as the signals and independent noise are.",
 )
 _RESAMPLES = 1000
 _COMPARED_CHUNKS = 10
+_BEYOND_SIGNALS = 1.25  # Neurons of a chunk that is held against generic ones, in units of the number of signals.
+_LEAST_SIGNALS = 4  # For which the law of generic chunks is taken to hold.
 _SEED = 2106_03485
 
 Array = NDArray[np.float64]
@@ -78,12 +81,14 @@ def fit_clones(
     xarray.Dataset
         - ``critical_width``, and ``..._low`` and ``..._high``: the number of signals that neurons share, below which no
           chunk knows them all, and the range from there to the width from which *random* chunks do, with the 95 %
-          interval of that (see Notes). NaN where the data cannot decide.
+          interval of that (see Notes), or the least of that interval if it is smaller. NaN where the data cannot
+          decide; the range also if the signals are fewer than four or the layer is narrower than 5/3 clones.
         - ``n_clones`` = neurons that vary / critical width, with the same range.
         - ``exponent``, ``exponent_low``, ``exponent_high``: of error - asymptotic error against w, from the critical
           width on, with a 95 % interval over choices of chunks and layers (not of samples), and ``asymptotic_error``.
           NaN without errors.
-        - ``n_signals``, ``weakest_signal`` (its eigenvalue above 1 over that of the strongest noise above 1) and
+        - ``n_signals``, ``weakest_signal`` (its eigenvalue less 1 over that of the edge of the noise, with
+          its margin, less 1) and
           ``r2_limit``, the share of variance that is not noise of single neurons: what found or failed to find the
           critical width.
         - On chunk_size: ``r2_generic``, what the eigenvalues of the covariance alone predict for ``r2``, and
@@ -111,16 +116,18 @@ def fit_clones(
 
     *Spectrum.* If clones carry the same information up to independent noise, the covariance is that of D signals plus a
     diagonal, as in factor analysis. The noise of each neuron is found from the diagonal of the inverse; in its units
-    noise has eigenvalues within the edges of Marchenko and Pastur, and D is the least number that leaves only such. No
+    noise has eigenvalues within the edges of Marchenko and Pastur, and D is a number that leaves only such. No
     chunk of fewer than D neurons determines D signals, and D generic ones do: the critical width is D. The data cannot
     decide if no D up to 3/4 of Ledermann's bound on what so many neurons can tell does it (as when the layer is
-    narrower than a clone and a half), if the weakest signal does not stand clear of the noise, or if there are no more
-    samples than neurons.
+    narrower than a clone and a half, or two clones for a few dozen neurons), if the weakest signal does not stand clear
+    of the noise, or if there are hardly more samples than neurons. Samples are taken to be independent: repeated or
+    correlated ones have spectra of noise that are not these.
 
     *Chunks.* Neurons whose mixtures of signals are generic leave, after w of them, the residual variance
     :math:`\sum_k \mu_k/(1 + t\mu_k)`, with t from :math:`\sum_k t\mu_k/(1 + t\mu_k) = w` and the eigenvalues
-    :math:`\mu` of the covariance. Random chunks of w neurons that leave as much as :math:`\hat w` generic ones do have
-    their critical width at :math:`D w/\hat w`. It exceeds D where neurons repeat single signals instead of mixing them.
+    :math:`\mu` of the correlations. Random chunks of w neurons, a quarter more than D, that leave as much as
+    :math:`\hat w` generic ones do have their critical width at :math:`D w/\hat w`. It exceeds D where neurons repeat
+    single signals instead of mixing them, or carry some signals more often than others.
 
     *Errors.* Outputs of chunks are sums over w neurons, so relative fluctuations go like :math:`w^{-1/2}`, and so does
     the share of samples that they carry over a boundary.
@@ -141,24 +148,13 @@ def fit_clones(
     _check_statistics("statistics", statistics, needs_error=False)
     if training is not None:
         _check_statistics("training", training, needs_error=True)
-    if asymptotic_error is not None:
-        remedy = "give an error such as 0.02, or None to fit it"
-        asymptotic_error = check_real("asymptotic_error", asymptotic_error, remedy=remedy)
-        if not 0.0 <= asymptotic_error < 1.0:
-            raise ValueError(f"asymptotic_error must lie in [0, 1), got {asymptotic_error!r}; {remedy}")
-        if "error" not in statistics:
+        if training.sizes["neuron"] != statistics.sizes["neuron"]:
             raise ValueError(
-                "asymptotic_error needs errors of chunks, which statistics do not have; give readout and targets to"
-                " chunk_statistics, or leave asymptotic_error out"
+                f"training must be of the same layer as statistics, got {training.sizes['neuron']} neurons instead of"
+                f" {statistics.sizes['neuron']}; give both from one layer"
             )
     n_neurons = statistics.sizes["neuron"]
-    if critical_width is not None:
-        remedy = "give a number of neurons, or None to estimate it"
-        critical_width = check_real("critical_width", critical_width, remedy=remedy)
-        if not 1.0 <= critical_width <= n_neurons:
-            raise ValueError(
-                f"critical_width must lie between 1 and the {n_neurons} neurons, got {critical_width!r}; {remedy}"
-            )
+    asymptotic_error, critical_width = check_fit(asymptotic_error, critical_width, n_neurons, "error" in statistics)
 
     import xarray as xr
 
@@ -203,11 +199,37 @@ def fit_clones(
             n_neurons=n_neurons,
             n_chunks=statistics.sizes["chunk"],
             confidence=CONFIDENCE,
-            decided=int(not width.reason),
-            reason=width.reason,
+            given_asymptotic_error=asymptotic_error,
+            given_critical_width=critical_width,
+            decided=int(not signals.reason),
+            reason=signals.reason,
             exponent_reason=decay.reason,
         ),
     )
+
+
+def check_fit(
+    asymptotic_error: float | None, critical_width: float | None, n_neurons: int, has_errors: bool
+) -> tuple[float | None, float | None]:
+    """Return what is given to :func:`fit_clones` beside statistics, of a layer with or without errors of chunks."""
+    if asymptotic_error is not None:
+        remedy = "give an error such as 0.02, or None to fit it"
+        asymptotic_error = check_real("asymptotic_error", asymptotic_error, remedy=remedy)
+        if not 0.0 <= asymptotic_error < 1.0:
+            raise ValueError(f"asymptotic_error must lie in [0, 1), got {asymptotic_error!r}; {remedy}")
+        if not has_errors:
+            raise ValueError(
+                "asymptotic_error needs errors of chunks, which statistics do not have; give readout and targets to"
+                " chunk_statistics, or leave asymptotic_error out"
+            )
+    if critical_width is not None:
+        remedy = "give a number of neurons, or None to estimate it"
+        critical_width = check_real("critical_width", critical_width, remedy=remedy)
+        if not 1.0 <= critical_width <= n_neurons:
+            raise ValueError(
+                f"critical_width must lie between 1 and the {n_neurons} neurons, got {critical_width!r}; {remedy}"
+            )
+    return asymptotic_error, critical_width
 
 
 def _check_statistics(name: str, value: Any, *, needs_error: bool) -> None:
@@ -222,7 +244,7 @@ def _check_statistics(name: str, value: Any, *, needs_error: bool) -> None:
         raise ValueError(
             f"{name} must be statistics of chunks, got a Dataset without {missing or 'n_samples'}; {remedy}"
         )
-    if value.sizes["chunk"] < 2:
+    if value.sizes.get("chunk", 1) < 2:
         raise ValueError(f"{name} must hold at least 2 chunks of each size, got 1; give n_chunks to chunk_statistics")
     if needs_error and "error" not in value:
         raise ValueError(f"{name} must have errors of chunks; give readout and targets to chunk_statistics")
@@ -230,39 +252,59 @@ def _check_statistics(name: str, value: Any, *, needs_error: bool) -> None:
 
 def _critical_width(statistics: xr.Dataset, signals: Signals, given: float | None) -> _Width:
     nothing = (math.nan, math.nan, math.nan)
+    random = nothing if signals.reason else _width_of_random_chunks(statistics, signals.n_signals)
     if given is not None:
-        return _Width(given, given, given, nothing, "")
+        return _Width(given, given, given, random, "")
     if signals.reason:
         return _Width(*nothing, nothing, signals.reason)
     count = float(signals.n_signals)
-    random = _width_of_random_chunks(statistics, count)
-    if math.isnan(random[0]):
-        return _Width(count, count, count, nothing, "")
-    return _Width(count, min(count, random[1]), max(count, random[2]), random, "")
+    return _Width(count, float(np.minimum(count, random[1])), float(np.maximum(count, random[2])), random, "")
 
 
-def _width_of_random_chunks(statistics: xr.Dataset, count: float) -> tuple[float, float, float]:
-    """Return D w / (generic neurons that know as much) at the size w next to D, with its interval over chunks."""
-    sizes = statistics["chunk_size"].values
-    proper = sizes[sizes < statistics.sizes["neuron"]]
-    if not len(proper):
+def _width_of_random_chunks(statistics: xr.Dataset, count: int) -> tuple[float, float, float]:
+    """Return D w / (generic neurons that know as much) for chunks of somewhat more than D neurons, and its interval.
+
+    Of standardised neurons that vary, from the covariance and the orders of the chunks. NaN for so few signals, or so
+    few neurons beside them, that the law of generic chunks does not hold.
+    """
+    covariance = statistics["covariance"].values
+    varying = np.diag(covariance) > SMALLEST
+    scales = 1.0 / np.sqrt(np.diag(covariance)[varying])
+    correlation = covariance[np.ix_(varying, varying)] * (scales * scales[:, None])
+    n_neurons = len(correlation)
+    size = math.ceil(_BEYOND_SIGNALS * count)
+    if count < _LEAST_SIGNALS or size > 0.75 * n_neurons:
         return math.nan, math.nan, math.nan
-    size = int(proper[proper >= count][0] if np.any(proper >= count) else proper[-1])
-    left = 1.0 - statistics["r2"].sel(chunk_size=size).values
-    if left.mean() < 1e-9:
-        return count, count, count
+    places = np.cumsum(varying) - 1
+    orders = [places[order[varying[order]]] for order in statistics["order"].transpose("chunk", "neuron").values]
+    left = np.array([_left_by(correlation, order[:size]) for order in orders])
+    if left.mean() < 1e-9 * n_neurons:
+        return float(count), float(count), float(count)
     rng = np.random.Generator(np.random.Philox(_SEED))
     resampled = left[rng.integers(len(left), size=(_RESAMPLES, len(left)))].mean(axis=1)
     ends = np.quantile(resampled, [0.5 - CONFIDENCE / 2.0, 0.5 + CONFIDENCE / 2.0])
-    eigenvalues = statistics["eigenvalue"].values
-    known = generic_size(eigenvalues, np.array([left.mean(), *ends]) * eigenvalues.sum())
-    value, low, high = (float(each) for each in count * size / known)
+    eigenvalues = np.maximum(np.linalg.eigvalsh(correlation), 0.0)
+    known = generic_size(eigenvalues, np.array([left.mean(), *ends]))
+    value, low, high = (min(float(each), float(n_neurons)) for each in count * size / known)
     return value, low, high
+
+
+def _left_by(correlation: Array, chunk: NDArray[np.int64]) -> float:
+    """Return the variance that regressions on a chunk leave, summed over neurons."""
+    from scipy.linalg import cholesky, solve_triangular
+
+    # Neurons that are equal up to rounding must not make it singular.
+    square = correlation[np.ix_(chunk, chunk)] + 1e-12 * np.eye(len(chunk))
+    explained = solve_triangular(cholesky(square, lower=True), correlation[chunk], lower=True)
+    return max(float(len(correlation) - np.sum(explained**2)), 0.0)
 
 
 def _generic_r2(statistics: xr.Dataset) -> Array:
     sizes, eigenvalues = statistics["chunk_size"].values, statistics["eigenvalue"].values
-    rank = np.count_nonzero(eigenvalues > 1e-13 * eigenvalues[0])
+    if eigenvalues[0] < SMALLEST:
+        return np.full(len(sizes), np.nan)
+    eigenvalues = eigenvalues / eigenvalues[0]
+    rank = np.count_nonzero(eigenvalues > 1e-13)
     proper = sizes < rank
     r2 = np.ones(len(sizes))
     r2[proper] = 1.0 - generic_residual(eigenvalues[:rank], sizes[proper]) / eigenvalues.sum()
@@ -295,11 +337,11 @@ def _decay(statistics: xr.Dataset, width: _Width, asymptotic_error: float | None
 def _training_claim(training: xr.Dataset | None, width: _Width) -> Claim | None:
     if training is None or math.isnan(width.value):
         return None
-    sizes = training["chunk_size"].values
-    if not np.any(sizes >= width.value):
+    by_size = training["error"].transpose("chunk_size", "chunk").sortby("chunk_size")
+    sizes = by_size["chunk_size"].values
+    if sizes[-1] != training.sizes["neuron"]:
         return None
-    errors = training["error"].transpose("chunk_size", "chunk").values
-    excess = errors[np.argmax(sizes >= width.value)] - errors[-1]
+    excess = by_size.values[np.argmax(sizes >= width.value)] - by_size.values[-1]
     half = 1.96 * float(excess.std(ddof=1)) / math.sqrt(len(excess))
     mean = float(excess.mean())
     return Claim(_STATEMENTS[0], mean, (mean - half, mean + half), _ALLOWED[0])
@@ -318,13 +360,14 @@ def _r2_claim(signals: Signals, width: _Width) -> Claim | None:
 
 def _correlation_claim(statistics: xr.Dataset, signals: Signals, width: _Width) -> Claim | None:
     """Return the claim that residual correlations are those of signals and independent noise, for the same chunks."""
-    sizes = statistics["chunk_size"].values
+    sizes = np.sort(statistics["chunk_size"].values)
     usable = sizes[(sizes >= width.value) & (sizes < statistics.sizes["neuron"] - 1)]
-    if signals.reason or not len(usable) or not signals.noise_variance.all():
+    noisy = (signals.noise_variance > 0.0) | (np.diag(statistics["covariance"].values) == 0.0)
+    if signals.reason or not len(usable) or not noisy.all():
         return None
     size = int(usable[0])
     measured = statistics["residual_correlation_outside"].sel(chunk_size=size).values[:_COMPARED_CHUNKS]
-    orders = statistics["order"].values[:_COMPARED_CHUNKS]
+    orders = statistics["order"].transpose("chunk", "neuron").values[:_COMPARED_CHUNKS]
     degrees = int(statistics.attrs["n_samples"]) - 1 - size
     ratios = measured / [_expected_correlation(signals, order[:size], order[size:], degrees) for order in orders]
     half = 1.96 * float(ratios.std(ddof=1)) / math.sqrt(len(ratios))
@@ -336,19 +379,25 @@ def _expected_correlation(signals: Signals, chunk: NDArray[np.int64], rest: NDAr
     """Return the mean magnitude of sample correlations of what a chunk leaves of the rest.
 
     The signals have the covariance (1 + L' psi^-1 L)^-1 given the chunk. A sample correlation scatters around the true
-    one, r, by (1 - r^2) / sqrt(degrees of freedom), as a Gaussian: its magnitude is a folded one.
+    one, r, by (1 - r^2) / sqrt(degrees of freedom), as a Gaussian: its magnitude is a folded one. Constant neurons have
+    no residuals, and count with correlations of zero, as they do in what is measured.
     """
     from scipy.special import erf
 
+    pairs = len(rest) * (len(rest) - 1) / 2
+    chunk, rest = (each[signals.noise_variance[each] > 0.0] for each in (chunk, rest))
     inside, outside = signals.loadings[chunk], signals.loadings[rest]
     precision = np.eye(signals.n_signals) + inside.T @ (inside / signals.noise_variance[chunk, None])
     left = outside @ np.linalg.solve(precision, outside.T)
     left[np.diag_indices(len(rest))] += signals.noise_variance[rest]
-    scales = 1.0 / np.sqrt(np.diag(left))
-    true = (left * (scales * scales[:, None]))[np.triu_indices(len(rest), 1)]
+    sizes = np.sqrt(np.diag(left))
+    above = np.triu_indices(len(rest), 1)
+    products = (sizes * sizes[:, None])[above]
+    true = left[above] / products
     spread = (1.0 - true**2) / math.sqrt(degrees)
     folded = spread * math.sqrt(2.0 / math.pi) * np.exp(-0.5 * (true / spread) ** 2)
-    return float(np.mean(folded + true * erf(true / (spread * math.sqrt(2.0)))))
+    magnitudes = folded + true * erf(true / (spread * math.sqrt(2.0)))
+    return float(np.sum(magnitudes * products / (products + CORRELATION_OFFSET)) / pairs)
 
 
 def _verdicts(claims: list[Claim | None]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ COMMANDS: tuple[list[str], ...] = (
     ["reproduce", "propagation"],
     ["reproduce", "dynamics"],
     ["reproduce", "parametrization"],
+    ["reproduce", "representation"],
     ["info"],
 )
 
@@ -126,7 +127,8 @@ def test_simulate_does_not_depend_on_threads(capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize(
-    ("paper", "option"), [("propagation", "--full"), ("dynamics", "--seed=5"), ("parametrization", "--full")]
+    ("paper", "option"),
+    [("propagation", "--full"), ("dynamics", "--seed=5"), ("parametrization", "--full"), ("representation", "--full")],
 )
 def test_reproduce_prints_claims_and_where_the_report_is(
     paper: str, option: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -146,7 +148,8 @@ def test_reproduce_prints_claims_and_where_the_report_is(
     ran = Ran(capsys, "reproduce", paper, option, "--out", str(tmp_path))
     (job,) = jobs
     assert (ran.code, job.out) == (0, tmp_path)
-    assert (job.n_runs, job.seed) == {"propagation": (10, 0), "dynamics": (24, 5), "parametrization": (5, 0)}[paper]
+    expected = {"propagation": (10, 0), "dynamics": (24, 5), "parametrization": (5, 0), "representation": (10, 0)}
+    assert (job.n_runs, job.seed) == expected[paper]
     assert re.search(r"^agrees +The number is", ran.out, re.MULTILINE)
     assert job.description in ran.out
     assert f"Report, figures and numbers: {tmp_path / 'report.html'}" in ran.out
@@ -228,6 +231,9 @@ def test_info(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
         ("reproduce parametrization --data no-such-data --out {tmp}/out", "no-such-data"),
         ("reproduce parametrization --seed -1 --out {tmp}/out", "seed must lie between 0"),
         ("reproduce parametrization --out {tmp}/file/below", "file"),
+        ("reproduce representation --data no-such-data --out {tmp}/out", "no-such-data"),
+        ("reproduce representation --seed -1 --out {tmp}/out", "seed must lie between 0"),
+        ("reproduce representation --out {tmp}/file/below", "file"),
         ("analyze-representation", "Missing argument 'FILE'"),
         ("analyze-representation {tmp}/none.npy", "none.npy does not exist"),
         ("analyze-representation {tmp}/file", "has the suffix ''"),
@@ -263,6 +269,7 @@ def test_bad_arguments_get_one_line(
     monkeypatch.setattr("wideangle.papers.propagation.reproduce", work)
     monkeypatch.setattr("wideangle.papers.dynamics.reproduce", work)
     monkeypatch.setattr("wideangle.papers.parametrization.reproduce", work)
+    monkeypatch.setattr("wideangle.papers.representation.reproduce", work)
     monkeypatch.setattr("wideangle._core.scatter_matrix", work)
     (tmp_path / "file").write_text("")
     features = np.random.default_rng(1).standard_normal((30, 4))

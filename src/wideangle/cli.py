@@ -365,6 +365,24 @@ def parametrization(**options: Any) -> None:
     run_reproduction(parametrization, options)
 
 
+@reproduce.command()
+@reproduction_options("representation", "initial weights, the data split, batches and chunks")
+@click.option("--full", is_flag=True, help="Ten networks of each kind, and widths up to 512.")
+def representation(**options: Any) -> None:
+    """Redundant representations in wide networks: chunks and clones (arXiv 2106.03485).
+
+    Writes report.html, figures as PNG and SVG, and all numbers as NetCDF; prints a table of claims with verdicts.
+    Takes about three minutes on two cores; needs the part [reference] (PyTorch).
+
+    \b
+    Example:
+      wideangle reproduce representation --seed 1 --out representation-report
+    """
+    from wideangle.papers import representation
+
+    run_reproduction(representation, options)
+
+
 def run_reproduction(paper: ModuleType, options: dict[str, Any]) -> None:
     """Check the options of a paper's module, reproduce the paper, and print what was found, and where."""
     from wideangle.reports import claims_table

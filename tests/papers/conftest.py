@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from wideangle.data import LabelledData
-from wideangle.papers import _frame, dynamics, parametrization, propagation
+from wideangle.papers import _frame, dynamics, parametrization, propagation, representation
 
 
 class Reduced(NamedTuple):
@@ -83,7 +83,25 @@ def reduced_parametrization(tmp_path_factory: pytest.TempPathFactory) -> Reduced
     return Reduced(parametrization, job, parametrization.reproduce(job))
 
 
-@pytest.fixture(scope="session", params=["propagation", "dynamics", "parametrization"])
+@pytest.fixture(scope="session")
+def reduced_representation(tmp_path_factory: pytest.TempPathFactory) -> Reduced:
+    pytest.importorskip("torch")
+    job = representation.Job(
+        data=clouds(4, 6, 8.0 * np.eye(6), 400, 500),
+        out=tmp_path_factory.mktemp("representation"),
+        seed=3,
+        widths=(8, 16, 32),
+        n_runs=2,
+        extra_epochs=10,
+        n_chunks=5,
+        n_layers=2,
+        n_samples=1500,
+        n_threads=2,
+    )
+    return Reduced(representation, job, representation.reproduce(job))
+
+
+@pytest.fixture(scope="session", params=["propagation", "dynamics", "parametrization", "representation"])
 def reduced(request: pytest.FixtureRequest) -> Reduced:
     """Each of the reproductions in turn."""
     result: Reduced = request.getfixturevalue(f"reduced_{request.param}")

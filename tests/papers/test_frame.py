@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from wideangle.papers import _frame, dynamics, parametrization, propagation
+from wideangle.papers import _frame, dynamics, parametrization, propagation, representation
 from wideangle.reports import Claim
 
 pytest.importorskip("torch")
@@ -24,6 +24,7 @@ EXPECTED = {
     propagation: (("angles", "densities", "training", "many-inputs"), 24),
     dynamics: (("parallel", "phases", "speed", "losses", "starvation", "patches", "particles"), 27),
     parametrization: (("depths", "curves", "hybrid", "layers", "checks"), 26),
+    representation: (("chunks", "conditions", "errors", "ensembles", "synthetic"), 32),
 }
 
 

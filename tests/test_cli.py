@@ -173,7 +173,7 @@ def test_analyze_representation_prints_the_table_the_finding_and_where_the_repor
     text = " ".join(ran.out.split())
     assert "The layer consists of 4 clones" in text
     assert "The data cannot decide on the power of the error: the exponent cannot be fitted: there are 2" in text
-    assert re.search(r"^agrees +Random chunks of", ran.out, re.MULTILINE)
+    assert re.search(r"^agrees +Random chunks know of", ran.out, re.MULTILINE)
     assert f"Report, figures and numbers: {out / 'report.html'}" in ran.out
     assert sorted(path.name for path in out.iterdir()) == ["chunks.nc", "chunks.png", "chunks.svg", "report.html"]
     with xr.open_dataset(out / "chunks.nc", group="statistics", engine="h5netcdf") as written:

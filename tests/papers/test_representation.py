@@ -67,7 +67,7 @@ def planted() -> Measurements:
     for name, value in (("", -0.5), ("_low", -0.55), ("_high", -0.45)):
         chunks[f"width_exponent{name}"] = ("task", np.full(2, value))
     chunks["asymptotic_error"] = ("task", np.full(2, 0.02))
-    chunks["decided"] = (("task", "width", "run_searched"), np.ones((2, len(WIDTHS), 2), dtype=np.int8))
+    chunks["decided"] = (("task", "width", "run"), np.ones((2, len(WIDTHS), RUNS), dtype=np.int8))
     test = np.broadcast_to((0.02 + 0.1 * WIDTHS[:, None] ** -0.5) * JITTER, (2, 2, len(WIDTHS), RUNS))
     networks = xr.Dataset(
         {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,6 @@ ENSEMBLES = ("ensemble_test_error", "ensemble_test_loss", "n_members")
 RECORDED = ("final_train_error", "final_test_error", "final_test_loss", "epochs_to_zero_training_error", "status")
 REGRESSIONS = ("r2", "residual_correlation", "r2_outside", "residual_correlation_outside")
 FITTED = ("chunk_exponent", "width_exponent", "width_exponent_low", "width_exponent_high", "asymptotic_error")
-N_DECIDED = 2  # Networks of each width whose covariance is searched for signals, which takes long.
 
 
 def synthetic(job: Job, progress: bool) -> xr.Dataset:
@@ -139,19 +138,15 @@ def fits(networks: xr.Dataset, job: Job, progress: bool) -> xr.Dataset:
     -------
     xarray.Dataset
         Those of :func:`wideangle.representation.compare_training` for chunks from the least width on, and
-        ``decided(width, run_searched)``: 1 where the covariance of the layer tells a number of clones, else 0.
+        ``decided(width, run)``: 1 where the covariance of the layer tells a number of clones, else 0.
     """
-    options: dict[str, Any] = {
-        "n_chunks": job.n_chunks,
-        "seed": job.seed,
-        "n_threads": job.n_threads,
-        "progress": progress,
-    }
-    found = compare_training(networks, critical_width=job.widths[0], **options)
-    searched = compare_training(
-        networks.isel(run=slice(N_DECIDED)), asymptotic_error=found["asymptotic_error"].item(), **options
+    found = compare_training(
+        networks,
+        critical_width=job.widths[0],
+        n_chunks=job.n_chunks,
+        seed=job.seed,
+        n_threads=job.n_threads,
+        progress=progress,
     )
-    fitted: xr.Dataset = found[list(FITTED)].assign(
-        decided=(("width", "run_searched"), searched["decided"].values.astype(np.int8))
-    )
+    fitted: xr.Dataset = found[list(FITTED)].assign(decided=found["decided"].astype(np.int8))
     return fitted

@@ -27,8 +27,8 @@ _COLUMNS = {
 }
 _WELL_EXPLAINED = 0.9
 _MISSING = {
-    "training error": "it takes the training samples, in chunks of the critical width or more",
-    "r2": "it takes a critical width that is found in the spectrum",
+    "training error": "it takes the training samples, in chunks of the critical width and of all neurons",
+    "r2": "it takes four signals or more, found in the spectrum, and neurons for five thirds of a clone",
     "residual correlation": (
         "it takes signals found in the spectrum, noise of each neuron, and chunks of the critical width or more that"
         " leave two neurons"

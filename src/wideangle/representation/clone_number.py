@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from wideangle._checks import check_real
 from wideangle._provenance import provenance
 from wideangle.reports.claims import Claim
-from wideangle.representation._decay import Decay, fit_decay
+from wideangle.representation._decay import RESAMPLES, Decay, fit_decay
 from wideangle.representation._generic_chunks import generic_residual, generic_size
 from wideangle.representation._signals import SMALLEST, Signals, find_signals
 from wideangle.representation.chunks import CORRELATION_OFFSET
@@ -35,7 +35,6 @@ _STATEMENTS = (
     "Random chunks know of the layer what as many generic neurons would: the ratio of critical widths is near 1.",
     "What chunks leave of other neurons is correlated as the signals and independent noise are.",
 )
-_RESAMPLES = 1000
 _COMPARED_CHUNKS = 10
 _BEYOND_SIGNALS = 1.25  # Neurons of a chunk that is held against generic ones, in units of the number of signals.
 _LEAST_SIGNALS = 4  # For which the law of generic chunks is taken to hold.
@@ -284,7 +283,7 @@ def _width_of_random_chunks(statistics: xr.Dataset, count: int) -> tuple[float, 
     if left.mean() < 1e-9 * n_neurons:
         return float(count), float(count), float(count)
     rng = np.random.Generator(np.random.Philox(_SEED))
-    resampled = left[rng.integers(len(left), size=(_RESAMPLES, len(left)))].mean(axis=1)
+    resampled = left[rng.integers(len(left), size=(RESAMPLES, len(left)))].mean(axis=1)
     ends = np.quantile(resampled, [0.5 - CONFIDENCE / 2.0, 0.5 + CONFIDENCE / 2.0])
     eigenvalues = np.maximum(np.linalg.eigvalsh(correlation), 0.0)
     known = generic_size(eigenvalues, np.array([left.mean(), *ends]))

@@ -266,7 +266,7 @@ def analyze_representation(
     Example:
       wideangle analyze-representation layer.npz --training-file training.npz --out layer-report
     """
-    from wideangle.papers._frame import make_writable
+    from wideangle._files import make_writable
     from wideangle.reports import claims_table
     from wideangle.representation.file_analysis import analyze, prepare
 

@@ -7,7 +7,6 @@ page (:mod:`wideangle.papers._page`).
 
 from __future__ import annotations
 
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -96,14 +95,6 @@ def prepare_training(data: Path | None, seed: int) -> LabelledData:
     if find_spec("torch") is None:
         raise ModuleNotFoundError('training needs PyTorch; install it with: pip install "wideangle[reference]"')
     return load_digits(seed=seed) if data is None else load_images(data)
-
-
-def make_writable(out: Path) -> None:
-    """Make the directory for the results if it does not exist, and raise OSError if nothing can be written there."""
-    out.mkdir(parents=True, exist_ok=True)
-    # Permissions and read-only file systems show only when something is written.
-    with tempfile.TemporaryFile(dir=out):
-        pass
 
 
 def carry_out(

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wideangle._cpu import available_threads
+from wideangle._files import make_writable
 from wideangle.data import LabelledData
 from wideangle.papers import _frame
-from wideangle.papers._frame import Announce, Reproduction, carry_out, make_writable, prepare_training, silent
+from wideangle.papers._frame import Announce, Reproduction, carry_out, prepare_training, silent
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wideangle._checks import check_integer
+from wideangle._files import write_groups
 from wideangle.reference.feature_files import read_features
 from wideangle.reports import render
 from wideangle.representation._layer import check_layer, check_readout
@@ -145,7 +146,8 @@ def analyze(job: Job, out: Path, *, n_threads: int | None, progress: bool) -> An
     size = figure_size(statistics)
     (out / "chunks.svg").write_bytes(render(draw, size=size))
     (out / "chunks.png").write_bytes(render(draw, size=size, file_format="png", dpi=DPI))
-    _write_numbers(out / "chunks.nc", {"statistics": statistics, "training": training, "clones": fit})
+    numbers = {"statistics": statistics, "training": training, "clones": fit}
+    write_groups(out / "chunks.nc", {name: each for name, each in numbers.items() if each is not None})
     table = chunk_table(statistics, fit=fit, training=training)
     return Analysis(table, [*found, *([missing] if missing else [])], claims, report)
 
@@ -161,12 +163,3 @@ def _check(path: Path, layer: Mapping[str, Any], missing: Any) -> None:
         check_readout(layer.get("readout"), layer.get("bias"), checked)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{path}: {error}") from error
-
-
-def _write_numbers(path: Path, numbers: Mapping[str, xr.Dataset | None]) -> None:
-    """Write one NetCDF file with a group for each Dataset."""
-    mode: Any = "w"
-    for group, dataset in numbers.items():
-        if dataset is not None:
-            dataset.to_netcdf(path, group=group, mode=mode, engine="h5netcdf")
-            mode = "a"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -173,7 +174,10 @@ def test_powers_of_the_width_have_their_own_interval() -> None:
     ],
 )
 def test_what_is_not_measured_is_not_resolved(change: Any, name: str, part: str) -> None:
-    assert verdicts(change(planted(), name, np.nan), part) == {"not resolved"}
+    measurements = change(planted(), name, np.nan)
+    assert verdicts(measurements, part) == {"not resolved"}
+    texts = {claim.measured_text for claim in judge(measurements) if part in claim.statement}
+    assert all(re.fullmatch(r"not measured( \([^\[]*\))?", text) for text in texts), texts
 
 
 def test_critical_widths_are_those_of_planted_clones() -> None:

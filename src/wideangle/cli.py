@@ -227,7 +227,7 @@ def feature_options(command: Command) -> Command:
     metavar="FILE",
     help="Features and targets of the training samples, in entries of the same names, for their errors.",
 )
-@click.option("--chunk-sizes", metavar="W1,W2,...", help="Neurons of a chunk [default: powers of two].")
+@click.option("--chunk-sizes", metavar="W1,W2,...", help="Neurons of a chunk [default: powers of two, and the width].")
 @click.option("--chunks", "n_chunks", type=int, default=40, show_default=True, help="Random chunks of each size.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the chunks.")
 @click.option("--ridge", type=float, default=1e-8, show_default=True, help="Penalty of the regressions.")

@@ -388,7 +388,7 @@ def run_reproduction(paper: ModuleType, options: dict[str, Any]) -> None:
     from wideangle.reports import claims_table
 
     with argument_errors():
-        job = paper.prepare(**options)
+        job = paper.Job.prepare(**options)
     result = paper.reproduce(job, announce=lambda text: click.echo(text, err=True), progress=show_progress(None))
     click.echo(claims_table(result.claims, width=terminal_width()))
     click.echo(f"\n{job.description}")

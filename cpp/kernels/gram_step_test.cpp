@@ -59,6 +59,7 @@ Real phi(Activation kind, Real slope, Real x) {
         case Activation::elu: return x > 0 ? x : std::expm1(x);
         case Activation::silu: return x / (1 + std::exp(-x));
         case Activation::sin: return std::sin(x);
+        case Activation::sigmoid: return 1 / (1 + std::exp(-x));
     }
     return 0;
 }

@@ -12,6 +12,7 @@ namespace wideangle {
 
 // In the order of wideangle.activations.ACTIVATIONS.
 enum class Activation : int { relu, leaky_relu, abs, linear, erf, tanh, gelu, elu, silu, sin, sigmoid };
+constexpr int activation_count = static_cast<int>(Activation::sigmoid) + 1;
 
 // phi(c x) = c phi(x) for every c > 0.
 constexpr bool is_homogeneous(Activation kind) { return kind <= Activation::linear; }

@@ -77,7 +77,7 @@ def one_group(
 
 
 def test_activations_that_are_not_zero_at_zero_are_refused_from_two_layers_on() -> None:
-    with pytest.raises(ValueError, match="activation must be zero at zero with 2 hidden layers, got 'sigmoid'.*'tanh'"):
+    with pytest.raises(ValueError, match=r"activation must be zero at zero with 2 hidden layers.*'sigmoid'.*'tanh'"):
         predict_first_step(2, SAMPLE, SAMPLE, step=1.0, activation="sigmoid")
 
 

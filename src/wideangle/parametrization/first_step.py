@@ -175,8 +175,8 @@ def check_inputs(n_hidden: Any, x0: Any, x: Any, *, activation: Any, weight_vari
     phi = parse_activation(activation)
     if n_hidden > 1 and float(phi.value(0.0)) != 0.0:
         raise ValueError(
-            f"activation must be zero at zero with {n_hidden} hidden layers, got {str(phi)!r}: outputs then start from a"
-            " constant that grows with the width; choose 'tanh', which is a sigmoid about its middle"
+            f"activation must be zero at zero with {n_hidden} hidden layers, got {str(phi)!r}: outputs then start from"
+            " a constant that grows with the width; choose 'tanh', which is a sigmoid about its middle"
         )
     return Inputs(n_hidden, np.atleast_2d(samples), np.atleast_2d(points), phi, _check_variance(weight_variance, phi))
 

@@ -65,10 +65,10 @@ def nngp_kernel(
     xarray.Dataset
         ``kernel(input, input_)``, rows by ``x1`` and columns by ``x2``; with ``keep="layers"``,
         ``kernel(layer, input, input_)`` for layers 0...L. The attribute ``truncation_error`` bounds what the series of
-        tanh, silu, elu and sigmoid leave out (to first order in it), in units of :math:`\sqrt{K(x,x)K(x',x')}`; it is 0 for the
-        others, which have closed forms. Entries are found from the angle to the nearer of x' and -x', so that equal,
-        nearly parallel and opposite inputs lose no digits: for piecewise linear activations errors are some 1e-15 of
-        :math:`\sqrt{K(x,x)K(x',x')}` at any depth.
+        tanh, silu, elu and sigmoid leave out (to first order in it), in units of :math:`\sqrt{K(x,x)K(x',x')}`; it is 0
+        for the others, which have closed forms. Entries are found from the angle to the nearer of x' and -x', so that
+        equal, nearly parallel and opposite inputs lose no digits: for piecewise linear activations errors are some
+        1e-15 of :math:`\sqrt{K(x,x)K(x',x')}` at any depth.
 
     Raises
     ------

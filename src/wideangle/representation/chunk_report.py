@@ -12,8 +12,8 @@ import numpy as np
 from wideangle._files import writable_file
 from wideangle.reports import DARK, Claim, render
 from wideangle.reports import html as blocks
+from wideangle.representation._signatures import NOT_MEASURED
 from wideangle.representation.chunk_figures import COVERED, draw_chunks, figure_size
-from wideangle.representation.clone_number import NOT_MEASURED
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -131,7 +131,7 @@ def _of_weights(network: NetworkWeights) -> States:
         )
     _check_sizes(network.sizes)
     several = network.n_networks is not None
-    number = network.n_networks if several else 1
+    number = network.n_networks or 1
     biases = network.biases or (None,) * len(network)
     parts = []
     for weights, bias in zip(network.weights, biases, strict=True):
@@ -146,7 +146,7 @@ def _of_weights(network: NetworkWeights) -> States:
         weight_rates=ones,
         bias_rates=ones,
         dims=("network",) if several else (),
-        shape=(len(network.weights[0]),) if several else (),
+        shape=(number,) if several else (),
         coords={"network": np.arange(number)} if several else {},
     )
 

@@ -18,27 +18,39 @@ namespace {
 
 constexpr std::size_t lanes64 = 8, block_vectors = block_points / lanes64;
 
-// Accumulators that the registers hold: rows times vectors of points.
+// Sums that the registers hold: rows times vectors of points, as wide as a register is.
 #if defined(__AVX512F__)
-constexpr std::size_t tile_rows = 4, tile_vectors = 4;
+constexpr std::size_t vector_bytes = 64, tile_rows = 4, tile_vectors = 4;
 #elif defined(__AVX2__)
-constexpr std::size_t tile_rows = 4, tile_vectors = 1;
+constexpr std::size_t vector_bytes = 32, tile_rows = 4, tile_vectors = 2;
 #else
-constexpr std::size_t tile_rows = 2, tile_vectors = 1;
+constexpr std::size_t vector_bytes = 16, tile_rows = 4, tile_vectors = 2;
 #endif
-static_assert(block_vectors % tile_vectors == 0 && block_points % tile_rows == 0);
+using Doubles = double __attribute__((vector_size(vector_bytes)));
+constexpr std::size_t width = vector_bytes / sizeof(double), tile_points = tile_vectors * width;
+static_assert(block_points % tile_points == 0 && block_points % tile_rows == 0);
 
 template <std::size_t rows>
-using Sums = f64[rows][tile_vectors];
+using Sums = Doubles[rows][tile_vectors];
 
-// Adds factor(row, k) times row k of `from`, k = 0, 1, ...: at `from` the first of the vectors.
+// body(row, vector) for each of the sums, unrolled: indices known when it is compiled keep them in registers.
+template <std::size_t rows, class Body>
+WIDEANGLE_INLINE void each_sum(Body body) {
+#pragma GCC unroll 4
+    for (std::size_t r = 0; r < rows; ++r)
+#pragma GCC unroll 4
+        for (std::size_t v = 0; v < tile_vectors; ++v) body(r, v);
+}
+
+// The sums of factor(row, k) times row k of `from`, k = 0, 1, ...: at `from` the first of the vectors.
 template <std::size_t rows, class Factor>
-WIDEANGLE_INLINE void add_products(Sums<rows>& sum, std::size_t count, const double* from, Factor factor) {
+WIDEANGLE_INLINE void sum_products(Sums<rows>& sum, std::size_t count, const double* from, Factor factor) {
+    each_sum<rows>([&](std::size_t r, std::size_t v) __attribute__((always_inline)) { sum[r][v] = Doubles{}; });
 #pragma GCC unroll 1
     for (std::size_t k = 0; k < count; ++k) {
-        f64 value[tile_vectors];
+        Doubles value[tile_vectors];
 #pragma GCC unroll 4
-        for (std::size_t v = 0; v < tile_vectors; ++v) value[v] = load<f64>(from + k * block_points + v * lanes64);
+        for (std::size_t v = 0; v < tile_vectors; ++v) value[v] = load<Doubles>(from + k * block_points + v * width);
 #pragma GCC unroll 4
         for (std::size_t r = 0; r < rows; ++r) {
             const double scale = factor(r, k);
@@ -59,14 +71,14 @@ struct Matrix {
 template <std::size_t rows>
 WIDEANGLE_INLINE void multiply_rows(const Matrix& matrix, std::size_t row, const double* bias, const double* from, double* to) {
     const double* const factors = matrix.values + row * matrix.row_stride;
-    for (std::size_t begin = 0; begin < block_points; begin += tile_vectors * lanes64) {
-        Sums<rows> sum = {};
-        add_products<rows>(sum, matrix.columns, from + begin, [&](std::size_t r, std::size_t k) __attribute__((always_inline)) {
+    for (std::size_t begin = 0; begin < block_points; begin += tile_points) {
+        Sums<rows> sum;
+        sum_products<rows>(sum, matrix.columns, from + begin, [&](std::size_t r, std::size_t k) __attribute__((always_inline)) {
             return factors[r * matrix.row_stride + k * matrix.column_stride];
         });
-        for (std::size_t r = 0; r < rows; ++r)
-            for (std::size_t v = 0; v < tile_vectors; ++v)
-                store(to + (row + r) * block_points + begin + v * lanes64, bias != nullptr ? sum[r][v] + bias[row + r] : sum[r][v]);
+        each_sum<rows>([&](std::size_t r, std::size_t v) __attribute__((always_inline)) {
+            store(to + (row + r) * block_points + begin + v * width, bias != nullptr ? sum[r][v] + bias[row + r] : sum[r][v]);
+        });
     }
 }
 
@@ -151,67 +163,74 @@ void backward(const ScalarNetwork& shape, const double* parameters, double* valu
 
 // ---- Kernels
 
-// Products of the points row, row+1, ... of one block with vectors of another.
-WIDEANGLE_INLINE void set_products(Sums<tile_rows>& sum, std::size_t units, const double* rows, const double* columns) {
-    for (auto& of_row : sum)
-        for (f64& value : of_row) value = f64{};
-    add_products<tile_rows>(sum, units, columns, [&](std::size_t r, std::size_t k) __attribute__((always_inline)) {
+// Products of some points of one block with some of another, (row, point).
+struct Tile {
+    alignas(vector_bytes) double at[tile_rows][tile_points];
+};
+
+// Not inlined, so that the sums have the registers to themselves.
+__attribute__((noinline)) void set_products(Tile& tile, std::size_t units, const double* rows, const double* columns) {
+    Sums<tile_rows> sum;
+    sum_products<tile_rows>(sum, units, columns, [rows](std::size_t r, std::size_t k) __attribute__((always_inline)) {
         return rows[k * block_points + r];
+    });
+    each_sum<tile_rows>([&](std::size_t r, std::size_t v) __attribute__((always_inline)) {
+        store(&tile.at[r][v * width], sum[r][v]);
     });
 }
 
 void products(const double* rows, const double* columns, std::size_t units, double* to) {
     for (std::size_t row = 0; row < block_points; row += tile_rows)
-        for (std::size_t begin = 0; begin < block_points; begin += tile_vectors * lanes64) {
-            Sums<tile_rows> sum;
-            set_products(sum, units, rows + row, columns + begin);
+        for (std::size_t begin = 0; begin < block_points; begin += tile_points) {
+            Tile tile;
+            set_products(tile, units, rows + row, columns + begin);
             for (std::size_t r = 0; r < tile_rows; ++r)
-                for (std::size_t v = 0; v < tile_vectors; ++v)
-                    store(to + (row + r) * block_points + begin + v * lanes64, sum[r][v]);
+                std::copy_n(tile.at[r], tile_points, to + (row + r) * block_points + begin);
         }
 }
 
-// The first `count` lanes.
-WIDEANGLE_INLINE void store_some(double* to, f64 value, std::size_t count) {
-    if (count >= lanes64) {
-        store(to, value);
-    } else {
-        double some[lanes64];
-        store(some, value);
-        std::memcpy(to, some, count * sizeof(double));
+void write_part(double* part, const TangentCall& call, std::size_t row, std::size_t begin, const Tile& tile) {
+    if (part == nullptr) return;
+    for (std::size_t r = 0; r < tile_rows && row + r < call.rows; ++r) {
+        double* const to = part + (row + r) * call.stride + begin;
+        if (begin + tile_points <= call.columns)
+            std::copy_n(tile.at[r], tile_points, to);
+        else
+            std::copy_n(tile.at[r], call.columns - begin, to);
     }
 }
 
 void tangent_tile(const TangentCall& call, std::size_t row, std::size_t begin) {
-    Sums<tile_rows> below, hidden, derivatives;
+    Tile below, derivatives, hidden = {}, readout, kernel;
     for (std::size_t r = 0; r < tile_rows; ++r)
-        for (std::size_t v = 0; v < tile_vectors; ++v) {
-            below[r][v] = load<f64>(call.input_products + (row + r) * block_points + begin + v * lanes64);
-            hidden[r][v] = f64{};
-        }
+        std::copy_n(call.input_products + (row + r) * block_points + begin, tile_points, below.at[r]);
     Layers at(call.shape, nullptr);
+    const auto each_vector = [](auto body) __attribute__((always_inline)) {
+        for (std::size_t r = 0; r < tile_rows; ++r)
+            for (std::size_t i = 0; i < tile_points; i += width) body(r, i);
+    };
+    const auto of_layer = [&](std::size_t r, std::size_t i) __attribute__((always_inline)) {
+        return load<Doubles>(&below.at[r][i]) * at.weight_rate() + at.bias_rate();
+    };
     for (; !at.is_readout(); at.up()) {
         set_products(derivatives, at.units(), call.row_values + at.derivative() + row, call.column_values + at.derivative() + begin);
-        for (std::size_t r = 0; r < tile_rows; ++r)
-            for (std::size_t v = 0; v < tile_vectors; ++v)
-                hidden[r][v] += derivatives[r][v] * (below[r][v] * at.weight_rate() + at.bias_rate());
+        each_vector([&](std::size_t r, std::size_t i) __attribute__((always_inline)) {
+            store(&hidden.at[r][i], load<Doubles>(&hidden.at[r][i]) + load<Doubles>(&derivatives.at[r][i]) * of_layer(r, i));
+        });
         set_products(below, at.units(), call.row_values + at.post() + row, call.column_values + at.post() + begin);
     }
-    for (std::size_t r = 0; r < tile_rows && row + r < call.rows; ++r)
-        for (std::size_t v = 0; v < tile_vectors; ++v) {
-            const std::size_t column = begin + v * lanes64;
-            if (column >= call.columns) break;
-            const std::size_t to = (row + r) * call.stride + column, count = call.columns - column;
-            const f64 readout = below[r][v] * at.weight_rate() + at.bias_rate();
-            if (call.kernel != nullptr) store_some(call.kernel + to, readout + hidden[r][v], count);
-            if (call.readout_part != nullptr) store_some(call.readout_part + to, readout, count);
-            if (call.hidden_part != nullptr) store_some(call.hidden_part + to, hidden[r][v], count);
-        }
+    each_vector([&](std::size_t r, std::size_t i) __attribute__((always_inline)) {
+        store(&readout.at[r][i], of_layer(r, i));
+        store(&kernel.at[r][i], load<Doubles>(&readout.at[r][i]) + load<Doubles>(&hidden.at[r][i]));
+    });
+    write_part(call.kernel, call, row, begin, kernel);
+    write_part(call.readout_part, call, row, begin, readout);
+    write_part(call.hidden_part, call, row, begin, hidden);
 }
 
 void tangent(const TangentCall& call) {
     for (std::size_t row = 0; row < call.rows; row += tile_rows)
-        for (std::size_t begin = 0; begin < call.columns; begin += tile_vectors * lanes64) tangent_tile(call, row, begin);
+        for (std::size_t begin = 0; begin < call.columns; begin += tile_points) tangent_tile(call, row, begin);
 }
 
 WIDEANGLE_INLINE f64 squares(const double* from, std::size_t units) {

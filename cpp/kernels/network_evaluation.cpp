@@ -260,6 +260,10 @@ template <class Phi>
 constexpr bool is_piecewise_linear = std::is_same_v<Phi, Relu> || std::is_same_v<Phi, LeakyRelu> ||
                                      std::is_same_v<Phi, Abs> || std::is_same_v<Phi, Linear>;
 
+WIDEANGLE_INLINE bool all(i64 mask) {
+    return (((mask[0] & mask[1]) & (mask[2] & mask[3])) & ((mask[4] & mask[5]) & (mask[6] & mask[7]))) != 0;
+}
+
 // phi(z + dz) - phi(z), h = phi(z), with an error that is small against dz however small that is.
 template <class Phi>
 WIDEANGLE_INLINE f64 change(Phi phi, f64 z, f64 h, f64 dz) {
@@ -282,7 +286,8 @@ WIDEANGLE_INLINE f64 change(Phi phi, f64 z, f64 h, f64 dz) {
         const f64 middle = z + 0.5 * dz, outer = 0.38729833462074168852 * dz;
         const f64 mean = (5.0 / 18.0) * (phi.derivative(middle - outer) + phi.derivative(middle + outer)) +
                          (4.0 / 9.0) * phi.derivative(middle);
-        return select(is_less(magnitude(dz), 1.0 / 64.0), dz * mean, phi.value(next) - h);
+        const i64 small = is_less(magnitude(dz), 1.0 / 64.0);
+        return all(small) ? dz * mean : select(small, dz * mean, phi.value(next) - h);
     }
 }
 

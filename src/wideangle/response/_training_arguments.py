@@ -26,7 +26,7 @@ def check_data(data: Any, loss: Loss) -> tuple[Array, Array]:
             raise ValueError(
                 f"data must have two classes, got {data!r}; choose two of them and give (x, y) with labels -1 and 1"
             )
-        return data.x_train.astype(np.float64), 2.0 * data.y_train - 1.0
+        return data.x_train.astype(np.float64), 2.0 * data.y_train.astype(np.float64) - 1.0
     remedy = (
         "give a pair (x, y) of inputs (sample, feature) and labels (sample,), or wa.data.LabelledData of two classes"
     )
@@ -44,8 +44,8 @@ def check_labels(name: str, y: Array, loss: Loss) -> Array:
     wrong = np.flatnonzero(np.abs(y) != 1.0)
     if loss.name != "squared" and wrong.size:
         raise ValueError(
-            f"{name} must be -1 or 1 for the {loss.name} loss, got {name}[{wrong[0]}] = {y[wrong[0]]:g}; give -1 and 1, "
-            "or take loss='squared' for other numbers"
+            f"{name} must be -1 or 1 for the {loss.name} loss, got {name}[{wrong[0]}] = {y[wrong[0]]:g}; give -1 "
+            "and 1, or take loss='squared' for other numbers"
         )
     return y
 

@@ -241,8 +241,8 @@ def simulate_training(
 def _check_net(network: Any, activation: Any) -> MLP:
     if not isinstance(network, MLP):
         raise TypeError(
-            f"network must be a wideangle.MLP, got {network!r} ({type(network).__name__}); give wa.MLP(widths), such as "
-            "wa.MLP((20,))"
+            f"network must be a wideangle.MLP, got {network!r} ({type(network).__name__}); give wa.MLP(widths), such "
+            "as wa.MLP((20,))"
         )
     if activation is None:
         return network

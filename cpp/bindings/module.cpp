@@ -9,6 +9,7 @@ void register_group_search(pybind11::module_& module);
 void register_forward(pybind11::module_& module);
 void register_networks(pybind11::module_& module);
 void register_kernels(pybind11::module_& module);
+void register_training(pybind11::module_& module);
 
 static std::vector<std::string> cpu_path_names() {
     std::vector<std::string> names;
@@ -29,4 +30,5 @@ PYBIND11_MODULE(_core, module) {
     register_forward(module);
     register_networks(module);
     register_kernels(module);
+    register_training(module);
 }

@@ -10,6 +10,7 @@
 #include "kernel_recursion.hpp"
 #include "network_evaluation.hpp"
 #include "readout_sums.hpp"
+#include "training_step.hpp"
 
 // Declares a kernel that is compiled once per instruction set: name_baseline and, on x86-64, name_avx2 and name_avx512.
 #ifdef WIDEANGLE_X86_PATHS
@@ -37,6 +38,7 @@ struct CpuPath {
     ReadoutFunction<float> readout_float;
     ReadoutFunction<double> readout_double;
     const EvaluationKernels* network_evaluation;
+    const TrainingKernels* training_step;
 };
 
 // Every path compiled into this library, the widest first; the last one runs everywhere.

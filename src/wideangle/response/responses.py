@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from wideangle._checks import check_choice, check_flag, check_numbers, check_real, check_threads
+from wideangle._checks import check_choice, check_flag, check_numbers, check_threads
 from wideangle._provenance import provenance
 from wideangle.losses import Loss
 from wideangle.response._evaluation import check_evaluation_memory, check_points, evaluate
 from wideangle.response._state import Array, States, check_trained, read_state
+from wideangle.response._training_arguments import check_labels, check_learning_rate
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -123,7 +124,7 @@ def training_response(
     loss, _, _ = check_trained(states)
     train, probe = check_points("x_train", x_train, states), check_points("x_probe", x_probe, states)
     kind = check_choice("kind", kind, KINDS)
-    labels = _labels_of(train, states) if y_train is None else check_labels("y_train", y_train, loss, len(train))
+    labels = _labels_of(train, states) if y_train is None else _check_labels(y_train, loss, len(train))
     rate = _check_learning_rate(learning_rate, states) if kind == "step" or learning_rate is not None else None
     threads = check_threads(n_threads)
     progress = check_flag("progress", progress)
@@ -180,16 +181,13 @@ def loss_derivative(loss: Loss, outputs: Array, labels: Array) -> Array:
         return np.where(np.isnan(outputs), outputs, -labels * loss.force(labels * outputs))
 
 
-def check_labels(name: str, value: Any, loss: Loss, number: int) -> Array:
-    """Return one label a sample: -1 or 1, or any number for the squared loss."""
-    remedy = "give a number for each sample" if loss.name == "squared" else "give a label of -1 or 1 for each sample"
-    labels = check_numbers(name, value, ndim=(1,), remedy=remedy)
+def _check_labels(value: Any, loss: Loss, number: int) -> Array:
+    """Return one label a sample."""
+    remedy = "give a label for each row of x_train"
+    labels = check_numbers("y_train", value, ndim=(1,), remedy=remedy)
     if labels.size != number:
-        raise ValueError(f"{name} must have {number} label(s), one for each sample, got {labels.size}; {remedy}")
-    wrong = labels[np.abs(labels) != 1.0]
-    if loss.name != "squared" and wrong.size:
-        raise ValueError(f"{name} must hold labels -1 and 1 alone for the loss {loss}, got {wrong[0]}; {remedy}")
-    return labels
+        raise ValueError(f"y_train must have {number} label(s), got {labels.size}; {remedy}")
+    return check_labels("y_train", labels, loss)
 
 
 def _labels_of(train: Array, states: States) -> Array:
@@ -209,12 +207,6 @@ def _labels_of(train: Array, states: States) -> Array:
 
 
 def _check_learning_rate(value: Any, states: States) -> float:
-    remedy = "give a positive learning rate of the step, such as 1e-3"
-    if value is None:
-        if states.learning_rate is None:
-            raise ValueError(f"learning_rate must be given for kind='step', as state has none; {remedy}")
-        value = states.learning_rate
-    rate = check_real("learning_rate", value, remedy=remedy)
-    if not rate > 0.0:
-        raise ValueError(f"learning_rate must be positive, got {value!r}; {remedy}")
-    return rate
+    if value is None and states.learning_rate is None:
+        raise ValueError("learning_rate must be given for kind='step', as state has none; give one, such as 1e-3")
+    return check_learning_rate(states.learning_rate if value is None else value)

@@ -136,10 +136,10 @@ def test_a_step_repeated_in_training(make_state: MakeState) -> None:
         run = wa.response.simulate_training(
             net, (x[[index]], y[[index]]), n_steps=1, record=(0, 1), parametrization="ntk", **arguments
         )
-        state = run.assign(x=run.x, y=run.y).isel(time=0)
+        state = run.isel(time=0)
         response = wa.response.training_response(state, x[[index]], x, kind="step")
         before, after = (wa.propagation.forward(weights_of(run.isel(time=time)), x) for time in (0, 1))
-        change = (after.output - before.output).values[..., 0] / 0.05
+        change = (after.outputs - before.outputs).values[..., 0] / 0.05
         np.testing.assert_allclose(response.response[:, 0], change, rtol=0, atol=1e-12 * np.abs(change).max() / 0.05)
 
 

@@ -31,7 +31,8 @@ class Run {
           to_(to),
           shape_(evaluation.shape),
           features_(shape_.sizes[0]),
-          pairs_(to.kernel != nullptr || to.readout_part != nullptr || to.hidden_part != nullptr || to.response != nullptr),
+          kernels_(to.kernel != nullptr || to.readout_part != nullptr || to.hidden_part != nullptr),
+          pairs_(kernels_ || to.response != nullptr),
           symmetric_(evaluation.others.values == nullptr),
           others_(symmetric_ ? evaluation.points : evaluation.others),
           row_blocks_(blocks_of(run_.points.count)),
@@ -92,10 +93,12 @@ class Run {
                 values = scratch.columns.get() + row * size;
             } else {
                 run_.kernels->forward(shape_, parameters, x_of_row(row), values);
-                if (pairs_ || to_.diagonal != nullptr) run_.kernels->backward(shape_, parameters, values);
+                if (pairs_ || to_.diagonal != nullptr || to_.own_response != nullptr)
+                    run_.kernels->backward(shape_, parameters, values);
             }
             write_points(network, row, values);
             if (pairs_) run_pairs(network, row, values, scratch, context);
+            if (to_.own_response != nullptr) run_own_steps(network, row, values, scratch);
             context.done.fetch_add(rows_of(row), std::memory_order_relaxed);
         }
     }
@@ -125,7 +128,7 @@ class Run {
         const auto at = [](double* array, std::size_t offset) { return array != nullptr ? array + offset : nullptr; };
         for (std::size_t column = 0; column < column_blocks_ && !context.stop; ++column) {
             const std::size_t to = place + column * block_points;
-            if (to_.kernel != nullptr || to_.readout_part != nullptr || to_.hidden_part != nullptr)
+            if (kernels_)
                 run_.kernels->tangent({shape_, values, scratch.columns.get() + column * shape_.block_values(),
                                        products_of(row, column), rows_of(row), columns_of(column), others_.count,
                                        at(to_.kernel, to), at(to_.readout_part, to), at(to_.hidden_part, to)});
@@ -137,7 +140,6 @@ class Run {
                 std::copy_n(all, columns_of(column), to_.response + to + sample * others_.count);
             }
         }
-        if (to_.own_response != nullptr) run_own_steps(network, row, values, scratch);
     }
 
     void run_own_steps(std::size_t network, std::size_t row, const double* values, const Scratch& scratch) const {
@@ -158,9 +160,7 @@ class Run {
     }
 
     // Steps alone do without.
-    bool needs_column_derivatives() const {
-        return symmetric_ || to_.kernel != nullptr || to_.readout_part != nullptr || to_.hidden_part != nullptr;
-    }
+    bool needs_column_derivatives() const { return symmetric_ || kernels_; }
 
     double operations() const {
         const auto points = static_cast<double>(run_.points.count);
@@ -193,7 +193,7 @@ class Run {
     const EvaluationResults& to_;
     const ScalarNetwork& shape_;
     const std::size_t features_;
-    const bool pairs_, symmetric_;
+    const bool kernels_, pairs_, symmetric_;
     const Points others_;
     const std::size_t row_blocks_, column_blocks_;
     Doubles rows_, columns_{nullptr, &std::free}, input_products_{nullptr, &std::free};

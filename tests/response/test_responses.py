@@ -237,9 +237,9 @@ def test_a_diverged_network_leaves_the_others(make_state: MakeState) -> None:
             state[name][1, 1] = np.nan
         for kind, expected in whole.items():
             result = wa.response.training_response(state, x, PROBES, kind=kind)
-            for name in result:
-                assert np.isnan(result[name][1, 1]).all()
-                np.testing.assert_array_equal(result[name][::2], expected[name][::2])
+            for part, values in result.items():
+                assert np.isnan(values[1, 1]).all()
+                np.testing.assert_array_equal(values[::2], expected[part][::2])
 
 
 def test_one_network_at_one_time(make_state: MakeState) -> None:

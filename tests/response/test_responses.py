@@ -214,10 +214,10 @@ def test_frozen_readout_and_one_frozen_network(make_state: MakeState) -> None:
 
 def test_labels_are_looked_up(make_state: MakeState) -> None:
     state = make_state(n_samples=4)
-    state["x"][1] = [0.0, 1.0]
+    state["x"][1] = [0.0, -0.0]
     state["y"][:] = [1.0, -1.0, -1.0, 1.0]
     x = state.x.values[[3, 1, 1]]
-    x[1, 0] = -0.0
+    x[1] = [-0.0, 0.0]
     assert wa.response.training_response(state, x, PROBES).y_train.values.tolist() == [1.0, -1.0, -1.0]
     with pytest.raises(ValueError, match=r"x_train\[1\] is not among the training data .* give the labels as y_train"):
         wa.response.training_response(state, [x[0], [7.0, 7.0]], PROBES)

@@ -164,7 +164,7 @@ def _add_factors(raw: dict[str, Array], derivative: Array, kind: str) -> None:
     raw["loss_derivative"] = derivative
     whole, own = ("kernel", "diagonal") if kind == "kernel" else ("response", "own_response")
     with np.errstate(all="ignore"):
-        raw["shape"] = raw[whole] / np.where(raw[own] == 0.0, np.nan, raw[own])[..., None]
+        raw["shape"] = raw[whole] / raw[own][..., None]
         raw["amplitude"] = np.abs(raw[own])
         if kind == "kernel":
             raw["response"] = -derivative[..., None] * raw["kernel"]

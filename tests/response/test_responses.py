@@ -15,7 +15,7 @@ import wideangle as wa
 
 Array = NDArray[Any]
 MakeState = Callable[..., xr.Dataset]
-ACTIVATIONS = ("relu", "leaky_relu(0.2)", "abs", "linear", "erf", "tanh", "gelu", "elu", "silu", "sin")
+ACTIVATIONS = ("relu", "leaky_relu(0.2)", "abs", "linear", "erf", "tanh", "gelu", "elu", "silu", "sin", "sigmoid")
 PROBES = np.random.default_rng(8).normal(size=(40, 2))
 
 
@@ -37,6 +37,7 @@ def functions(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
         "elu": (lambda z: z if z > 0 else mp.expm1(z), lambda z: 1 if z > 0 else mp.exp(z)),
         "silu": (lambda z: z * sigmoid(z), lambda z: sigmoid(z) * (1 + z * (1 - sigmoid(z)))),
         "sin": (mp.sin, mp.cos),
+        "sigmoid": (sigmoid, lambda z: sigmoid(z) * sigmoid(-z)),
     }
     return result[name]
 

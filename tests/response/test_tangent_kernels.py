@@ -35,6 +35,7 @@ def complex_functions() -> dict[str, Function]:
         "elu": lambda z: np.where(z.real > 0, z, np.expm1(z)),
         "silu": lambda z: z / (1.0 + np.exp(-z)),
         "sin": np.sin,
+        "sigmoid": lambda z: 1.0 / (1.0 + np.exp(-z)),
     }
 
 

@@ -31,7 +31,11 @@ class BatchGradient {
         std::uint32_t k = 0;
         for (; k + sample_tile <= count; k += sample_tile)
             good &= add_tile<sample_tile>(parameters, x + k * features, y + k, gradients);
-        for (; k < count; ++k) good &= add_tile<1>(parameters, x + k * features, y + k, gradients);
+        if (k + 2 <= count) {
+            good &= add_tile<2>(parameters, x + k * features, y + k, gradients);
+            k += 2;
+        }
+        if (k < count) good &= add_tile<1>(parameters, x + k * features, y + k, gradients);
         return good;
     }
 

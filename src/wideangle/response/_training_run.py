@@ -20,7 +20,7 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class TrainingRun:
-    """A run of gradient descent on checked data, the same for all networks but for their random numbers.
+    """A run of gradient descent, or along gradient flow, on checked data, the same for all networks but for their random numbers.
 
     Attributes
     ----------
@@ -36,6 +36,8 @@ class TrainingRun:
         ``"full"``, ``"drawn"`` with replacement, ``"permuted"`` in each epoch, or ``"given"`` by the next.
     batch
         Samples of a step; their number for a full batch.
+    tolerance
+        0 for descent; for gradient flow what a step may err by, as a part of the norm of the parameters.
     given
         Samples (step, batch) that all networks take, or None.
     noise
@@ -56,6 +58,7 @@ class TrainingRun:
     batch: int
     seed: int
     noise: float = 0.0
+    tolerance: float = 0.0
     given: Integers | None = None
 
     @property
@@ -86,6 +89,7 @@ class TrainingRun:
                 records=list(self.records),
                 first_network=first_network,
                 n_threads=n_threads or available_threads(),
+                tolerance=self.tolerance,
                 n_steps=self.n_steps,
                 order=self.order,
                 batch=self.batch,

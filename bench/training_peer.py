@@ -23,7 +23,8 @@ def eager_steps(x: Array, y: Array, n_steps: int) -> Any:
     inputs, labels = torch.tensor(x), torch.tensor(y)
     for index in torch.randint(len(x), (n_steps,), generator=generator):
         optimizer.zero_grad()
-        torch.nn.functional.softplus(-labels[index] * network(inputs[index])).sum().backward()
+        loss: Any = torch.nn.functional.softplus(-labels[index] * network(inputs[index])).sum()
+        loss.backward()
         optimizer.step()
     return network
 
@@ -39,7 +40,7 @@ def vmap_steps(x: Array, y: Array, n_steps: int, n_networks: int, *, dtype: Any 
         output = readout @ torch.relu(weights @ sample + biases) + bias
         return torch.nn.functional.softplus(-label * output)
 
-    gradient = torch.func.vmap(torch.func.grad(loss, argnums=(0, 1, 2, 3)))
+    gradient: Any = torch.func.vmap(torch.func.grad(loss, argnums=(0, 1, 2, 3)))
     with torch.no_grad():
         for chosen in torch.randint(len(x), (n_steps, n_networks), generator=generator):
             for parameter, slope in zip(parameters, gradient(*parameters, inputs[chosen], labels[chosen]), strict=True):

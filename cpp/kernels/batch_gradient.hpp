@@ -6,6 +6,7 @@
 
 #include "layer_products.hpp"
 #include "training_loss.hpp"
+#include "unit_slopes.hpp"
 
 namespace wideangle::WIDEANGLE_PATH {
 
@@ -75,8 +76,9 @@ class BatchGradient {
     void activate(Layer& layer, std::size_t samples) const {
         for (std::size_t k = 0; k < samples * layer.size.units; ++k) {
             const f64 z = layer.values[k].get();
-            layer.values[k].set(phi_.value(z));
-            layer.slopes[k].set(phi_.derivative(z));
+            const f64 h = phi_.value(z);
+            layer.values[k].set(h);
+            layer.slopes[k].set(slope_at(phi_, z, h));
         }
     }
 

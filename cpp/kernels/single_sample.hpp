@@ -12,12 +12,9 @@
 
 #include "layer_products.hpp"
 #include "training_loss.hpp"
+#include "unit_slopes.hpp"
 
 namespace wideangle::WIDEANGLE_PATH {
-
-// Whether phi(z) tells phi'(z): then it is all that is kept of a unit.
-template <class Phi>
-constexpr bool value_tells_slope = std::is_same_v<Phi, Relu> || std::is_same_v<Phi, Linear>;
 
 // Learning rates of the parameters by kind, and which outputs were of a size that can be.
 struct SingleRates {
@@ -74,12 +71,6 @@ class SingleSample {
         f64 value_[features > 0 ? features : 1];
     };
 
-    static WIDEANGLE_INLINE f64 times_slope(f64 g, f64 h, const EightLanes* keep) {
-        if constexpr (std::is_same_v<Phi, Relu>) return wideangle::WIDEANGLE_PATH::keep(is_less(0.0, h), g);
-        if constexpr (std::is_same_v<Phi, Linear>) return g;
-        if constexpr (kept > 1) return g * keep[1].get();
-    }
-
     WIDEANGLE_INLINE std::size_t inputs() const { return features > 0 ? features : inputs_; }
 
     // Learns from the last sample, and looks at the next one, of which it returns the outputs.
@@ -96,7 +87,10 @@ class SingleSample {
             f64 a = readout[i].get(), b = biases[i].get(), by_z{};
             if constexpr (learns) {
                 const f64 h = keep[kept * i].get();
-                by_z = times_slope(by_output * a, h, keep + kept * i);
+                if constexpr (kept == 1)
+                    by_z = times_slope_of_value<Phi>(by_output * a, h);
+                else
+                    by_z = by_output * a * keep[kept * i + 1].get();
                 a -= by_readout * h;
                 b -= by_z * rates_.bias;
                 readout[i].set(a);

@@ -109,8 +109,8 @@ def simulate_training(
         included; or increasing steps from 0 to ``n_steps``.
     method
         ``"descent"`` (default), or ``"flow"``: :math:`\dot W^l = -c_l\, \partial\mathcal L/\partial W^l` up to the
-        time :math:`\eta\, n_{steps}`, by the pair of orders 5 and 4 of Dormand and Prince, each network with steps of its
-        own; with a full batch and without noise only.
+        time :math:`\eta\, n_{steps}`, by the pair of orders 5 and 4 of Dormand and Prince, each network with steps of
+        its own; with a full batch and without noise only.
     replacement
         Whether the samples of a batch are drawn independently (default), or each batch continues a permutation of the
         data, drawn anew for each network and epoch; the last batch of an epoch is smaller where sizes do not divide.
@@ -226,7 +226,7 @@ def simulate_training(
             initial[:, place.biases] = 0.0
     parameters, diverged_step = run.train(initial, first_network=first_network, n_threads=n_threads, progress=progress)
     dataset = training_dataset(run, parameters, diverged_step, first_network)
-    add_evaluations(dataset, run, parameters, kept)
+    add_evaluations(dataset, run, parameters, kept, n_threads)
     dataset.attrs = provenance(
         "wideangle.response.simulate_training",
         source=SOURCE,

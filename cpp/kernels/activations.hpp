@@ -127,7 +127,13 @@ WIDEANGLE_INLINE f64 cos64(f64 x) {
 
 // The functors. Derivatives at a kink are the left ones. NaN gives NaN, but for the derivatives of the first four.
 struct Relu {
-    WIDEANGLE_INLINE f64 value(f64 x) const { return keep(~is_less(x, 0.0), x); }
+    WIDEANGLE_INLINE f64 value(f64 x) const {
+#if defined(__AVX512F__)
+        return bits_as<f64>(_mm512_maskz_max_pd(0xff, _mm512_setzero_pd(), bits_as<__m512d>(x)));  // x if that is NaN or -0
+#else
+        return keep(~is_less(x, 0.0), x);
+#endif
+    }
     WIDEANGLE_INLINE f64 derivative(f64 x) const { return keep(~is_less_equal(x, 0.0), broadcast64(1.0)); }
 };
 

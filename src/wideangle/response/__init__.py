@@ -2,3 +2,5 @@
 
 Source: arXiv 2405.04074 and 2204.07291.
 """
+
+from wideangle.response.aging import fit_aging as fit_aging

@@ -3,4 +3,9 @@
 Source: arXiv 2405.04074 and 2204.07291.
 """
 
-from wideangle.response.aging import fit_aging as fit_aging
+from __future__ import annotations
+
+from wideangle.response.aging import fit_aging
+from wideangle.response.aging_prediction import predict_aging
+
+__all__ = ["fit_aging", "predict_aging"]

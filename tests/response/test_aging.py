@@ -312,7 +312,7 @@ def test_kinds_of_arrays(kind: str) -> None:
         ({"response": np.ones((3, 4)), "time": [0, 1, 2, 3]}, "time must have at least 6 values"),
         ({"response": np.full((20, 29), np.nan)}, "response must have a network with finite values"),
         ({"response": np.append(np.ones(28), np.inf)}, "response must be finite"),
-        ({"response": np.ones((2, 2, 29))}, "response must have 1 or 2 dimensions"),
+        ({"response": np.ones((2, 2, 29))}, "response must have 1 or 2 dim"),
         ({"response": np.ones((0, 29))}, "response must not be empty"),
         ({"response": 1j * np.ones(29)}, "response must"),
         ({"response": xr.DataArray(np.ones(29), dims="step")}, "response must have a dimension 'time'"),

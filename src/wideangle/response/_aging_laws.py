@@ -11,7 +11,7 @@ change, is what responses tell best, whereas :math:`\gamma` and :math:`\tau` deg
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -24,11 +24,14 @@ INFINITE = np.array([np.inf])
 _FARTHEST = np.log(1e6)  # ln(tau/t_1) beyond which a power law counts as an exponential
 _NEAREST = np.log(1e-6)  # ln(tau/t) of the first positive t below which tau counts as 0
 _DELTAS = 61
+_SPARSE = 6
+_NEAR = np.array([0.9, 0.99, 1.0, 1.01, 1.1])
 _VANISHED = 20.0
 _ZOOMS = 8
 _EDGE_ZOOMS = 4
 _SECTIONS = 16
-_STEPS = 40
+_STEPS = 50
+_HALVINGS = 26
 _ACROSS = 41
 
 
@@ -86,42 +89,80 @@ class Fitter:
         rest = self.target - amplitude[..., None] * law
         return np.sum(rest**2, axis=-1), top, amplitude, weight
 
-    def best_delta(self, log_tau: Array) -> tuple[Array, Array]:
-        """Return delta of the least deviation for each tau, and the deviation."""
+    def best_delta(self, log_tau: Array, around: tuple[float, float] | None = None) -> tuple[Array, Array]:
+        """Return delta of the least deviation for each tau, and the deviation; between two values if they are known."""
         course = self.progress(log_tau)
-        return self._from_grid(course, self._grid(course))
-
-    def _from_grid(self, course: Array, grid: Array) -> tuple[Array, Array]:
-        values = self.deviations(course[:, None, :], grid)[0]
-        best = np.argmin(values, axis=1)
+        if around is not None:
+            low, high = (np.full(len(course), end) for end in around)
+            return self._descend(course, 0.5 * (low + high), low, high)
+        grid = self._grid(course)
+        best = np.argmin(self._sparse.deviations(self._sparse.progress(log_tau)[:, None, :], grid)[0], axis=1)
         rows = np.arange(len(course))
-        low = grid[rows, np.maximum(best - 1, 0)]
-        high = grid[rows, np.minimum(best + 1, grid.shape[1] - 1)]
+        low = grid[rows, np.maximum(best - 2, 0)]
+        high = grid[rows, np.minimum(best + 2, grid.shape[1] - 1)]
         return self._descend(course, grid[rows, best], low, high)
 
+    @cached_property
+    def _sparse(self) -> Fitter:
+        """The same with few times in each bin, for the search on a grid."""
+        curve = self.curve
+        ends = np.append(curve.starts[1:], len(curve.time))
+        chosen = [
+            np.unique(np.linspace(start, end - 1, _SPARSE).astype(np.intp))
+            for start, end in zip(curve.starts, ends, strict=True)
+        ]
+        counts = np.array([len(times) for times in chosen])
+        kept, starts = np.concatenate(chosen), np.cumsum(counts) - counts
+        sparse = replace(
+            curve, time=curve.time[kept], log_scale=curve.log_scale[kept], starts=starts, counts=counts.astype(float)
+        )
+        return Fitter(sparse, self.whitener, self.target)
+
     def _grid(self, course: Array) -> Array:
-        """Return values of delta between those at which the response is gone but at one end, (tau, delta)."""
+        """Return values of delta to search, (tau, delta).
+
+        They lie between those at which the response is gone but at one end.
+        """
         with np.errstate(divide="ignore"):
             down = _VANISHED / course[:, 1]
             up = _VANISHED / (1.0 - course[:, -2])
         reach = 2.0 * np.ptp(self.curve.log_scale)
         low, high = np.arcsinh(-np.minimum(up + reach, 1e15) * 4), np.arcsinh(np.minimum(down + reach, 1e15) * 4)
-        return np.asarray(np.sinh(np.linspace(low, high, _DELTAS, axis=1)) / 4)
+        grid = np.sinh(np.linspace(low, high, _DELTAS, axis=1)) / 4
+        # Errors may be so small that on the grid no law is near: a line through the logarithms then is.
+        curve = self.curve
+        with np.errstate(divide="ignore"):
+            logs = np.maximum(np.log(np.abs(curve.mean)), -_VANISHED) + curve.bins(curve.log_scale)
+        place = curve.bins(course)
+        place = place - place.mean(axis=1, keepdims=True)
+        line = -(place @ (logs - logs.mean())) / np.sum(place**2, axis=1)
+        return np.sort(np.concatenate([grid, line[:, None] * _NEAR], axis=1), axis=1)
 
     def _descend(self, course: Array, delta: Array, low: Array, high: Array) -> tuple[Array, Array]:
-        """Narrow brackets of a minimum by parts of the golden section, all at once."""
-        part = 0.5 * (3.0 - np.sqrt(5.0))
-        left, right = low + part * (high - low), high - part * (high - low)
-        at_left, at_right = self.deviations(course, left)[0], self.deviations(course, right)[0]
+        """Find minima between bounds, all at once, by Gauss-Newton steps or halves where these lead out of bounds."""
         for _ in range(_STEPS):
-            down = at_left <= at_right
-            high, low = np.where(down, right, high), np.where(down, low, left)
-            new = np.where(down, low + part * (high - low), high - part * (high - low))
-            at_new = self.deviations(course, new)[0]
-            left, right = np.where(down, new, right), np.where(down, left, new)
-            at_left, at_right = np.where(down, at_new, at_right), np.where(down, at_left, at_new)
-        delta = np.where(at_left <= at_right, left, right)
-        return delta, np.minimum(at_left, at_right)
+            slope, curvature = self._slope(course, delta)
+            low, high = np.where(slope < 0.0, delta, low), np.where(slope < 0.0, high, delta)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                new = delta - slope / curvature
+            new = np.where((new > low) & (new < high), new, 0.5 * (low + high))
+            moved, delta = np.abs(new - delta), new
+            if np.all(moved <= 1e-11 * (1.0 + np.abs(delta))):
+                break
+        return delta, self.deviations(course, delta)[0]
+
+    def _slope(self, course: Array, delta: Array) -> tuple[Array, Array]:
+        """Return half of the slope and of the curvature (Gauss-Newton) of the deviation by delta."""
+        exponent = -delta[:, None] * course - self.curve.log_scale
+        values = np.exp(exponent - exponent.max(axis=1, keepdims=True))
+        law = self.curve.bins(values) @ self.whitener.T
+        change = -self.curve.bins(values * course) @ self.whitener.T
+        weight = np.sum(law**2, axis=1)
+        amplitude = law @ self.target / weight
+        change *= amplitude[:, None]
+        rest = self.target - amplitude[:, None] * law
+        along = np.sum(change * law, axis=1) ** 2 / weight
+        return -np.sum(rest * change, axis=1), np.sum(change**2, axis=1) - along
 
     def law(self, point: Point) -> Array:
         """Return the best law with the parameters of a point at all times, in the curve's unit."""
@@ -164,14 +205,23 @@ class Fitter:
         best = int(np.argmin(deviation))
         found = Point(float(grid[best]), float(delta[best]), float(deviation[best]))
         low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 2)]
+        around = _around(delta[max(best - 1, 0) : best + 2])
         for _ in range(_ZOOMS):
             fine = np.linspace(low, high, _SECTIONS)
-            delta, deviation = self.best_delta(fine)
+            delta, deviation = self.best_delta(fine, around)
             best = int(np.argmin(deviation))
+            around = _around(delta[max(best - 1, 0) : best + 2])
             if deviation[best] < found.deviation:
                 found = Point(float(fine[best]), float(delta[best]), float(deviation[best]))
             low, high = fine[max(best - 1, 0)], fine[min(best + 1, _SECTIONS - 1)]
         return found
+
+
+def _around(delta: Array) -> tuple[float, float]:
+    """Return bounds well outside of values at neighbouring tau."""
+    low, high = float(delta.min()), float(delta.max())
+    room = high - low + 1e-3 * (1.0 + abs(high))
+    return low - room, high + room
 
 
 class Region:
@@ -199,7 +249,7 @@ class Region:
                 break
         never = width > 1e12
         low, high = width / 2.5, width
-        for _ in range(_STEPS):
+        for _ in range(_HALVINGS):
             trial = 0.5 * (low + high)
             inside = self.fitter.deviations(self.course, middle + sign * trial)[0] <= self.limit
             low, high = np.where(inside, trial, low), np.where(inside, high, trial)
@@ -238,8 +288,8 @@ def allowed_taus(fitter: Fitter, best: Point, limit: float) -> Array:
     grid = fitter.taus
     inside = grid[fitter.best_on_taus[1] <= limit]
     first, last = min([best.log_tau, *inside]), max([best.log_tau, *inside])
-    low = _edge(fitter, first, grid, limit, -1)
-    high = _edge(fitter, last, grid, limit, 1)
+    low = _edge(fitter, first, best, limit, -1)
+    high = _edge(fitter, last, best, limit, 1)
     if low == np.inf:
         return INFINITE
     far = [np.inf] if high == np.inf else []
@@ -250,19 +300,23 @@ def allowed_taus(fitter: Fitter, best: Point, limit: float) -> Array:
     return np.unique([*(start + (stop - start) * part), *own, *far])
 
 
-def _edge(fitter: Fitter, inside: float, grid: Array, limit: float, side: int) -> float:
+def _edge(fitter: Fitter, inside: float, best: Point, limit: float, side: int) -> float:
     """Return the last allowed ln tau on one side of an allowed one."""
-    beyond = grid[grid > inside] if side > 0 else grid[grid < inside]
+    grid, deltas = fitter.taus, fitter.best_on_taus[0]
+    beyond = np.flatnonzero(grid > inside) if side > 0 else np.flatnonzero(grid < inside)
     if not len(beyond):
         return float(side * np.inf)
-    outside = beyond[0] if side > 0 else beyond[-1]
+    place = beyond[0] if side > 0 else beyond[-1]
+    outside = grid[place]
     if outside == np.inf:
         return inside  # Only the exponential lies farther, and it is excluded.
     if inside == np.inf:
         return float(inside)
+    near = deltas[grid == inside]
+    around = _around(np.array([deltas[place], *(near if len(near) else [best.delta])]))
     for _ in range(_EDGE_ZOOMS):
         fine = np.linspace(inside, outside, _SECTIONS)
-        allowed = np.flatnonzero(fitter.best_delta(fine)[1] <= limit)
+        allowed = np.flatnonzero(fitter.best_delta(fine, around)[1] <= limit)
         last = int(allowed[-1]) if len(allowed) else 0
         inside, outside = fine[last], fine[min(last + 1, _SECTIONS - 1)]
     return float(inside)

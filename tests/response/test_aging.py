@@ -34,7 +34,7 @@ def ensemble(
     together = fresh.copy()
     for k in range(1, len(law)):
         together[:, k] = correlation * together[:, k - 1] + math.sqrt(1 - correlation**2) * fresh[:, k]
-    return law * (1.0 + noise * together + 1.5 * noise * rng.standard_normal((n_networks, 1)))
+    return np.asarray(law * (1.0 + noise * together + 1.5 * noise * rng.standard_normal((n_networks, 1))))
 
 
 CASES: dict[str, tuple[Array, Array, int, float, dict[str, float], str]] = {
@@ -188,7 +188,7 @@ def test_networks_are_exchangeable_and_diverged_ones_dropped() -> None:
     more = np.concatenate([np.full((1, 29), np.nan), responses[::-1]])
     more[0, :3] = 1.0
     other = fit_aging(more, LOG)
-    assert (other["n_networks"], other["n_dropped"]) == (40, 1)
+    assert (other["n_networks"].item(), other["n_dropped"].item()) == (40, 1)
     np.testing.assert_allclose(other["gamma_high"], plain["gamma_high"], rtol=1e-6)
 
 
@@ -196,7 +196,7 @@ def test_what_no_law_describes() -> None:
     """A hinge that ends, for each network at its own time."""
     rng = np.random.default_rng(9)
     ends = 100.0 * np.exp(0.3 * rng.standard_normal((100, 1)))
-    fit = fit_aging(np.where(LOG < ends, 1.0, 0.0), LOG)
+    fit = fit_aging(np.where(ends > LOG, 1.0, 0.0), LOG)
     assert fit["chosen"] == "none"
     assert fit["misfit"] > 0.1
     both = fit_aging(np.where(LOG < 100.0, 1.0, 0.0) * (1.0 + 0.1 * rng.standard_normal((100, 1))), LOG)

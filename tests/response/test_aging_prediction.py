@@ -27,7 +27,7 @@ FORCES: dict[str, Any] = {
 def samples(n: int = 6, features: int = 8, seed: int = 0) -> tuple[Array, Array, Array]:
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((n, features))
-    return x @ x.T, np.where(rng.random(n) < 0.5, -1.0, 1.0), 0.1 * np.arange(n)
+    return np.asarray(x @ x.T), np.where(rng.random(n) < 0.5, -1.0, 1.0), np.asarray(0.1 * np.arange(n))
 
 
 @pytest.mark.parametrize("loss", ["squared", "cross-entropy", "exponential"])
@@ -91,7 +91,12 @@ def test_several_samples_against_integration(loss: str) -> None:
     time = np.append(0.0, np.logspace(-3, 2.5, 12))
     found = predict_aging(loss, time, kernel=kernel, labels=labels, margin=margin)
     wanted = solve_ivp(
-        lambda t, m: matrix @ FORCES[loss](m), (0.0, time[-1]), margin, method="LSODA", t_eval=time, rtol=1e-12,
+        lambda t, m: matrix @ FORCES[loss](m),
+        (0.0, time[-1]),
+        margin,
+        method="LSODA",
+        t_eval=time,
+        rtol=1e-12,
         atol=1e-13,
     ).y
     np.testing.assert_allclose(found["margin"], wanted, rtol=0, atol=1e-9)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from wideangle.response._aging_curves import RESOLUTION, Array, Curve
+from wideangle.response._aging_curves import RESOLUTION, Curve
 from wideangle.response._aging_laws import INFINITE, Fitter, Point, Region, allowed_taus, log_factor
 
 LAWS = ("constant", "exponential", "power law")

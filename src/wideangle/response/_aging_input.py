@@ -84,8 +84,10 @@ def _finite(name: str, values: Any, n_times: int) -> tuple[Array, int]:
     result = array.astype(np.float64)
     finite = np.all(np.isfinite(result), axis=1)
     if not np.any(finite):
-        raise ValueError(f"{name} must have a network with finite values at all times, got none of {len(result)}; "
-                         "choose earlier times or a smaller learning rate")
+        raise ValueError(
+            f"{name} must have a network with finite values at all times, got none of {len(result)}; "
+            "choose earlier times or a smaller learning rate"
+        )
     return np.ascontiguousarray(result[finite]), int(np.sum(~finite))
 
 
@@ -95,7 +97,9 @@ def _errors(standard_error: Any, arrays: dict[str | None, Array], n_times: int) 
     remedy = "give one positive number for each time, with a response of shape (time,)"
     if any(array.ndim == 2 for array in arrays.values()) or len(arrays) > 1:
         raise ValueError(f"standard_error is for one curve, and the networks of response give the errors; {remedy}")
-    result = check_numbers("standard_error", getattr(standard_error, "values", standard_error), ndim=(1,), remedy=remedy)
+    result = check_numbers(
+        "standard_error", getattr(standard_error, "values", standard_error), ndim=(1,), remedy=remedy
+    )
     if len(result) != n_times or not np.all(result > 0.0):
         raise ValueError(f"standard_error must hold {n_times} positive numbers, got {result}; {remedy}")
     return result

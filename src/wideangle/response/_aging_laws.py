@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wideangle.response._aging_curves import Array, Curve
 
@@ -68,12 +67,12 @@ class Fitter:
         with np.errstate(invalid="ignore"):
             course = np.log1p(time * inverse) - np.log1p(time[0] * inverse)
             course = course / course[..., -1:]
-        return np.where(inverse > 0.0, course, (time - time[0]) / (1.0 - time[0]))
+        return np.asarray(np.where(inverse > 0.0, course, (time - time[0]) / (1.0 - time[0])))
 
     def span(self, log_tau: Array) -> Array:
         """Return what gamma is to be multiplied with for delta."""
         inverse = np.exp(-np.asarray(log_tau))
-        return np.log1p(inverse) - np.log1p(self.curve.time[0] * inverse)
+        return np.asarray(np.log1p(inverse) - np.log1p(self.curve.time[0] * inverse))
 
     def deviations(self, course: Array, delta: Array) -> tuple[Array, Array, Array, Array]:
         """Return squared deviations for courses (..., time) and delta, and what belongs to the best amplitudes.

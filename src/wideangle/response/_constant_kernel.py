@@ -84,7 +84,14 @@ def many_margins(loss: Loss, time: Array, matrix: Array, margin: Array) -> Array
         return result
     order = np.argsort(thetas)
     found = solve_ivp(
-        rhs, (0.0, end), margin, method="Radau", t_eval=thetas[order], jac=jacobian, events=moving, rtol=_RTOL,
+        rhs,
+        (0.0, end),
+        margin,
+        method="Radau",
+        t_eval=thetas[order],
+        jac=jacobian,
+        events=moving,
+        rtol=_RTOL,
         atol=_ATOL,
     )
     if found.status < 0:

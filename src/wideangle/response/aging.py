@@ -11,7 +11,14 @@ from numpy.typing import ArrayLike
 
 from wideangle._checks import check_real
 from wideangle._provenance import provenance
-from wideangle.response._aging_curves import Array, Curve, curve_of_networks, curve_with_errors, curves_alone, with_smooth_misfit
+from wideangle.response._aging_curves import (
+    Array,
+    Curve,
+    curve_of_networks,
+    curve_with_errors,
+    curves_alone,
+    with_smooth_misfit,
+)
 from wideangle.response._aging_fit import LAWS, UNKNOWN, CurveFit, fit_curves
 from wideangle.response._aging_input import Responses, read_responses, too_few
 
@@ -78,14 +85,17 @@ def fit_aging(
     covariance of the bins over networks enters the fit, which is that of a growth curve with unknown covariance (Rao
     1965): deviations have Hotelling's distribution. Intervals are profiles of the likelihood: all values of a
     parameter for which some values of the others deviate no more than Student's quantile allows. So they are right also
-    where :math:`\gamma` and :math:`\tau` degenerate. Where the best law deviates significantly (p < 0.01) a white
-    relative error, independent between bins, is added that makes the deviation the expected one, ``misfit``: intervals
-    then tell how firmly the shape of the curve holds the parameters, and are indicative, since what a law misses is not
-    noise. With fewer than 10 networks, or one curve without errors, all errors are taken from the residuals so, relative
-    or absolute, whichever is likelier. Errors that go together over longer than a bin cannot be told from aging then,
-    and intervals come out too short.
+    where :math:`\gamma` and :math:`\tau` degenerate.
 
-    *Choice* (derived; not in the literature). ``"none"``: the best law misses more than 10 % (``misfit``).
+    *Misfit.* Where the best law deviates significantly (p < 0.01) a further relative error is added, of the size that
+    makes the deviation the expected one, either independent between bins or smooth over a third of them, whichever is
+    likelier. Intervals then tell how firmly the shape of the curve holds the parameters. They are indicative, since what
+    a law misses is not noise: a force that falls as 1/t up to logarithms has an exponent that is a little off 1. With
+    fewer than 10 networks, or one curve without errors, all errors are taken from the residuals in this way, relative or
+    absolute; errors that go together over longer than a bin cannot be told from aging then.
+
+    *Choice* (derived; not in the literature). ``"none"``: the best law misses more than 10 % (``misfit``),
+    and not by the noise of one curve.
     ``"constant"``: no other law fits better than chance allows, counting that tau is chosen freely, and the interval of
     ``change`` lies within 0.1. ``"power law"``: a constant is excluded, and so is an exponential, as the interval of
     gamma is finite. ``"exponential"``: a constant is excluded, and so are all power laws up to :math:`|\gamma| = 10`,
@@ -119,9 +129,7 @@ def fit_aging(
     dataset = xr.concat(parts, dim="factor") if given.named else parts[0]
     if given.named:
         dataset = dataset.assign_coords(factor=[str(name) for name in given.of_factor])
-    dataset.attrs = provenance(
-        "wideangle.response.fit_aging", source=SOURCE, laws=chosen_laws, confidence=confidence
-    )
+    dataset.attrs = provenance("wideangle.response.fit_aging", source=SOURCE, laws=chosen_laws, confidence=confidence)
     return dataset
 
 
@@ -142,7 +150,9 @@ def _fit_one(given: Responses, name: str | None, laws: tuple[str, ...], confiden
     mean = networks.mean(axis=0)
     error = given.standard_error
     if error is None:
-        error = networks.std(axis=0, ddof=1) / math.sqrt(len(networks)) if len(networks) > 1 else np.full(len(time), np.nan)
+        error = (
+            networks.std(axis=0, ddof=1) / math.sqrt(len(networks)) if len(networks) > 1 else np.full(len(time), np.nan)
+        )
     fit: CurveFit | None
     if not np.any(networks):
         fit = None

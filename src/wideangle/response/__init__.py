@@ -7,5 +7,8 @@ from __future__ import annotations
 
 from wideangle.response.aging import fit_aging
 from wideangle.response.aging_prediction import predict_aging
+from wideangle.response.responses import training_response
+from wideangle.response.simulation import simulate_training
+from wideangle.response.tangent_kernels import tangent_kernel
 
-__all__ = ["fit_aging", "predict_aging"]
+__all__ = ["fit_aging", "predict_aging", "simulate_training", "tangent_kernel", "training_response"]

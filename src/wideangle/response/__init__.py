@@ -5,8 +5,10 @@ Source: arXiv 2405.04074 and 2204.07291.
 
 from __future__ import annotations
 
+from wideangle.response.aging import fit_aging
+from wideangle.response.aging_prediction import predict_aging
 from wideangle.response.responses import training_response
 from wideangle.response.simulation import simulate_training
 from wideangle.response.tangent_kernels import tangent_kernel
 
-__all__ = ["simulate_training", "tangent_kernel", "training_response"]
+__all__ = ["fit_aging", "predict_aging", "simulate_training", "tangent_kernel", "training_response"]

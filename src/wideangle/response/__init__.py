@@ -1,0 +1,4 @@
+"""Training response: how a network answers one more example, and how that ages.
+
+Source: arXiv 2405.04074 and 2204.07291.
+"""

@@ -5,6 +5,9 @@ Source: arXiv 2405.04074 and 2204.07291.
 
 from __future__ import annotations
 
+from wideangle.response.feature_prediction import predict_feature_reduction
 from wideangle.response.feature_space import feature_space
+from wideangle.response.fragility import fragility
+from wideangle.response.fragility_relation import relate_fragility
 
-__all__ = ["feature_space"]
+__all__ = ["feature_space", "fragility", "predict_feature_reduction", "relate_fragility"]

@@ -72,7 +72,8 @@ def slopes(layers: Layers, activation: Activation, z: list[Array]) -> list[Array
     return result[::-1]
 
 
-def input_gradient(layers: Layers, activation: Activation, points: Array) -> Array:
-    """Return df/dx (state, point, feature)."""
+def values_and_gradients(layers: Layers, activation: Activation, points: Array) -> tuple[Array, Array]:
+    """Return f (state, point) and df/dx (state, point, feature)."""
     z = preactivations(layers, activation, points)
-    return np.matmul(slopes(layers, activation, z)[0].swapaxes(-1, -2), layers[0][0])
+    gradient = np.matmul(slopes(layers, activation, z)[0].swapaxes(-1, -2), layers[0][0])
+    return z[-1][:, 0], gradient

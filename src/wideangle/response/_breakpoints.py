@@ -44,4 +44,5 @@ def count_kinks(places: Array, resolution: float) -> Array:
     inside = (places > low) & (places < high)
     # The first place is the lower end; a kink counts if the one before it is another.
     first_inside = inside[:, 1:] & ~inside[:, :-1]
-    return (inside[:, 1:] & (distinct | first_inside)).sum(axis=1).astype(np.float64)
+    counted: Array = (inside[:, 1:] & (distinct | first_inside)).sum(axis=1).astype(np.float64)
+    return counted

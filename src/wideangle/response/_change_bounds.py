@@ -1,10 +1,11 @@
 r"""Bounds on the change of the output over a ball of inputs.
 
-Derived. If the change of the pre-activations of a layer is :math:`A d + e` with :math:`|e| \le E`, each unit moves by at
-most :math:`\rho = r \lVert A_i \rVert_* + E_i`, in the dual norm. On such an interval the activation differs from
-:math:`\alpha u` by at most :math:`\beta`, so that the next layer has :math:`W \alpha A` and :math:`|W| (\alpha E + \beta)`.
-With :math:`\alpha = 0` these are intervals; for ReLU the slope of the chord is never worse than that. The other bound is
-the product of the spectral norms of the weights and the largest slopes. Rounding is allowed for by a factor.
+Derived. If the change of the pre-activations of a layer is :math:`A d + e` with :math:`|e| \le E`, each unit moves by
+at most :math:`\rho = r \lVert A_i \rVert_* + E_i`, in the dual norm. On such an interval the activation differs from
+:math:`\alpha u` by at most :math:`\beta`, so that the next layer has :math:`W \alpha A` and
+:math:`|W| (\alpha E + \beta)`. With :math:`\alpha = 0` these are intervals; for ReLU the slope of the chord is never
+worse than that. The other bound is the product of the spectral norms of the weights and the largest slopes. Rounding
+is allowed for by a factor.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ def change_bound(layers: Layers, activation: Activation, points: Array, radius: 
         linear = np.matmul(weights, above).reshape(len(weights), weights.shape[1], *shape[2:])
         error = np.matmul(np.abs(weights), np.abs(slope) * error + gap)
     relaxed = (radius * _dual_norm(linear, norm) + error)[:, 0]
-    return np.minimum(relaxed, _lipschitz(layers, activation, norm)[:, None] * radius) * (1.0 + _ROUNDING)
+    product: Array = _lipschitz(layers, activation, norm)[:, None] * radius
+    bound: Array = np.minimum(relaxed, product) * (1.0 + _ROUNDING)
+    return bound
 
 
 def _dual_norm(rows: Array, norm: str) -> Array:

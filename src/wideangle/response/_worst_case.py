@@ -27,7 +27,8 @@ class Extremes(NamedTuple):
     @classmethod
     def none(cls, n_states: int, n_points: int, n_features: int) -> Extremes:
         """Start from the output at the points themselves."""
-        return cls(*(np.zeros((n_states, n_points)) for _ in range(2)), *_nowhere(n_states, n_points, n_features))
+        changes, places = np.zeros((2, n_states, n_points)), np.zeros((2, n_states, n_points, n_features))
+        return cls(changes[0], changes[1], places[0], places[1])
 
     def offer(self, change: Array, at: Array) -> None:
         """Keep the better of changes (state, point, candidate) at places (state, point, candidate, feature)."""
@@ -37,10 +38,6 @@ class Extremes(NamedTuple):
             better = sign * value > sign * best
             best[better] = value[better]
             best_at[better] = np.take_along_axis(at, chosen[..., None], axis=2)[:, :, 0][better]
-
-
-def _nowhere(*shape: int) -> tuple[Array, Array]:
-    return np.zeros(shape), np.zeros(shape)
 
 
 def count_candidates(sizes: tuple[int, ...]) -> int:

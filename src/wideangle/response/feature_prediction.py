@@ -106,8 +106,8 @@ def predict_feature_reduction(
 
     A case solved: for :math:`f = a b x` and one sample :math:`a^2 - b^2` becomes
     :math:`(1 - \eta^2 g^2 x^2)(a^2 - b^2)` in each step. Near zero loss the residual is an autoregressive process with
-    :math:`E g^2 = s^2 / (1 - \eta K/2)` and :math:`K = (a^2 + b^2) x^2`, so that the imbalance decays in time at the rate
-    :math:`\eta s^2 x^2`, as the potential says, to first order in :math:`\eta`.
+    :math:`E g^2 = s^2 / (1 - \eta K/2)` and :math:`K = (a^2 + b^2) x^2`, so that the imbalance decays in time at the
+    rate :math:`\eta s^2 x^2`, as the potential says, to first order in :math:`\eta`.
 
     Examples
     --------
@@ -260,4 +260,5 @@ def _free_part(vectors: Array, jacobian: Array) -> Array:
     along = np.matmul(jacobian.swapaxes(1, 2), vectors[..., None])
     # Samples that no change can tell apart make the products singular.
     shares = np.matmul(np.linalg.pinv(products, rcond=1e-12, hermitian=True), along)
-    return vectors - np.matmul(jacobian, shares)[..., 0]
+    free: Array = vectors - np.matmul(jacobian, shares)[..., 0]
+    return free

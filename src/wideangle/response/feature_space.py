@@ -108,7 +108,7 @@ def feature_space(
     around_mean = check_flag("centred", centred)
 
     layers = states.layers[:chosen]
-    finite = np.isfinite(states.parameters).all(axis=1)
+    finite: NDArray[np.bool_] = np.asarray(np.isfinite(states.parameters).all(axis=1))
     values = _allocate(len(states), states.sizes[chosen], len(points), _has_kinks(states))
     widest = max(states.sizes[1 : chosen + 1])
     numbers = max(widest * len(points), states.sizes[chosen] ** 2)
@@ -127,7 +127,7 @@ def feature_space(
         states.coords,
         provenance(
             "wideangle.response.feature_space",
-            source="participation ratio and effective rank (Roy, Vetterli 2007) of hidden activations; arXiv 2405.04074",
+            source="participation ratio, effective rank (Roy, Vetterli 2007), kinds of units; arXiv 2405.04074",
             activation=str(states.activation),
             layer=chosen,
             centred=around_mean,

@@ -123,7 +123,7 @@ def fragility(
     search = _check_search(states, radius, norm, method, n_starts, n_steps, seed)
     with_training = _check_contradiction(contradiction, states)
 
-    finite = np.isfinite(states.parameters).all(axis=1)
+    finite: NDArray[np.bool_] = np.asarray(np.isfinite(states.parameters).all(axis=1))
     values = _allocate(states, len(points), with_training)
     each = count_candidates(states.sizes) if search.exact else 2 * n_starts * max(states.sizes)
     numbers = len(points) * max(each, max(states.sizes) * states.sizes[0])

@@ -76,7 +76,7 @@ def relate_fragility(
     sizes = _gather("features", features, FEATURE_MEASURES)
     changes = _gather("fragility", _means(fragility), None)
     try:
-        sizes, changes = xr.align(sizes, changes, join="exact")
+        sizes, changes = xr.align(sizes, changes, join="exact", exclude=["measure"])
     except ValueError as error:
         raise ValueError(
             f"features and fragility must be of the same networks and times ({error}); measure both from one state"
@@ -96,7 +96,7 @@ def relate_fragility(
         for column, outcomes in enumerate(y[place]):
             ranks = rank_correlation(x[place], outcomes[:, None], seed=seed, n_bootstrap=n_bootstrap)
             low, high = percentile_interval(ranks.replicates, level=confidence)
-            found[(*place, slice(None), column)] = np.stack([ranks.estimate, low, high], axis=-1)
+            found[place][:, column] = np.stack([ranks.estimate, low, high], axis=-1)
             number[place] = ranks.n_items
     dims = (*rest, "feature_measure", "fragility_measure")
     return xr.Dataset(
@@ -138,7 +138,7 @@ def _gather(argument: str, values: xr.Dataset, names: tuple[str, ...] | None) ->
     missing = [name for name in names or () if name not in values]
     if missing:
         raise ValueError(f"{argument} must hold {', '.join(missing)}; give what feature_space returns")
-    gathered = values[list(names or values)].to_array("measure")
+    gathered: xr.DataArray = values[list(names or values)].to_array("measure")
     if "network" not in gathered.dims:
         raise ValueError(f"{argument} must have a dimension network, got {gathered.dims}; measure several networks")
     return gathered

@@ -45,8 +45,8 @@ def change_bound(layers: Layers, activation: Activation, points: Array, radius: 
         linear = np.matmul(weights, above).reshape(len(weights), weights.shape[1], *shape[2:])
         error = np.matmul(np.abs(weights), np.abs(slope) * error + gap)
     relaxed = (radius * _dual_norm(linear, norm) + error)[:, 0]
-    product: Array = _lipschitz(layers, activation, norm)[:, None] * radius
-    bound: Array = np.minimum(relaxed, product) * (1.0 + _ROUNDING)
+    product = _lipschitz(layers, activation, norm)[:, None] * radius
+    bound: Array = np.asarray(np.minimum(relaxed, product) * (1.0 + _ROUNDING))
     return bound
 
 

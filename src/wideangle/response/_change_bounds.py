@@ -46,12 +46,12 @@ def change_bound(layers: Layers, activation: Activation, points: Array, radius: 
         error = np.matmul(np.abs(weights), np.abs(slope) * error + gap)
     relaxed = (radius * _dual_norm(linear, norm) + error)[:, 0]
     product = _lipschitz(layers, activation, norm)[:, None] * radius
-    bound: Array = np.asarray(np.minimum(relaxed, product) * (1.0 + _ROUNDING))
-    return bound
+    return np.asarray(np.minimum(relaxed, product) * (1.0 + _ROUNDING))
 
 
 def _dual_norm(rows: Array, norm: str) -> Array:
-    return np.abs(rows).sum(axis=-1) if norm == "linf" else np.sqrt((rows**2).sum(axis=-1))
+    lengths: Array = np.abs(rows).sum(axis=-1) if norm == "linf" else np.sqrt((rows**2).sum(axis=-1))
+    return lengths
 
 
 def _lipschitz(layers: Layers, activation: Activation, norm: str) -> Array:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wideangle._checks import check_numbers
 from wideangle.activations import Activation
+from wideangle.response._evaluation import check_points
 from wideangle.response._state import States
 
 Array = NDArray[np.float64]
@@ -20,17 +20,13 @@ Layers = list[tuple[Array, Array]]
 _BLOCK = 500_000
 
 
-def check_points(x: Any, states: States) -> Array:
+def check_points_or_training(x: Any, states: States) -> Array:
     """Return inputs (point, feature); those of the training for None."""
-    if x is None:
-        if states.x is None:
-            raise ValueError("x must be given, as state holds no training inputs; give an array (point, feature)")
-        return states.x
-    remedy = f"give an array (point, feature) with {states.sizes[0]} feature(s)"
-    points = check_numbers("x", x, ndim=(2,), remedy=remedy, largest=1e100)
-    if points.shape[1] != states.sizes[0]:
-        raise ValueError(f"x must have {states.sizes[0]} feature(s) for this state, got shape {points.shape}; {remedy}")
-    return points
+    if x is not None:
+        return check_points("x", x, states)
+    if states.x is None:
+        raise ValueError("x must be given, as state holds no training inputs; give an array (point, feature)")
+    return states.x
 
 
 def blocks(n_states: int, numbers: int) -> Iterator[slice]:

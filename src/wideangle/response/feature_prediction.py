@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from wideangle._checks import check_flag, check_integer, check_real
 from wideangle._provenance import provenance
 from wideangle.losses import Loss
-from wideangle.response._contradiction import loss_derivative
 from wideangle.response._network_functions import Layers, preactivations, select
 from wideangle.response._state import States, check_trained, read_state
+from wideangle.response.responses import loss_derivative
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -112,11 +112,14 @@ def predict_feature_reduction(
     Examples
     --------
     >>> import wideangle as wa
-    >>> net = wa.NetworkWeights([[[0.5]], [[2.0]]], activation="linear")
-    >>> wa.response.predict_feature_reduction(net)
-    Traceback (most recent call last):
-    ...
-    ValueError: state must hold its loss and its training data x and y, and lacks them; give what ...
+    >>> net, data = wa.MLP((1,), activation="linear"), ([[1.0]], [1.0])
+    >>> state = wa.response.simulate_training(
+    ...     net, data, n_networks=3, n_steps=8, learning_rate=0.1, loss="squared", biases=False, seed=1
+    ... )
+    >>> predicted = wa.response.predict_feature_reduction(state.isel(time=-1), noise=0.5)
+    >>> rate = predicted["imbalance_change"].sel(part="label noise") / predicted["imbalance"]
+    >>> rate.squeeze("unit").values.round(6).tolist()
+    [-0.0025, -0.0025, -0.0025]
     """
     import xarray as xr
 

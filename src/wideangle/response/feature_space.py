@@ -13,7 +13,7 @@ from wideangle._progress import progress_callback
 from wideangle._provenance import provenance
 from wideangle.response._breakpoints import breakpoints, count_kinks
 from wideangle.response._feature_spectra import dead_and_linear, duplicate_groups, second_moments, spectrum_measures
-from wideangle.response._network_functions import Layers, blocks, check_points, preactivations, select
+from wideangle.response._network_functions import Layers, blocks, check_points_or_training, preactivations, select
 from wideangle.response._state import States, read_state
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def feature_space(
     import xarray as xr
 
     states = read_state(state)
-    points = check_points(x, states)
+    points = check_points_or_training(x, states)
     chosen = len(states.sizes) - 2 if layer is None else _check_layer(layer, states)
     remedy = "give what counts as no difference, such as 1e-3"
     least = check_real("tolerance", tolerance, remedy=remedy)

@@ -12,10 +12,10 @@ from wideangle._checks import check_choice, check_flag, check_integer, check_rea
 from wideangle._progress import progress_callback
 from wideangle._provenance import provenance
 from wideangle.response._change_bounds import change_bound
-from wideangle.response._contradiction import contradiction_measures, loss_derivative, step_on_each
+from wideangle.response._contradiction import contradiction_measures, step_on_contradictions
 from wideangle.response._gradient_search import draw_starts, search_extremes
-from wideangle.response._network_functions import blocks, check_points, outputs, select
-from wideangle.response._state import States, check_trained, read_state
+from wideangle.response._network_functions import blocks, check_points_or_training, outputs, select
+from wideangle.response._state import States, read_state
 from wideangle.response._worst_case import count_candidates, exact_extremes, has_exact
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def fragility(
     import xarray as xr
 
     states = read_state(state)
-    points = check_points(x, states)
+    points = check_points_or_training(x, states)
     search = _check_search(states, radius, norm, method, n_starts, n_steps, seed)
     with_training = _check_contradiction(contradiction, states)
 
@@ -135,7 +135,7 @@ def fragility(
             if len(rows):
                 found = _worst_changes(states, rows, points, search)
                 if with_training:
-                    found |= _contradictions(states, rows)
+                    found |= contradiction_measures(*step_on_contradictions(states, rows))
                 for name, array in found.items():
                     values[name][rows] = array
             if report is not None:
@@ -239,12 +239,3 @@ def _worst_changes(states: States, rows: NDArray[Any], points: Array, search: _S
         "flip_fraction": flipped.mean(axis=1),
         "direction": np.where(upward[..., None], extremes.rise_at, extremes.fall_at),
     }
-
-
-def _contradictions(states: States, rows: NDArray[Any]) -> dict[str, Array]:
-    loss, x, y = check_trained(states)
-    layers = select(states.layers, rows)
-    before = outputs(layers, states.activation, x)
-    force = -float(states.learning_rate or 0.0) * loss_derivative(loss, before, -y)
-    after = step_on_each(layers, states.activation, x, force, states.weight_rates, states.bias_rates)
-    return contradiction_measures(before, after)

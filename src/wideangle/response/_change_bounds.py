@@ -101,5 +101,6 @@ def _relaxation(activation: Activation, z: Array, reach: Array) -> tuple[Array, 
         range_of_values = np.maximum(activation.value(z + reach) - here, here - activation.value(z - reach))
     else:
         return slope, gap
-    flat = range_of_values < np.abs(slope) * reach + gap
+    # Slopes of different units may cancel, ranges do not: these are taken only where they are better alone.
+    flat = range_of_values < gap
     return np.where(flat, 0.0, slope), np.where(flat, range_of_values, gap)

@@ -199,9 +199,10 @@ def _check_learning_rate(learning_rate: float | None, states: States) -> float:
     remedy = "give the size of a step"
     if learning_rate is None and states.learning_rate is None:
         raise ValueError(f"learning_rate must be given, as state has none; {remedy}")
-    result = check_real("learning_rate", learning_rate or states.learning_rate, remedy=remedy)
+    given = states.learning_rate if learning_rate is None else learning_rate
+    result = check_real("learning_rate", given, remedy=remedy)
     if result <= 0.0:
-        raise ValueError(f"learning_rate must be above 0, got {learning_rate!r}; {remedy}")
+        raise ValueError(f"learning_rate must be above 0, got {given!r}; {remedy}")
     return result
 
 

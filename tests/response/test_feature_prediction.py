@@ -58,7 +58,7 @@ def step(net: Network, x: Array, y: Array, loss: str, slope: float, eta: float, 
 def imbalance(net: Network, rates: Any) -> Array:
     w, b, a, _ = net
     (c_w, c_a), (c_b, _) = rates
-    return a**2 / c_a - (w**2).sum(axis=1) / c_w - (b**2 / c_b if c_b else 0.0)
+    return np.asarray(a**2 / c_a - (w**2).sum(axis=1) / c_w - (b**2 / c_b if c_b else 0.0))
 
 
 RATES = [((1.0, 1.0), (1.0, 1.0)), ((0.7, 0.4), (0.2, 0.0))]
@@ -87,7 +87,7 @@ def test_one_step_is_the_mean_over_all_batches_and_labels(
     )
     x, y = state["x"].values, state["y"].values
     if batch == "full":
-        batches = [(0, 1, 2)]
+        batches: list[tuple[int, ...]] = [(0, 1, 2)]
     elif replacement:
         batches = list(itertools.product(range(3), repeat=batch))
     else:
@@ -274,4 +274,7 @@ def test_diverged_networks_are_marked(make_state: MakeState) -> None:
     state["weights_1"][1, 1] = np.nan
     found = wa.response.predict_feature_reduction(state, noise=0.1)
     for name in found:
-        assert int(np.isnan(found[name]).any(set(found[name].dims) - {"network", "time"}).sum()) == 1
+        assert (
+            int(found[name].isnull().any([dim for dim in found[name].dims if dim not in ("network", "time")]).sum())
+            == 1
+        )

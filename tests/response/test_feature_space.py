@@ -102,7 +102,7 @@ def test_kinds_of_rectified_units() -> None:
     # On [-1, 1]: mixed, three times it, active everywhere, never active, its mirror, constant.
     net = one_layer([[1.0], [3.0], [1.0], [1.0], [-1.0], [0.0]], [0.5, 1.5, 2.0, -1.5, 0.5, 1.0])
     found = wa.response.feature_space(net, np.linspace(-1, 1, 21)[:, None])
-    assert {name: int(found[name]) for name in found if found[name].ndim == 0 and name.endswith("units")} == {
+    assert {name: int(found[name]) for name in found if found[name].ndim == 0 and str(name).endswith("units")} == {
         "active_units": 5,
         "dead_units": 1,
         "linear_units": 2,

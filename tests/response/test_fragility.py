@@ -42,7 +42,7 @@ def evaluate(layers: list[tuple[Any, Any]], activation: str, x: Array) -> Array:
     for weights, biases in layers[:-1]:
         h = PHI[activation](h @ weights.T + biases)
     weights, biases = layers[-1]
-    return (h @ weights.T + biases)[..., 0]
+    return np.asarray((h @ weights.T + biases)[..., 0])
 
 
 def network(weights: Any, readout: Any, biases: Any = None, activation: str = "relu") -> wa.NetworkWeights:
@@ -61,7 +61,7 @@ def ball(n_points: int, n_features: int, radius: float, norm: str, seed: int = 0
         return np.where(pushed, np.sign(points) * radius, points)
     points = random.normal(size=(n_points, n_features))
     lengths = radius * np.minimum(1.0, 1.5 * random.uniform(size=(n_points, 1)) ** (1 / n_features))
-    return points / np.linalg.norm(points, axis=1, keepdims=True) * lengths
+    return np.asarray(points / np.linalg.norm(points, axis=1, keepdims=True) * lengths)
 
 
 def in_ball(direction: Array, radius: float, norm: str) -> bool:
@@ -158,11 +158,11 @@ def test_exact_on_the_line_is_the_limit_of_grids(
                 f = evaluate(layers, activation, probe + np.linspace(-radius, radius, n)[:, None])
                 change = np.abs(f - before).max()
                 steepest = np.abs(np.diff(f)).max()
-                lower = found["lower"].values[(*place, k)]
+                lower = found["lower"].values[place][k]
                 assert change <= lower * (1 + 1e-12) + 1e-14
                 assert lower - change <= steepest * (1 + 1e-9) + 1e-14
                 errors.append(lower - change)
-            reached = evaluate(layers, activation, (probe + found["direction"].values[(*place, k)])[None])[0]
+            reached = evaluate(layers, activation, (probe + found["direction"].values[place][k])[None])[0]
             assert abs(reached - before) == pytest.approx(lower, rel=1e-12, abs=1e-14)
 
 
@@ -188,7 +188,7 @@ def test_exact_in_the_plane_is_the_limit_of_grids(
         for k, probe in enumerate(probes):
             before = evaluate(layers, activation, probe[None])[0]
             change = np.abs(evaluate(layers, activation, probe + grid) - before).max()
-            lower, direction = found["lower"].values[(*place, k)], found["direction"].values[(*place, k)]
+            lower, direction = found["lower"].values[place][k], found["direction"].values[place][k]
             assert change <= lower * (1 + 1e-12)
             # The nearest point of the grid is at most half its diagonal away.
             assert lower - change <= steepest * spacing * radius
@@ -325,12 +325,13 @@ def test_a_contradicting_sample_is_a_real_step(
     state = make_state((2, 6, 1), loss=loss, n_samples=5, weight_rates=rates[0], bias_rates=rates[1])
     found = wa.response.fragility(state, radius=0.1, n_starts=1, n_steps=1)
     x, y, eta = state["x"].values, state["y"].values, 0.1
-    derivative = {
+    derivatives: dict[str, Callable[[float, float], float]] = {
         "cross-entropy": lambda f, y: -y / (1 + math.exp(y * f)),
         "squared": lambda f, y: f - y,
         "hinge": lambda f, y: -y if y * f < 1 else 0.0,
         "exponential": lambda f, y: -y * math.exp(-y * f),
-    }[loss]
+    }
+    derivative = derivatives[loss]
     for place in np.ndindex(3, 2):
         (w, b), (v, c) = layers_of(state.isel(network=place[0], time=place[1]))
         before = evaluate([(w, b), (v, c)], "tanh", x)

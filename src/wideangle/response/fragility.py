@@ -82,7 +82,8 @@ def fragility(
     Returns
     -------
     xarray.Dataset
-        With the dimensions of the state, such as ``network`` and ``time``; NaN for networks that have diverged:
+        With the dimensions of the state, such as ``network`` and ``time``, and the coordinate ``x_probe``; NaN for
+        networks that have diverged:
 
         - ``lower(probe)``, ``upper(probe)``: bounds on the largest :math:`|f(x+d) - f(x)|` with
           :math:`\lVert d \rVert \le` radius. The lower is attained at ``direction(probe, feature)``. The upper is
@@ -142,7 +143,7 @@ def fragility(
                 report(min(block.stop, len(states)))
     return xr.Dataset(
         {name: states.variable(array, *_DIMS.get(name, ("probe",))) for name, array in values.items()},
-        states.coords,
+        {**states.coords, "x_probe": (("probe", "feature"), points)},
         provenance(
             "wideangle.response.fragility",
             source="worst changes by corners of pieces or projected gradients, derived bounds; arXiv 2405.04074",

@@ -213,7 +213,8 @@ void tangent_tile(const TangentCall& call, std::size_t row, std::size_t begin) {
         return load<Doubles>(&below.at[r][i]) * at.weight_rate() + at.bias_rate();
     };
     for (; !at.is_readout(); at.up()) {
-        set_products(derivatives, at.units(), call.row_values + at.derivative() + row, call.column_values + at.derivative() + begin);
+        set_products(derivatives, at.units(), call.row_values + at.derivative() + row,
+                     call.column_values + at.derivative() + begin);
         each_vector([&](std::size_t r, std::size_t i) __attribute__((always_inline)) {
             store(&hidden.at[r][i], load<Doubles>(&hidden.at[r][i]) + load<Doubles>(&derivatives.at[r][i]) * of_layer(r, i));
         });

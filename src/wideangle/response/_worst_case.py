@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from wideangle.activations import Activation
 from wideangle.response._breakpoints import breakpoints
-from wideangle.response._network_functions import Layers, outputs, values_and_gradients
+from wideangle.response._network_functions import Layers, blocks, outputs, values_and_gradients
 
 Array = NDArray[np.float64]
 
@@ -41,9 +41,9 @@ class Extremes(NamedTuple):
 
 
 def count_candidates(sizes: tuple[int, ...]) -> int:
-    """Return about how many numbers the exact extremes of one network at one point need."""
+    """Return about how many numbers the exact extremes of one network at one point need at a time."""
     units = sum(sizes[1:-1])
-    return 2 * units if sizes[0] == 1 else units * (units + 8 * units)
+    return 2 * units if sizes[0] == 1 else 4 * units**2
 
 
 def has_exact(sizes: tuple[int, ...], activation: Activation) -> bool:
@@ -103,17 +103,17 @@ def _search_vertices(
     """Offer the crossings of the lines at which two units have their kinks."""
     weights, biases = layers[0]
     first, second = np.triu_indices(weights.shape[1], 1)
-    if len(first) == 0:
-        return
-    w, v, b, c = weights[:, first], weights[:, second], biases[:, first], biases[:, second]
-    determinant = w[..., 0] * v[..., 1] - w[..., 1] * v[..., 0]
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        crossing = np.stack([w[..., 1] * c - v[..., 1] * b, v[..., 0] * b - w[..., 0] * c], axis=-1)
-        crossing /= determinant[..., None]
     # Parallel lines do not meet; a place beyond every ball stands for that.
     beyond = float(np.abs(points).max()) + 4.0 * radius
-    crossing = np.where((np.abs(crossing) < beyond).all(axis=-1, keepdims=True), crossing, beyond)
-    _offer_common(extremes, layers, activation, points, crossing, radius, norm)
+    for piece in blocks(len(first), len(weights) * max(weights.shape[1], len(points))):
+        one, other = first[piece], second[piece]
+        w, v, b, c = weights[:, one], weights[:, other], biases[:, one], biases[:, other]
+        determinant = w[..., 0] * v[..., 1] - w[..., 1] * v[..., 0]
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            crossing = np.stack([w[..., 1] * c - v[..., 1] * b, v[..., 0] * b - w[..., 0] * c], axis=-1)
+            crossing /= determinant[..., None]
+        crossing = np.where((np.abs(crossing) < beyond).all(axis=-1, keepdims=True), crossing, beyond)
+        _offer_common(extremes, layers, activation, points, crossing, radius, norm)
 
 
 def _search_circle(extremes: Extremes, layers: Layers, activation: Activation, points: Array, radius: float) -> None:

@@ -120,7 +120,7 @@ def feature_space(
                 for name, found in measured.items():
                     values[name][rows] = found
             if report is not None:
-                report(block.stop)
+                report(min(block.stop, len(states)))
     trailing = {"singular_values": ("component",), "group": ("unit",)}
     return xr.Dataset(
         {name: states.variable(array, *trailing.get(name, ())) for name, array in values.items()},

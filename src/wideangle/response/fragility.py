@@ -126,19 +126,20 @@ def fragility(
 
     finite: NDArray[np.bool_] = np.asarray(np.isfinite(states.parameters).all(axis=1))
     values = _allocate(states, len(points), with_training)
-    each = count_candidates(states.sizes) if search.exact else 2 * n_starts * max(states.sizes)
-    numbers = len(points) * max(each, max(states.sizes) * states.sizes[0])
+    numbers = len(points) * _numbers_at_a_point(states, search)
     if with_training and states.x is not None:
         numbers = max(numbers, len(states.x) * max(states.parameters.shape[1], len(states.x) * max(states.sizes)))
     with progress_callback(len(states), check_flag("progress", progress), unit="network") as report:
         for block in blocks(len(states), numbers):
             rows = np.arange(len(states))[block][finite[block]]
             if len(rows):
-                found = _worst_changes(states, rows, points, search)
+                for piece in blocks(len(points), len(rows) * _numbers_at_a_point(states, search)):
+                    for name, array in _worst_changes(states, rows, points[piece], search).items():
+                        values[name][rows, piece] = array
+                values["flip_fraction"][rows] = values["flipped"][rows].mean(axis=1)
                 if with_training:
-                    found |= contradiction_measures(*step_on_contradictions(states, rows))
-                for name, array in found.items():
-                    values[name][rows] = array
+                    for name, array in contradiction_measures(*step_on_contradictions(states, rows)).items():
+                        values[name][rows] = array
             if report is not None:
                 report(min(block.stop, len(states)))
     return xr.Dataset(
@@ -215,6 +216,12 @@ def _allocate(states: States, n_points: int, with_training: bool) -> dict[str, N
     return values
 
 
+def _numbers_at_a_point(states: States, search: _Search) -> int:
+    """Return about how many numbers there are at a time for each network and point."""
+    each = count_candidates(states.sizes) if search.exact else 2 * len(search.starts) * max(states.sizes)
+    return max(each, max(states.sizes) * states.sizes[0])
+
+
 def _worst_changes(states: States, rows: NDArray[Any], points: Array, search: _Search) -> dict[str, NDArray[Any]]:
     layers, activation = select(states.layers, rows), states.activation
     f = outputs(layers, activation, points)
@@ -237,6 +244,5 @@ def _worst_changes(states: States, rows: NDArray[Any], points: Array, search: _S
         "output": f,
         "flipped": flipped,
         "certified": upper < np.abs(f),
-        "flip_fraction": flipped.mean(axis=1),
         "direction": np.where(upward[..., None], extremes.rise_at, extremes.fall_at),
     }

@@ -66,8 +66,9 @@ def fragility(
     method
         ``"exact"`` for piecewise linear activations and one input feature, or two and one hidden layer: the extremes
         of a piecewise linear function lie at the corners of its pieces, on a circle also where the radius is along
-        the gradient of a piece, and all these places are tried. ``"gradient"``: projected gradients, upward and
-        downward, in steps that shrink from the diameter of the ball to a thousandth of its radius; a lower bound.
+        the gradient of a piece, and all these places are tried; in two dimensions at a cost that grows with the square
+        of the units for each probe, and with their cube for each network. ``"gradient"``: projected gradients, upward
+        and downward, in steps that shrink from the diameter of the ball to a thousandth of its radius; a lower bound.
         ``"auto"`` (default): exact where that is possible.
     n_starts, n_steps
         Starts of the gradients at each probe, default 10, the probe itself among them, and their steps, default 40.

@@ -94,7 +94,7 @@ class States:
 
     def variable(self, values: NDArray[Any], *dims: str) -> tuple[tuple[str, ...], NDArray[Any]]:
         """Return values (state, ...) as a variable of a Dataset, the axis of states unfolded before ``dims``."""
-        return (*self.dims, *dims), values.reshape(*self.shape, *values.shape[1:])
+        return (*self.dims, *dims), values.reshape((*self.shape, *values.shape[1:]))
 
 
 def read_state(state: Any) -> States:

@@ -82,11 +82,12 @@ def fit_aging(
     Notes
     -----
     *Errors.* Responses of one network at different times go together. Times are averaged in up to 12 bins, and the
-    covariance of the bins over networks enters the fit, which is that of a growth curve with unknown covariance (Rao
-    1965): deviations have Hotelling's distribution. 0.2 % of each variance is taken to be the bin's own, as the small
-    variances of a smooth response are not known from few networks; intervals are a little too wide for that. Intervals are profiles of the likelihood: all values of a
-    parameter for which some values of the others deviate no more than Student's quantile allows. So they are right also
-    where :math:`\gamma` and :math:`\tau` degenerate.
+    covariance of the bins over networks enters the fit, which is that of a growth curve with unknown covariance
+    (Rao 1965): deviations have Hotelling's distribution. 0.2 % of each variance is taken to be the bin's own, as
+    the small variances of a smooth response are not known from few networks; intervals are a little too wide for
+    that. Intervals are profiles of the likelihood: all values of a parameter for which some values of the others
+    deviate no more than Student's quantile allows. So they are right also where :math:`\gamma` and :math:`\tau`
+    degenerate.
 
     *Misfit.* Where the best law deviates significantly (p < 0.01) a further relative error is added, of the size that
     makes the deviation the expected one, either independent between bins or smooth over a third of them, whichever is

@@ -87,7 +87,8 @@ def test_intervals_and_choice_of_many(name: str) -> None:
 
 def own_fit(responses: Array, time: Array) -> tuple[float, Array, Any]:
     """Least squares with the covariance over networks, written anew and minimised by SciPy."""
-    mean, inverse = responses.mean(axis=0), np.linalg.inv(np.cov(responses, rowvar=False) / len(responses))
+    covariance = np.cov(responses, rowvar=False) / len(responses)
+    mean, inverse = responses.mean(axis=0), np.linalg.inv(covariance + 2e-3 * np.diag(np.diag(covariance)))
 
     def deviation(p: Array) -> float:
         rest = mean - p[0] * (1.0 + time * np.exp(-p[1])) ** -p[2]
@@ -193,14 +194,33 @@ def test_networks_are_exchangeable_and_diverged_ones_dropped() -> None:
 
 
 def test_what_no_law_describes() -> None:
-    """A hinge that ends, for each network at its own time."""
+    """A hinge that ends, for each network at its own time, and an oscillation."""
     rng = np.random.default_rng(9)
     ends = 100.0 * np.exp(0.3 * rng.standard_normal((100, 1)))
-    fit = fit_aging(np.where(ends > LOG, 1.0, 0.0), LOG)
-    assert fit["chosen"] == "none"
-    assert fit["misfit"] > 0.1
-    both = fit_aging(np.where(LOG < 100.0, 1.0, 0.0) * (1.0 + 0.1 * rng.standard_normal((100, 1))), LOG)
-    assert both["chosen"] in ("none", "undecided")
+    assert fit_aging(np.where(ends > LOG, 1.0, 0.0), LOG)["chosen"] == "none"
+    wave = fit_aging(ensemble(rng, 1.0 + 0.8 * np.sin(3.0 * np.log1p(LOG)), 100, noise=0.05), LOG)
+    assert wave["chosen"] == "none"
+    assert wave["misfit"] > 0.2
+
+
+def test_rounding_at_the_end() -> None:
+    """Residuals that end at the last digit of the labels instead of 0."""
+    rng, time = np.random.default_rng(19), np.linspace(0.0, 40.0, 30)
+    forces = (0.5 + rng.random((50, 1))) * np.exp(-2.0 * time) + 1e-16 * rng.random((50, 30))
+    fit = fit_aging(forces, time)
+    assert fit["chosen"] == "exponential"
+    assert fit["rate"].sel(law="exponential").item() == pytest.approx(2.0, rel=1e-6)
+
+
+def test_rates_that_scatter_make_a_power_law() -> None:
+    """Gamma-distributed rates with shape k: the mean of exp(-rate t) is (1 + t/tau)^-k."""
+    rng, covered = np.random.default_rng(20), 0
+    for _ in range(30):
+        rates = rng.gamma(3.0, 1.0 / 300.0, (100, 1))
+        best = fit_aging(np.exp(-rates * LOG[:20]), LOG[:20]).sel(law="power law")
+        covered += int(best["gamma_low"] < 3.0 < best["gamma_high"])
+        assert 1.5 < best["gamma"].item() < 6.0
+    assert covered >= binom.ppf(FIVE_SIGMA, 30, 0.95)
 
 
 def test_zeros() -> None:

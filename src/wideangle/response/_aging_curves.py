@@ -15,6 +15,12 @@ LEAST_NETWORKS = 10
 MOST_BINS = 12
 # Smaller relative deviations are not looked at: responses come from integrators and sums that round.
 RESOLUTION = 1e-7
+# Of the variance of each bin, taken to be its own. Smooth responses leave combinations of bins that hardly vary, whose
+# small and skew variance networks do not tell: without this part they lead the fit, and intervals miss.
+OWN_PART = 2e-3
+ROUNDING = 1e-15  # of the largest value: residuals of trained networks end at it instead of 0
+
+_LEAST_SCALE = 1e-13
 
 _NEIGHBOURS = 2
 
@@ -33,6 +39,8 @@ class Curve:
         First time of each bin, and the number of times in it.
     mean, covariance
         Of the bins; the covariance is that of the mean, without what a law may miss.
+    rounding
+        Standard error (bin) by rounding.
     misfit
         Covariance of what a law may miss, but for a factor.
     smooth
@@ -49,6 +57,7 @@ class Curve:
     counts: Array
     mean: Array
     covariance: Array
+    rounding: Array
     misfit: Array
     smooth: bool
     n_networks: int
@@ -71,6 +80,7 @@ def curve_of_networks(responses: Array, time: Array) -> Curve:
     curve = _curve(time, log_scale, int(np.clip(n_networks // 4, LEAST_TIMES, MOST_BINS)), unit)
     binned = curve.bins(scaled)
     covariance = np.cov(binned, rowvar=False) / n_networks
+    covariance += OWN_PART * np.diag(np.diag(covariance))
     return replace(curve, mean=binned.mean(axis=0), covariance=covariance, n_networks=n_networks)
 
 
@@ -120,7 +130,7 @@ def _largest(responses: Array) -> float:
 def _scale(responses: Array, sizes: Array) -> tuple[Array, Array, float]:
     """Return scaled responses, logarithms of the scales and the unit; where all is 0 the scale is the largest."""
     unit = _largest(responses)
-    sizes = np.where(sizes > 0.0, sizes, sizes.max())
+    sizes = np.where(sizes > 0.0, np.maximum(sizes, _LEAST_SCALE * sizes.max()), sizes.max())
     return responses / unit / sizes, np.log(sizes), unit
 
 
@@ -128,7 +138,10 @@ def _curve(time: Array, log_scale: Array, n_bins: int, unit: float) -> Curve:
     starts = _starts(time, n_bins)
     counts = np.diff(starts, append=len(time)).astype(np.float64)
     bins = np.eye(len(starts))
-    return Curve(time / time[-1], log_scale, starts, counts, np.zeros(len(starts)), 0.0 * bins, bins, False, 0, unit)
+    rounding = np.add.reduceat(ROUNDING * np.exp(-log_scale), starts) / counts
+    return Curve(
+        time / time[-1], log_scale, starts, counts, np.zeros(len(starts)), 0.0 * bins, rounding, bins, False, 0, unit
+    )
 
 
 def _starts(time: Array, n_bins: int) -> Index:

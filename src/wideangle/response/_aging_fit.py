@@ -16,7 +16,7 @@ N_PARAMETERS = {"constant": 1, "exponential": 2, "power law": 3}
 # What "chosen" needs, see fit_aging.
 CONSTANT_WITHIN = 0.1
 LARGEST_EXPONENT = 10.0
-LARGEST_MISFIT = 0.1
+LARGEST_MISFIT = 0.2
 SIGNIFICANT_MISFIT = 0.01
 
 _DRAWS = 4000

@@ -54,7 +54,7 @@ class Fitter:
     @classmethod
     def prepare(cls, curve: Curve, misfit: float) -> Fitter:
         """Count a misfit, in units of the curve's scales, among the errors."""
-        values, vectors = np.linalg.eigh(curve.covariance + misfit**2 * curve.misfit)
+        values, vectors = np.linalg.eigh(curve.covariance + np.diag(curve.rounding**2) + misfit**2 * curve.misfit)
         # Below the last digit of the largest the values are rounding.
         values = np.maximum(values, np.finfo(float).eps * values[-1])
         whitener = vectors.T / np.sqrt(values)[:, None]

@@ -82,10 +82,12 @@ def fit_aging(
     Notes
     -----
     *Errors.* Responses of one network at different times go together. Times are averaged in up to 12 bins, and the
-    covariance of the bins over networks enters the fit, which is that of a growth curve with unknown covariance (Rao
-    1965): deviations have Hotelling's distribution. Intervals are profiles of the likelihood: all values of a
-    parameter for which some values of the others deviate no more than Student's quantile allows. So they are right also
-    where :math:`\gamma` and :math:`\tau` degenerate.
+    covariance of the bins over networks enters the fit, which is that of a growth curve with unknown covariance
+    (Rao 1965): deviations have Hotelling's distribution. 0.2 % of each variance is taken to be the bin's own, as
+    the small variances of a smooth response are not known from few networks; intervals are a little too wide for
+    that. Intervals are profiles of the likelihood: all values of a parameter for which some values of the others
+    deviate no more than Student's quantile allows. So they are right also where :math:`\gamma` and :math:`\tau`
+    degenerate.
 
     *Misfit.* Where the best law deviates significantly (p < 0.01) a further relative error is added, of the size that
     makes the deviation the expected one, either independent between bins or smooth over a third of them, whichever is
@@ -94,8 +96,12 @@ def fit_aging(
     With fewer than 10 networks, or one curve without errors, all errors are taken from the residuals in this way,
     relative or absolute; errors that go together over longer than a bin cannot be told from aging then.
 
-    *Choice* (derived; not in the literature). ``"none"``: the best law misses more than 10 % (``misfit``),
-    and not by the noise of one curve.
+    Values below 1e-15 of the largest count as rounding. The mean over networks is fitted, and it may age otherwise than
+    each of them: exponentials whose rates scatter with a coefficient of variation v average to a power law with
+    :math:`\gamma = 1/v^2`, exactly for gamma-distributed rates.
+
+    *Choice* (derived; not in the literature). ``"none"``: the best law misses more than 20 % (``misfit``),
+    and not by the noise of one curve, or all networks have exact zeros at a time, which no law has.
     ``"constant"``: no other law fits better than chance allows, counting that tau is chosen freely, and the interval of
     ``change`` lies within 0.1. ``"power law"``: a constant is excluded, and so is an exponential, as the interval of
     gamma is finite. ``"exponential"``: a constant is excluded, and so are all power laws up to :math:`|\gamma| = 10`,
@@ -162,6 +168,8 @@ def _fit_one(given: Responses, name: str | None, laws: tuple[str, ...], confiden
         fit = fit_curves(_with_misfits(curve_with_errors(mean, time, given.standard_error)), laws, confidence)
     else:
         fit = fit_curves(curves_alone(mean, time), laws, confidence) if np.any(mean) else None
+    if fit is not None and np.any(np.all(networks == 0.0, axis=0)):
+        fit.chosen = "none"
     variables: dict[str, Any] = {
         **_of_laws(fit, laws, time),
         "mean": ("time", mean),

@@ -6,5 +6,6 @@ Source: arXiv 2405.04074 and 2204.07291.
 from __future__ import annotations
 
 from wideangle.response.measurement import measure
+from wideangle.response.simulation import simulate_training
 
-__all__ = ["measure"]
+__all__ = ["measure", "simulate_training"]

@@ -93,7 +93,7 @@ class PreparedModule:
     @property
     def learning_rates(self) -> set[float]:
         """Those of the groups of the optimizer."""
-        return {float(group["lr"]) for group in self.optimizer.param_groups}
+        return {float(group["lr"]) for group in self.optimizer.param_groups if "lr" in group}
 
     def train(
         self, labels: Array, training: Training, measure: Callable[[int], None], watch: Callable[[int], object] | None
@@ -158,7 +158,7 @@ class PreparedModule:
             along = torch.tensor(directions[some]).to(self._like)
             gradients = self.function.directional_gradients(self.x_train[some], along)
             products = self.function.tangent_products(self.x_probe, gradients)
-            own = sum(self._numbers(value.flatten(1).square().sum(dim=1)) for value in gradients.values())
+            own = sum(self._numbers(value.reshape(len(value), -1).square().sum(dim=1)) for value in gradients.values())
             chunk = [*map(self._numbers, products), np.asarray(own)]
             if learning_rate is not None:
                 chunk += self._step(gradients, scale[some], self.x_train[some], learning_rate)

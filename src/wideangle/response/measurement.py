@@ -167,8 +167,11 @@ def measure(
 
     status, diverged_step, variables = _train(prepared, law, labels, size, seed, steps, kind, rate, progress)
     counts = np.array(steps, np.int64)
+    variables |= {"status": ((), status), "diverged_step": ((), diverged_step)}
     dataset = xr.Dataset(variables, {"time": rate * counts, "step": ("time", counts)})
-    dataset["status"], dataset["diverged_step"] = ((), status), ((), diverged_step)
+    dataset = dataset.assign_coords({dim: np.arange(n) for dim, n in dataset.sizes.items() if dim != "time"})
+    if labels.ndim == 1:
+        dataset.coords["y_train"] = ("train", labels)
     dataset.attrs = provenance(
         "wideangle.response.measure",
         source=SOURCE,
@@ -178,8 +181,8 @@ def measure(
         batch=batch,
         kind=kind,
         learning_rate=rate,
-        readout=sorted(prepared.function.readout),
-        trained=list(prepared.function.names),
+        readout=", ".join(sorted(prepared.function.readout)),
+        trained=", ".join(prepared.function.names),
         seed=seed,
     )
     return dataset
@@ -206,9 +209,9 @@ def _check_rate(value: Any) -> float:
 
 def _common_rate(prepared: PreparedModule) -> float:
     rates = prepared.learning_rates
-    if len(rates) > 1:
+    if len(rates) != 1:
         raise ValueError(
-            f"learning_rate must be given where the groups of the optimizer have several, got {sorted(rates)}"
+            f"learning_rate must be given where the groups of the optimizer have not one, got {sorted(rates)}"
         )
     return _check_rate(rates.pop())
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Tensors = dict[str, torch.Tensor]
 
@@ -64,7 +66,8 @@ class ModuleFunction:
             return (self.outputs(sample[None], parameters)[0] * direction).sum()
 
         gradients = torch.func.vmap(torch.func.grad(along), (None, 0, 0), chunk_size=self._chunk(1))
-        result: Tensors = gradients(self.parameters, x, directions)
+        with _many_gradients():
+            result: Tensors = gradients(self.parameters, x, directions)
         return result
 
     def tangent_products(self, x: torch.Tensor, gradients: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
@@ -81,7 +84,8 @@ class ModuleFunction:
         parts = [x.new_zeros((n_other, len(x), self.n_outputs), dtype=torch.float64, device="cpu") for _ in range(2)]
         start = 0
         for some in torch.split(x, self._chunk(self.n_outputs)):
-            rows: Tensors = jacobian(self.parameters, some)
+            with _many_gradients():
+                rows: Tensors = jacobian(self.parameters, some)
             for name, row in rows.items():
                 product = gradients[name].reshape(n_other, -1) @ row.reshape(len(some) * self.n_outputs, -1).T
                 part = parts[0 if name in self.readout else 1]
@@ -97,6 +101,17 @@ class ModuleFunction:
     def samples_at_once(self) -> int:
         """How many samples to ask for gradients of, so that these take a bounded part of the memory."""
         return max(1, 16 * _ENTRIES_AT_ONCE // max(1, sum(value.numel() for value in self.parameters.values())))
+
+
+@contextlib.contextmanager
+def _many_gradients() -> Iterator[None]:
+    """Take attention apart into products, as its fused forms know no batches of gradients, and have no word of loops.
+
+    PyTorch warns where an operation is repeated for each sample instead, which is slow and no less right.
+    """
+    with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="There is a performance drop", category=UserWarning)
+        yield
 
 
 def check_parameters(module: Any) -> torch.nn.Parameter:

@@ -169,7 +169,8 @@ def measure(
     counts = np.array(steps, np.int64)
     variables |= {"status": ((), status), "diverged_step": ((), diverged_step)}
     dataset = xr.Dataset(variables, {"time": rate * counts, "step": ("time", counts)})
-    dataset = dataset.assign_coords({dim: np.arange(n) for dim, n in dataset.sizes.items() if dim != "time"})
+    for dim in set(dataset.sizes) - {"time"}:
+        dataset.coords[dim] = np.arange(dataset.sizes[dim])
     if labels.ndim == 1:
         dataset.coords["y_train"] = ("train", labels)
     dataset.attrs = provenance(

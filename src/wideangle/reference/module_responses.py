@@ -141,7 +141,7 @@ class PreparedModule:
 
     def losses(self, loss: str) -> Losses:
         """Return the loss of outputs (sample, output) for labels, sample by sample."""
-        return (_BINARY if self.function.n_outputs == 1 else _OF_CLASSES)[loss]
+        return (BINARY_LOSSES if self.function.n_outputs == 1 else _CLASS_LOSSES)[loss]
 
     def measure(self, derivative_of: Callable[[Array], Array], learning_rate: float | None) -> Responses:
         """Return the answers at each probe to each training sample, by real steps too if there is a learning rate."""
@@ -236,13 +236,13 @@ def _square(outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 # logsigmoid rather than softplus, which PyTorch replaces by a straight line from 20 on, with an error of 2e-9.
-_BINARY: dict[str, Losses] = {
+BINARY_LOSSES: dict[str, Losses] = {
     "cross-entropy": _one_output(lambda margins: -torch.nn.functional.logsigmoid(margins)),
     "hinge": _one_output(lambda margins: torch.relu(1.0 - margins)),
     "squared": _square,
     "exponential": _one_output(lambda margins: torch.exp(-margins)),
 }
-_OF_CLASSES: dict[str, Losses] = {
+_CLASS_LOSSES: dict[str, Losses] = {
     "cross-entropy": lambda outputs, y: torch.nn.functional.cross_entropy(outputs, y, reduction="none"),
     "squared": _square,
 }

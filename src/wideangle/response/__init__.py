@@ -5,9 +5,10 @@ Source: arXiv 2405.04074 and 2204.07291.
 
 from __future__ import annotations
 
+from wideangle.response.comparison import compare
 from wideangle.response.measurement import measure
 from wideangle.response.responses import training_response
 from wideangle.response.simulation import simulate_training
 from wideangle.response.tangent_kernels import tangent_kernel
 
-__all__ = ["measure", "simulate_training", "tangent_kernel", "training_response"]
+__all__ = ["compare", "measure", "simulate_training", "tangent_kernel", "training_response"]

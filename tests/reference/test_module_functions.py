@@ -103,10 +103,12 @@ REFUSED: list[tuple[Any, str]] = [
 def test_refused(layer: Any, message: str) -> None:
     module = in_a_network(layer)
     before = copy.deepcopy(module.state_dict())
+    state = torch.get_rng_state()
     called: list[int] = []
     with pytest.raises(ValueError, match=message):
         measure(module, X, X, lambda p: called.append(1), [0, 1], y_train=Y)
     assert called == []
+    assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
     assert not any(part._forward_hooks for part in module.modules())
 
@@ -186,9 +188,11 @@ def test_one_sample_is_enough() -> None:
     np.testing.assert_allclose(run["shape"], 1.0, rtol=1e-5)
 
 
-def test_many_parameters_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("entries", [4, 3 * 31])
+def test_many_parameters_in_chunks(monkeypatch: pytest.MonkeyPatch, entries: int) -> None:
+    # One sample at a time, and three of the four at a time: the network has 31 parameters.
     whole = measured(in_a_network(torch.nn.Tanh()).double())
-    monkeypatch.setattr("wideangle.reference.module_functions._ENTRIES_AT_ONCE", 4)
+    monkeypatch.setattr("wideangle.reference.module_functions._ENTRIES_AT_ONCE", entries)
     chunks = measured(in_a_network(torch.nn.Tanh()).double())
     for name in ("response", "readout_part", "hidden_part", "amplitude"):
         np.testing.assert_allclose(chunks[name], whole[name], rtol=1e-12)

@@ -255,6 +255,8 @@ def test_what_is_not_trained_is_no_part() -> None:
     np.testing.assert_allclose(left_out.kernel, whole.readout_part, rtol=1e-14)
     assert float(abs(hidden.readout_part).max()) == 0.0
     assert float(abs(left_out.hidden_part).max()) == 0.0
+    assert (whole.attrs["readout"], hidden.attrs["readout"]) == ("2.bias, 2.weight", "")
+    assert (left_out.attrs["trained"], left_out.attrs["readout"]) == ("2.weight, 2.bias", "2.bias, 2.weight")
 
 
 class Tied(torch.nn.Module):

@@ -113,7 +113,7 @@ def measure(
         - ``status``: 0, or 1 if training diverged, in step ``diverged_step`` (else -1); NaN from there on.
 
         Coordinates: ``time``, learning rate times steps, which is that of gradient flow only for plain gradient
-        descent, and ``step``.
+        descent, and ``step``. Several modules make an ensemble with ``xarray.concat(runs, "network")``.
 
     Raises
     ------

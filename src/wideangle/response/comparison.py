@@ -34,6 +34,7 @@ _FIRST_STEP, _STEPS = 0.01, 4
 # Below so many times its own rounding, the difference of two outputs says nothing of how it depends on the step.
 _ABOVE_ROUNDING = 100.0
 _ORDER = (0.95, 1.05)
+_LEAST_RESPONSE = 1e-3  # of the largest
 
 
 def compare(
@@ -97,9 +98,9 @@ def compare(
           differences: about 1 at most where roundings add up, more where training is unstable;
         - ``training_verdict``: ``"agrees"`` if ``training_difference`` is at most ``tolerance``, else ``"disagrees"``;
         - ``step_error(network, step_time, learning_rate)``, at the first and the last recorded time: median, over the
-          pairs of example and probe that respond at all, of the size of the difference of step and kernel response,
-          over the median size of the latter. NaN where it is lost in the rounding of the outputs, as it is where the
-          output is linear in all that is trained, and where nothing responds;
+          pairs of example and probe with at least a thousandth of the largest response, of the size of the difference
+          of step and kernel response, over the median size of the latter. NaN where it is lost in the rounding of the
+          outputs, as it is where the output is linear in all that is trained, and where nothing responds;
         - ``order``, ``order_standard_error``: p of ``step_error`` :math:`\propto \eta^p`, with a factor of its own for
           each network and time, by least squares; ``order_verdict``: ``"agrees"`` if p, give or take two standard
           errors, lies in 0.95 to 1.05, ``"disagrees"`` if outside, else ``"not resolved"``;
@@ -282,8 +283,9 @@ def _of_steps(ends: xr.Dataset, examples: Array, rates: Array, steps: Array, n_t
 
     x, y = ends["x"].values, ends["y"].values[: len(examples)]
     response = training_response(ends, examples, x, y_train=y, n_threads=n_threads)["response"].values
-    silent = response == 0.0
-    size = _median(np.abs(response), silent)
+    sizes = np.abs(response)
+    silent = sizes < _LEAST_RESPONSE * sizes.max(axis=(-2, -1), keepdims=True)
+    size = _median(sizes, silent)
     outputs = np.abs(ends["outputs"].transpose("network", "time", "sample").values).max(axis=-1)
     by_rate = rates[:, None, None]
     with np.errstate(invalid="ignore", divide="ignore"):

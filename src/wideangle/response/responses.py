@@ -202,7 +202,7 @@ def _labels_of(train: Array, states: States) -> Array:
         if len(labels) != 1:
             found = "not among the training data of state" if not labels else f"there with labels {sorted(labels)}"
             raise ValueError(f"x_train[{i}] is {found}, so that its label is unknown; give the labels as y_train")
-        result[i] = labels.pop()
+        (result[i],) = labels
     return result
 
 

@@ -31,7 +31,8 @@ class Run {
           to_(to),
           shape_(evaluation.shape),
           features_(shape_.sizes[0]),
-          pairs_(to.kernel != nullptr || to.readout_part != nullptr || to.hidden_part != nullptr || to.response != nullptr),
+          kernels_(to.kernel != nullptr || to.readout_part != nullptr || to.hidden_part != nullptr),
+          pairs_(kernels_ || to.response != nullptr),
           symmetric_(evaluation.others.values == nullptr),
           others_(symmetric_ ? evaluation.points : evaluation.others),
           row_blocks_(blocks_of(run_.points.count)),
@@ -40,12 +41,10 @@ class Run {
         if (!pairs_) return;
         if (!symmetric_) columns_ = pack(others_);
         input_products_ = aligned(row_blocks_ * column_blocks_ * tile_size);
-        for (std::size_t row = 0; row < row_blocks_; ++row)
-            for (std::size_t column = 0; column < column_blocks_; ++column)
-                run_.kernels->products(x_of_row(row), x_of_column(column), features_, products_of(row, column));
     }
 
     bool finish(const Watcher& watcher) {
+        if (pairs_ && !multiply_inputs(watcher)) return false;
         const auto threads = static_cast<std::size_t>(std::max(run_.threads, 1));
         const std::size_t wanted = (8 * threads + run_.networks - 1) / run_.networks;
         const std::size_t groups = std::min(wanted, row_blocks_), items = run_.networks * groups;
@@ -77,8 +76,23 @@ class Run {
         Doubles row, columns, changes;
     };
 
+    // False if it was stopped.
+    bool multiply_inputs(const Watcher& watcher) {
+        OrderedBlocks<int> work(
+            row_blocks_, run_.threads,
+            [&](std::uint64_t block, const BlockContext& context) {
+                const auto row = static_cast<std::size_t>(block);
+                for (std::size_t column = 0; column < column_blocks_ && !context.stop; ++column)
+                    run_.kernels->products(x_of_row(row), x_of_column(column), features_, products_of(row, column));
+                return 0;
+            },
+            [](int&&) {});
+        return work.finish(watcher);
+    }
+
     // One network at the points of some blocks.
-    void run_rows(std::size_t network, std::size_t first, std::size_t last, const Scratch& scratch, const BlockContext& context) {
+    void run_rows(std::size_t network, std::size_t first, std::size_t last, const Scratch& scratch,
+                  const BlockContext& context) const {
         const double* const parameters = run_.parameters + network * shape_.parameters();
         const std::size_t size = shape_.block_values();
         for (std::size_t column = 0; column < column_blocks_ && !context.stop; ++column) {
@@ -92,10 +106,12 @@ class Run {
                 values = scratch.columns.get() + row * size;
             } else {
                 run_.kernels->forward(shape_, parameters, x_of_row(row), values);
-                if (pairs_ || to_.diagonal != nullptr) run_.kernels->backward(shape_, parameters, values);
+                if (pairs_ || to_.diagonal != nullptr || to_.own_response != nullptr)
+                    run_.kernels->backward(shape_, parameters, values);
             }
             write_points(network, row, values);
             if (pairs_) run_pairs(network, row, values, scratch, context);
+            if (to_.own_response != nullptr) run_own_steps(network, row, values, scratch, context);
             context.done.fetch_add(rows_of(row), std::memory_order_relaxed);
         }
     }
@@ -120,30 +136,31 @@ class Run {
         }
     }
 
-    void run_pairs(std::size_t network, std::size_t row, const double* values, const Scratch& scratch, const BlockContext& context) const {
+    void run_pairs(std::size_t network, std::size_t row, const double* values, const Scratch& scratch,
+                   const BlockContext& context) const {
         const std::size_t place = (network * run_.points.count + row * block_points) * others_.count;
         const auto at = [](double* array, std::size_t offset) { return array != nullptr ? array + offset : nullptr; };
         for (std::size_t column = 0; column < column_blocks_ && !context.stop; ++column) {
             const std::size_t to = place + column * block_points;
-            if (to_.kernel != nullptr || to_.readout_part != nullptr || to_.hidden_part != nullptr)
+            if (kernels_)
                 run_.kernels->tangent({shape_, values, scratch.columns.get() + column * shape_.block_values(),
                                        products_of(row, column), rows_of(row), columns_of(column), others_.count,
                                        at(to_.kernel, to), at(to_.readout_part, to), at(to_.hidden_part, to)});
             if (to_.response == nullptr) continue;
-            for (std::size_t sample = 0; sample < rows_of(row); ++sample) {
+            for (std::size_t sample = 0; sample < rows_of(row) && !context.stop; ++sample) {
                 double all[block_points];
                 step(network, row, sample, values, products_of(row, column) + sample * block_points,
                      scratch.columns.get() + column * shape_.block_values(), scratch, all);
                 std::copy_n(all, columns_of(column), to_.response + to + sample * others_.count);
             }
         }
-        if (to_.own_response != nullptr) run_own_steps(network, row, values, scratch);
     }
 
-    void run_own_steps(std::size_t network, std::size_t row, const double* values, const Scratch& scratch) const {
+    void run_own_steps(std::size_t network, std::size_t row, const double* values, const Scratch& scratch,
+                       const BlockContext& context) const {
         alignas(line_bytes) double products[tile_size];
         run_.kernels->products(x_of_row(row), x_of_row(row), features_, products);
-        for (std::size_t sample = 0; sample < rows_of(row); ++sample) {
+        for (std::size_t sample = 0; sample < rows_of(row) && !context.stop; ++sample) {
             double all[block_points];
             step(network, row, sample, values, products + sample * block_points, values, scratch, all);
             to_.own_response[network * run_.points.count + row * block_points + sample] = all[sample];
@@ -158,9 +175,7 @@ class Run {
     }
 
     // Steps alone do without.
-    bool needs_column_derivatives() const {
-        return symmetric_ || to_.kernel != nullptr || to_.readout_part != nullptr || to_.hidden_part != nullptr;
-    }
+    bool needs_column_derivatives() const { return symmetric_ || kernels_; }
 
     double operations() const {
         const auto points = static_cast<double>(run_.points.count);
@@ -193,7 +208,7 @@ class Run {
     const EvaluationResults& to_;
     const ScalarNetwork& shape_;
     const std::size_t features_;
-    const bool pairs_, symmetric_;
+    const bool kernels_, pairs_, symmetric_;
     const Points others_;
     const std::size_t row_blocks_, column_blocks_;
     Doubles rows_, columns_{nullptr, &std::free}, input_products_{nullptr, &std::free};

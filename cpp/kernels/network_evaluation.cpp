@@ -6,9 +6,7 @@
 #include "network_evaluation.hpp"
 
 #include <algorithm>
-#include <array>
 #include <type_traits>
-#include <utility>
 
 #include "simd.hpp"
 
@@ -92,15 +90,15 @@ void multiply(const Matrix& matrix, const double* bias, const double* from, doub
 // The layers of a network one after the other, and where a block has their values.
 class Layers {
   public:
-    Layers(const ScalarNetwork& shape, const double* parameters) : shape_(shape), weights_(parameters) {}
+    Layers(const ScalarNetwork& shape, const double* parameters) : shape_(shape), parameters_(parameters) {}
 
     std::size_t layer() const { return layer_; }
     std::size_t units() const { return shape_.sizes[layer_]; }
     std::size_t inputs() const { return shape_.sizes[layer_ - 1]; }
-    const double* weights() const { return weights_; }
-    const double* biases() const { return weights_ + units() * inputs(); }
-    Matrix matrix() const { return {weights_, units(), inputs(), inputs(), 1}; }
-    // In a block, of a hidden layer, or, the first, of the outputs.
+    const double* weights() const { return parameters_ + weights_; }
+    const double* biases() const { return weights() + units() * inputs(); }
+    Matrix matrix() const { return {weights(), units(), inputs(), inputs(), 1}; }
+    // Places in a block; the readout has no more than the first, that of the outputs.
     std::size_t pre() const { return values_; }
     std::size_t post() const { return values_ + units() * block_points; }
     std::size_t derivative() const { return values_ + 2 * units() * block_points; }
@@ -122,8 +120,8 @@ class Layers {
 
   private:
     const ScalarNetwork& shape_;
-    const double* weights_;
-    std::size_t layer_ = 1, values_ = 0;
+    const double* parameters_;
+    std::size_t layer_ = 1, weights_ = 0, values_ = 0;
 };
 
 void forward(const ScalarNetwork& shape, const double* parameters, const double* x, double* values) {
@@ -213,7 +211,8 @@ void tangent_tile(const TangentCall& call, std::size_t row, std::size_t begin) {
         return load<Doubles>(&below.at[r][i]) * at.weight_rate() + at.bias_rate();
     };
     for (; !at.is_readout(); at.up()) {
-        set_products(derivatives, at.units(), call.row_values + at.derivative() + row, call.column_values + at.derivative() + begin);
+        set_products(derivatives, at.units(), call.row_values + at.derivative() + row,
+                     call.column_values + at.derivative() + begin);
         each_vector([&](std::size_t r, std::size_t i) __attribute__((always_inline)) {
             store(&hidden.at[r][i], load<Doubles>(&hidden.at[r][i]) + load<Doubles>(&derivatives.at[r][i]) * of_layer(r, i));
         });

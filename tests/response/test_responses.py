@@ -15,7 +15,7 @@ import wideangle as wa
 
 Array = NDArray[Any]
 MakeState = Callable[..., xr.Dataset]
-ACTIVATIONS = ("relu", "leaky_relu(0.2)", "abs", "linear", "erf", "tanh", "gelu", "elu", "silu", "sin")
+ACTIVATIONS = ("relu", "leaky_relu(0.2)", "abs", "linear", "erf", "tanh", "gelu", "elu", "silu", "sin", "sigmoid")
 PROBES = np.random.default_rng(8).normal(size=(40, 2))
 
 
@@ -37,6 +37,7 @@ def functions(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
         "elu": (lambda z: z if z > 0 else mp.expm1(z), lambda z: 1 if z > 0 else mp.exp(z)),
         "silu": (lambda z: z * sigmoid(z), lambda z: sigmoid(z) * (1 + z * (1 - sigmoid(z)))),
         "sin": (mp.sin, mp.cos),
+        "sigmoid": (sigmoid, lambda z: sigmoid(z) * sigmoid(-z)),
     }
     return result[name]
 
@@ -214,10 +215,10 @@ def test_frozen_readout_and_one_frozen_network(make_state: MakeState) -> None:
 
 def test_labels_are_looked_up(make_state: MakeState) -> None:
     state = make_state(n_samples=4)
-    state["x"][1] = [0.0, 1.0]
+    state["x"][1] = [0.0, -0.0]
     state["y"][:] = [1.0, -1.0, -1.0, 1.0]
     x = state.x.values[[3, 1, 1]]
-    x[1, 0] = -0.0
+    x[1] = [-0.0, 0.0]
     assert wa.response.training_response(state, x, PROBES).y_train.values.tolist() == [1.0, -1.0, -1.0]
     with pytest.raises(ValueError, match=r"x_train\[1\] is not among the training data .* give the labels as y_train"):
         wa.response.training_response(state, [x[0], [7.0, 7.0]], PROBES)
@@ -237,9 +238,9 @@ def test_a_diverged_network_leaves_the_others(make_state: MakeState) -> None:
             state[name][1, 1] = np.nan
         for kind, expected in whole.items():
             result = wa.response.training_response(state, x, PROBES, kind=kind)
-            for name in result:
-                assert np.isnan(result[name][1, 1]).all()
-                np.testing.assert_array_equal(result[name][::2], expected[name][::2])
+            for part, values in result.items():
+                assert np.isnan(values[1, 1]).all()
+                np.testing.assert_array_equal(values[::2], expected[part][::2])
 
 
 def test_one_network_at_one_time(make_state: MakeState) -> None:

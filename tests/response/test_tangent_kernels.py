@@ -35,6 +35,7 @@ def complex_functions() -> dict[str, Function]:
         "elu": lambda z: np.where(z.real > 0, z, np.expm1(z)),
         "silu": lambda z: z / (1.0 + np.exp(-z)),
         "sin": np.sin,
+        "sigmoid": lambda z: 1.0 / (1.0 + np.exp(-z)),
     }
 
 
@@ -43,7 +44,8 @@ def output(layers: list[tuple[Array, Array]], x: Array, phi: Function) -> Array:
     for weights, biases in layers[:-1]:
         h = phi(h @ weights.T + biases)
     weights, biases = layers[-1]
-    return (h @ weights.T + biases)[:, 0]
+    values: Array = h @ weights.T + biases
+    return values[:, 0]
 
 
 def gradients(layers: list[tuple[Array, Array]], x: Array, phi: Function) -> list[Array]:
@@ -159,8 +161,8 @@ def test_the_limit_of_infinite_width(widths: tuple[int, ...]) -> None:
     x = np.stack([np.cos(angles), 1.5 * np.sin(angles)], axis=1)
     number = 2000 if len(widths) == 1 else 100
     networks = [wa.propagation.materialize(net, 2, k, seed=7) for k in range(number)]
-    weights = [np.stack([network.weights[layer] for network in networks]) for layer in range(len(widths) + 1)]
-    biases = [np.stack([network.biases[layer] for network in networks]) for layer in range(len(widths) + 1)]  # type: ignore[index]
+    weights = [np.stack(matrices) for matrices in zip(*(network.weights for network in networks), strict=True)]
+    biases = [np.stack(vectors) for vectors in zip(*(network.biases or () for network in networks), strict=True)]
     units = ["feature", *(f"unit_{layer}" for layer in range(1, len(widths) + 1)), "output"]
     state = xr.Dataset(
         attrs={

@@ -162,15 +162,13 @@ def training_response(
 def _add_factors(raw: dict[str, Array], derivative: Array, kind: str) -> None:
     """Add the loss derivative, amplitude and shape to kernels and steps, and without steps the response."""
     raw["loss_derivative"] = derivative
+    whole, own = ("kernel", "diagonal") if kind == "kernel" else ("response", "own_response")
     with np.errstate(all="ignore"):
+        raw["shape"] = raw[whole] / raw[own][..., None]
+        raw["amplitude"] = np.abs(raw[own])
         if kind == "kernel":
             raw["response"] = -derivative[..., None] * raw["kernel"]
-            raw["amplitude"] = np.abs(derivative) * raw["diagonal"]
-            raw["shape"] = raw["kernel"] / raw["diagonal"][..., None]
-        else:
-            raw["amplitude"] = np.abs(raw["own_response"])
-            raw["shape"] = raw["response"] / raw["own_response"][..., None]
-    raw["shape"][~np.isfinite(raw["shape"])] = np.nan
+            raw["amplitude"] *= np.abs(derivative)
 
 
 def loss_derivative(loss: Loss, outputs: Array, labels: Array) -> Array:

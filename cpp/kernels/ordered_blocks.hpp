@@ -60,14 +60,13 @@ class OrderedBlocks {
 
   private:
     bool watch(const Watcher& watcher) {
-        std::unique_lock lock(mutex_);
-        while (ended_ < threads_) {
-            changed_.wait_for(lock, std::chrono::milliseconds(50), [this] { return ended_ == threads_; });
-            lock.unlock();
-            const bool go_on = watcher(done_.load());
-            lock.lock();
-            if (!go_on) {
-                lock.unlock();
+        // The last call comes after the last block, however soon that was.
+        for (bool ended = false; !ended;) {
+            {
+                std::unique_lock lock(mutex_);
+                ended = changed_.wait_for(lock, std::chrono::milliseconds(50), [this] { return ended_ == threads_; });
+            }
+            if (!watcher(done_.load())) {
                 halt();
                 return false;
             }

@@ -22,7 +22,7 @@ NET = wa.MLP((20,), bias_variance=0.5)
 
 RUNS: list[dict[str, Any]] = [
     *({"loss": loss, "activation": "tanh"} for loss in LOSSES),
-    *({"activation": name} for name in ("relu", "leaky_relu", "abs", "erf", "gelu", "elu", "silu", "sin")),
+    *({"activation": name} for name in ("relu", "leaky_relu", "abs", "erf", "gelu", "elu", "silu", "sigmoid", "sin")),
     {"batch": "full"},
     {"batch": 4, "replacement": False, "noise": 0.2},
     {"loss": "squared", "noise": 0.3, "parametrization": "ntk", "learning_rate": 0.3},

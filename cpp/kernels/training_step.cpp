@@ -252,7 +252,7 @@ void order(const SampleVisits& visits, std::uint64_t first_network, int networks
             const std::size_t row = (static_cast<std::size_t>(k) * steps.count + step) * visits.batch;
             for (std::uint32_t b = 0; b < visits.batch; ++b) {
                 const std::size_t from = std::size_t{b} * training_lanes + static_cast<std::size_t>(k);
-                indices[row + b] = b < range.count ? index[from] : -1;
+                indices[row + b] = b < range.count ? std::int64_t{index[from]} : -1;
                 labels[row + b] = b < range.count ? label[from] : undefined;
             }
         }

@@ -208,3 +208,66 @@ def chunk_readout(
     ``sizes``. Of equal largest logits the first counts. Sums are in float64 and do not depend on ``n_threads``.
     ``progress`` is called with the pairs of a sample and an order that are done.
     """
+
+def train_networks(
+    initial: NDArray[np.float64],
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    *,
+    widths: list[int],
+    activation: int,
+    slope: float,
+    loss: int,
+    weight_rates: list[float],
+    bias_rates: list[float],
+    learning_rate: float,
+    n_steps: int,
+    records: list[int],
+    order: str,
+    batch: int,
+    given: NDArray[np.uint32] | None,
+    noise: float,
+    flips: bool,
+    seed: int,
+    first_network: int,
+    n_threads: int,
+    cpu_path: str,
+    progress: Callable[[int], object] | None,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Networks of one linear output in training, from parameters (network, parameter).
+
+    A row of parameters holds for each layer the weights (unit, input) and then the biases. ``order`` is "full",
+    "drawn", "permuted" or "given", by ``given`` (step, batch). Returned are the parameters (network, record,
+    parameter), NaN after a network has diverged, and the step (network) at which it did, or -1. Progress counts steps
+    of networks.
+    """
+
+def training_order(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    *,
+    n_steps: int,
+    order: str,
+    batch: int,
+    given: NDArray[np.uint32] | None,
+    noise: float,
+    flips: bool,
+    seed: int,
+    first_network: int,
+    n_networks: int,
+    cpu_path: str,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Samples and noisy labels that training meets, (network, step, batch); -1 and NaN where a batch is smaller."""
+
+def initial_parameters(
+    input_dim: int,
+    widths: list[int],
+    *,
+    weight_variance: float,
+    bias_variance: float,
+    seed: int,
+    first_network: int,
+    n_networks: int,
+    cpu_path: str,
+) -> NDArray[np.float64]:
+    """Parameters (network, parameter) of networks of ``simulate_networks`` with one output."""

@@ -2,3 +2,9 @@
 
 Source: arXiv 2405.04074 and 2204.07291.
 """
+
+from __future__ import annotations
+
+from wideangle.response.simulation import simulate_training
+
+__all__ = ["simulate_training"]

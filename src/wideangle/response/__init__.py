@@ -5,6 +5,7 @@ Source: arXiv 2405.04074 and 2204.07291.
 
 from __future__ import annotations
 
+from wideangle.response.mean_field import simulate_mean_field
 from wideangle.response.simulation import simulate_training
 
-__all__ = ["simulate_training"]
+__all__ = ["simulate_mean_field", "simulate_training"]

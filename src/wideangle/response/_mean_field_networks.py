@@ -81,7 +81,7 @@ def read_networks(state: xr.Dataset) -> TrainedNetworks:
     states = read_state(state)
     loss, x, y = check_trained(states)
     if "network" not in states.dims:
-        state = state.expand_dims("network")
+        state = state.assign({name: values.expand_dims("network") for name, values in state.items() if "time" in values.dims})
     missing = [name for name in ("batch", "replacement", "noise", "seed", "method") if name not in state.attrs]
     if missing or states.learning_rate is None or "step" not in state:
         raise ValueError(f"kernel must be a state that holds how it was trained, and lacks {missing or 'step'}; {_REMEDY}")

@@ -3,6 +3,7 @@
 void register_angles(pybind11::module_& module);
 void register_chunk_regression(pybind11::module_& module);
 void register_chunk_readout(pybind11::module_& module);
+void register_evaluation(pybind11::module_& module);
 void register_gram(pybind11::module_& module);
 void register_group_search(pybind11::module_& module);
 void register_forward(pybind11::module_& module);
@@ -23,6 +24,7 @@ PYBIND11_MODULE(_core, module) {
     register_angles(module);
     register_chunk_regression(module);
     register_chunk_readout(module);
+    register_evaluation(module);
     register_gram(module);
     register_group_search(module);
     register_forward(module);

@@ -8,6 +8,7 @@
 #include "forward_layer.hpp"
 #include "hermite_series.hpp"
 #include "kernel_recursion.hpp"
+#include "network_evaluation.hpp"
 #include "readout_sums.hpp"
 #include "training_step.hpp"
 
@@ -36,6 +37,7 @@ struct CpuPath {
     const ChunkKernels* chunk;
     ReadoutFunction<float> readout_float;
     ReadoutFunction<double> readout_double;
+    const EvaluationKernels* network_evaluation;
     const TrainingKernels* training_step;
 };
 

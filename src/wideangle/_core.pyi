@@ -209,6 +209,35 @@ def chunk_readout(
     ``progress`` is called with the pairs of a sample and an order that are done.
     """
 
+def evaluate_networks(
+    parameters: NDArray[np.float64],
+    sizes: list[int],
+    x: NDArray[np.float64],
+    others: NDArray[np.float64] | None,
+    *,
+    activation: int,
+    slope: float,
+    weight_rates: list[float],
+    bias_rates: list[float],
+    keep: list[str],
+    layers: list[int],
+    loss_derivatives: NDArray[np.float64] | None,
+    learning_rate: float,
+    n_threads: int,
+    cpu_path: str,
+    progress: Callable[[int], object] | None,
+) -> dict[str, NDArray[np.float64]]:
+    """Networks of one shape with a linear scalar output, one a row of ``parameters``, at the same points.
+
+    ``sizes`` are the features, the hidden layers and 1; a row has the weights of a layer row by row, its biases, and
+    then the next layer. ``keep`` names what is returned: ``outputs`` and ``diagonal`` (network, point), ``kernel``,
+    ``readout_part`` and ``hidden_part`` (network, point, other), the points themselves where ``others`` is None.
+    ``layers`` are hidden layers, from 1, that come as ``activations_1`` ... (network, point, unit). With
+    ``loss_derivatives`` (network, point) there are ``response`` (network, point, other) and ``own_response``
+    (network, point): the change of the output by a step of gradient descent on a point, over ``learning_rate``.
+    ``progress`` counts points of networks. The results are the same bits for any ``n_threads`` and ``cpu_path``.
+    """
+
 def train_networks(
     initial: NDArray[np.float64],
     x: NDArray[np.float64],

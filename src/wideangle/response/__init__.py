@@ -6,6 +6,8 @@ Source: arXiv 2405.04074 and 2204.07291.
 from __future__ import annotations
 
 from wideangle.response.mean_field import simulate_mean_field
+from wideangle.response.responses import training_response
 from wideangle.response.simulation import simulate_training
+from wideangle.response.tangent_kernels import tangent_kernel
 
-__all__ = ["simulate_mean_field", "simulate_training"]
+__all__ = ["simulate_mean_field", "simulate_training", "tangent_kernel", "training_response"]

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wideangle._checks import check_memory
 from wideangle.losses import Loss
+from wideangle.response._evaluation import check_evaluation_memory, evaluate
 from wideangle.response._mean_field_order import SampleOrder
-from wideangle.response._state import States, check_trained, read_state
+from wideangle.response._state import check_trained, read_state
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -49,31 +49,22 @@ class TrainedNetworks(NamedTuple):
 
     def columns(self, points: Array) -> Array:
         """Return the tangent kernels (network, sample, point) at the first record."""
-        check_memory(
-            16 * len(self.numbers) * len(self.x) * len(points),
-            f"the kernels of {len(self.numbers)} networks need",
-            remedy="give fewer of the networks or probes",
-        )
-        return _tangent_kernel(self._at(0), self.x, points)
+        first = read_state(self.state.isel(time=0))
+        check_evaluation_memory(first, len(self.x), len(points), n_pairs=1)
+        return evaluate(first, self.x, points, keep=("kernel",))["kernel"]
 
-    def outputs(self, points: Array, n_records: int | None = None) -> Array:
-        """Return the outputs of the networks (network, time, point), of the first records or of all."""
-        places = range(n_records or len(self.steps))
-        return np.stack([_sweep(self._at(place), points)[0] for place in places], axis=1)
+    def outputs(self, points: Array) -> Array:
+        """Return the outputs of the networks (network, time, point)."""
+        values = evaluate(read_state(self.state), points, keep=("outputs",))["outputs"]
+        return values.reshape(len(self.numbers), len(self.steps), len(points))
 
     def plasticity(self) -> Array:
         """Return the mean K(x, x) over the samples, by network and time, in units of that at the first record."""
-        means = []
-        for place in range(len(self.steps)):
-            kernels = _tangent_kernel(self._at(place), self.x, self.x)
-            means.append(np.einsum("kii->k", kernels))
-        result = np.stack(means, axis=1)
+        diagonal = evaluate(read_state(self.state), self.x, keep=("diagonal",))["diagonal"]
+        result = diagonal.reshape(len(self.numbers), len(self.steps), len(self.x)).mean(axis=-1)
         start = result[:, :1]
         # A kernel of 0 stays so, whatever it is multiplied with.
         return np.divide(result, start, out=np.ones_like(result), where=start > 0.0)
-
-    def _at(self, place: int) -> States:
-        return read_state(self.state.isel(time=place))
 
 
 def read_networks(state: xr.Dataset) -> TrainedNetworks:
@@ -108,30 +99,3 @@ def read_networks(state: xr.Dataset) -> TrainedNetworks:
         numbers=numbers[fine],
         steps=steps,
     )
-
-
-def _sweep(states: States, x: Array) -> tuple[Array, list[Array], list[Array]]:
-    """Return outputs (state, input), and the activations below and the gradients by the sums of each layer."""
-    below = [np.broadcast_to(x, (len(states), *x.shape))]
-    slopes = []
-    for weights, biases in states.layers[:-1]:
-        z = below[-1] @ weights.swapaxes(-1, -2) + biases[:, None, :]
-        below.append(states.activation.value(z))
-        slopes.append(states.activation.derivative(z))
-    weights, biases = states.layers[-1]
-    outputs = (below[-1] @ weights.swapaxes(-1, -2))[..., 0] + biases
-    gradients = [np.ones((*outputs.shape, 1))]
-    for (weights, _), slope in zip(states.layers[:0:-1], slopes[::-1], strict=True):
-        gradients.append(gradients[-1] @ weights * slope)
-    return outputs, below, gradients[::-1]
-
-
-def _tangent_kernel(states: States, x: Array, other: Array) -> Array:
-    _, below, gradients = _sweep(states, x)
-    _, other_below, other_gradients = _sweep(states, other)
-    result = np.zeros((len(states), len(x), len(other)))
-    for layer in range(len(below)):
-        inputs = below[layer] @ other_below[layer].swapaxes(-1, -2)
-        factors = states.bias_rates[layer] + states.weight_rates[layer] * inputs
-        result += gradients[layer] @ other_gradients[layer].swapaxes(-1, -2) * factors
-    return result

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from wideangle.losses import Loss
 from wideangle.response._mean_field_running import MeanFieldRun
 from wideangle.response._training_results import mean_loss
+from wideangle.response.responses import loss_derivative
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -29,7 +29,7 @@ def mean_field_dataset(run: MeanFieldRun, outputs: Array, diverged_step: Integer
     diagonal = plasticity[..., None] * np.einsum("kii->ki", run.columns[..., : len(x)])[:, None]
     diagonal = np.where(np.isnan(at_samples), np.nan, diagonal)
     with np.errstate(over="ignore"):
-        response = (_size_of_slope(run.loss, at_samples, y) * diagonal).mean(axis=-1)
+        response = (np.abs(loss_derivative(run.loss, at_samples, y)) * diagonal).mean(axis=-1)
     dataset = xr.Dataset(
         {
             "x": (("sample", "feature"), x),
@@ -75,6 +75,3 @@ def count_domains(outputs: Array) -> Integers:
     number = changes.sum(axis=-1) + (signs[..., -1] != 0.0)
     return np.where(np.isnan(outputs).any(axis=-1), -1, number).astype(np.int64)
 
-
-def _size_of_slope(loss: Loss, outputs: Array, y: Array) -> Array:
-    return np.abs(outputs - y) if loss.name == "squared" else loss.force(y * outputs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
+_PROVENANCE = ("wideangle_version", "function", "source")
 _REMEDY = "give what wideangle.response.simulate_training returns, or a wideangle.NetworkWeights with one output"
 
 
@@ -61,6 +62,8 @@ class States:
         without dimension that a selection has left.
     learning_rate, loss, x, y
         Of the training, or None where there was none.
+    attrs
+        What the Dataset says of the training: its attributes, but for those of its provenance.
     """
 
     parameters: Array
@@ -75,6 +78,7 @@ class States:
     loss: Loss | None = None
     x: Array | None = None
     y: Array | None = None
+    attrs: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of states."""
@@ -189,6 +193,7 @@ def _of_dataset(state: xr.Dataset) -> States:
         loss=None if loss in (None, "None") else parse_loss(loss, name="attribute loss of state"),
         x=_ordered(state, "x", ("sample", "feature")) if "x" in state else None,
         y=_ordered(state, "y", ("sample",)) if "y" in state else None,
+        attrs={str(name): value for name, value in state.attrs.items() if name not in _PROVENANCE},
     )
 
 

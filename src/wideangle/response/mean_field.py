@@ -211,13 +211,15 @@ def simulate_mean_field(
     if _is_dataset(kernel):
         networks = _read_networks(kernel, data, given)
         probe = check_probe(probe, networks.x.shape[1])
-        run = _run_of_networks(networks, probe, aging)
+        points = np.concatenate([networks.x, probe])
+        network_outputs = networks.outputs(points)
+        run = _run_of_networks(networks, points, network_outputs, aging)
     else:
         run, probe = _run_of_arguments(data, kernel, aging, probe, given)
     outputs, diverged_step = run.run(n_threads=n_threads, progress=progress)
     dataset = mean_field_dataset(run, outputs, diverged_step, probe, "run" if networks is None else "network")
     if networks is not None:
-        add_networks(dataset, networks.outputs(np.concatenate([networks.x, probe])))
+        add_networks(dataset, network_outputs)
     samples = run.order
     dataset.attrs = provenance(
         "wideangle.response.simulate_mean_field",
@@ -269,8 +271,7 @@ def _read_networks(state: xr.Dataset, data: Any, given: dict[str, Any]) -> Train
     return networks
 
 
-def _run_of_networks(networks: TrainedNetworks, probe: Array, aging: Any) -> MeanFieldRun:
-    points = np.concatenate([networks.x, probe])
+def _run_of_networks(networks: TrainedNetworks, points: Array, outputs: Array, aging: Any) -> MeanFieldRun:
     steps = networks.steps
     first_step, n_steps = int(steps[0]), int(steps[-1] - steps[0])
     if aging is None:
@@ -284,7 +285,7 @@ def _run_of_networks(networks: TrainedNetworks, probe: Array, aging: Any) -> Mea
         columns=networks.columns(points),
         knots=knots,
         plasticity=plasticity,
-        initial=networks.outputs(points, n_records=1)[:, 0],
+        initial=outputs[:, 0],
         numbers=networks.numbers,
         first_step=first_step,
         n_steps=n_steps,

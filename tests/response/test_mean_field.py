@@ -24,7 +24,7 @@ LABELS = {"squared": RNG.normal(size=9), "cross-entropy": Y, "hinge": Y, "expone
 
 
 def bell(points: Array, samples: Array) -> Array:
-    return np.exp(-((points[:, None] - samples[None]) ** 2).sum(axis=2))
+    return np.asarray(np.exp(-((points[:, None] - samples[None]) ** 2).sum(axis=2)))
 
 
 def simulate(data: Any = (X, Y), **options: Any) -> xr.Dataset:
@@ -128,7 +128,13 @@ def test_domains_are_intervals_of_one_sign(outputs: list[int], expected: int) ->
 def test_full_batch_of_the_squared_loss() -> None:
     r"""f_t = y + (1 - \eta K/N)^t (f_0 - y), and at the probes f_0 - k' K^+ (f_0 - f_t) on the samples."""
     result = simulate(
-        (X, LABELS["squared"]), loss="squared", batch="full", probe=PROBE, initial=0.3, n_steps=3000, record=[0, 7, 3000]
+        (X, LABELS["squared"]),
+        loss="squared",
+        batch="full",
+        probe=PROBE,
+        initial=0.3,
+        n_steps=3000,
+        record=[0, 7, 3000],
     )
     kernel, y, start = bell(X, X), LABELS["squared"], np.full(9, 0.3)
     values, vectors = np.linalg.eigh(kernel)
@@ -165,7 +171,8 @@ def assert_exact(state: xr.Dataset, probe: Array, **options: Any) -> None:
     change = result.change.isel(time=-1).values
     assert np.all(change > 0.1)
     np.testing.assert_allclose(result.outputs, result.network_outputs, rtol=0, atol=1e-12 * change.max())
-    np.testing.assert_allclose(result.network_outputs, state.outputs, rtol=0, atol=1e-13 * change.max())
+    outputs = state.outputs.values.reshape(result.network_outputs.shape)
+    np.testing.assert_allclose(result.network_outputs, outputs, rtol=0, atol=1e-13 * change.max())
     np.testing.assert_allclose(result.probe_outputs, result.probe_network_outputs, rtol=0, atol=1e-12 * change.max())
     np.testing.assert_allclose(result.plasticity, result.plasticity.isel(time=[0] * result.sizes["time"]), rtol=1e-12)
 
@@ -174,7 +181,7 @@ CASES: list[dict[str, Any]] = [
     {"batch": 1, "loss": "cross-entropy"},
     {"batch": 1, "loss": "squared", "noise": 0.5},
     {"batch": 4, "loss": "hinge", "replacement": False, "noise": 0.2},
-    {"batch": 4, "loss": "exponential", "noise": 0.1},
+    {"batch": 4, "loss": "exponential", "noise": 0.1, "learning_rate": 0.004},
     {"batch": "full", "loss": "squared"},
     {"batch": "full", "loss": "cross-entropy", "noise": 0.1},
 ]
@@ -185,8 +192,8 @@ def test_a_network_linear_in_what_is_trained(case: dict[str, Any]) -> None:
     """Linear units below a frozen readout: the very samples and labels of the training, noise included."""
     net = wa.MLP((7,), activation="linear", bias_variance=0.5)
     state = wa.response.simulate_training(
-        net, (X, LABELS[case["loss"]]), n_networks=20, n_steps=300, learning_rate=0.02, seed=3, readout="frozen",
-        first_network=2, **case
+        net, (X, LABELS[case["loss"]]), n_networks=20, n_steps=300, seed=3, readout="frozen", first_network=2,
+        **({"learning_rate": 0.02} | case)
     )  # fmt: skip
     assert_exact(state, PROBE)
     # Any networks, out of order, and from a later record on.
@@ -239,8 +246,9 @@ def test_the_error_is_of_first_order_in_the_change_of_the_kernel() -> None:
     x, errors, changes = line_of_points(10), [], []
     for width in (64, 1024):
         state = wa.response.simulate_training(
-            wa.MLP((width,), bias_variance=1.0), (x, np.sign(np.sin(3 * x[:, 0]))), n_networks=40, n_steps=1000, batch=1,
-            learning_rate=0.1, loss="squared", seed=1, parametrization="ntk", record=(0, 1000), keep=("tangent_kernel",)
+            wa.MLP((width,), bias_variance=1.0), (x, np.sign(np.sin(3 * x[:, 0]))), n_networks=40, n_steps=1000,
+            batch=1, learning_rate=0.1, loss="squared", seed=1, parametrization="ntk", record=(0, 1000),
+            keep=("tangent_kernel",)
         )  # fmt: skip
         result = wa.response.simulate_mean_field(None, kernel=state, probe=line_of_points(7))
         last = result.isel(time=-1)
@@ -262,7 +270,7 @@ def test_alternating_labels_split_the_interval() -> None:
     x, y = line_of_points(n), np.array([1.0, -1.0] * (n // 2))
 
     def local(points: Array, samples: Array) -> Array:
-        return np.exp(-8 * np.abs(points - samples.T))
+        return np.asarray(np.exp(-8 * np.abs(points - samples.T)))
 
     result = simulate(
         (x, y), kernel=local, probe=line_of_points(201), initial=0.5, learning_rate=0.05, n_steps=4000, n_runs=20,
@@ -396,11 +404,11 @@ def test_small_types_are_taken_as_they_are() -> None:
 
 def fit(chosen: str, **dims: Any) -> xr.Dataset:
     laws = ["constant", "exponential", "power law"]
-    result = xr.Dataset(
+    result: xr.Dataset = xr.Dataset(
         {"tau": ("law", [np.nan, 2.0, 3.0]), "gamma": ("law", [np.nan, np.nan, 0.5]), "chosen": ((), chosen)},
         {"law": laws},
-    )
-    return result.expand_dims(**dims)
+    ).expand_dims(**dims)
+    return result
 
 
 @pytest.mark.parametrize(
@@ -465,7 +473,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"batch": 10}, "batch must lie between 1 and 9"),
     ({"batch": "half"}, "batch must be 'full' or an integer"),
     ({"order": "sorted"}, "order must be one of 'permuted'"),
-    ({"order": np.zeros(19, int)}, r"order must have 20 step\(s\) and 1 run\(s\), or no axis of runs, got shape \(19,\)"),
+    ({"order": np.zeros(19, int)}, r"order must have 20 step\(s\) and 1 run\(s\), or no axis .*, got shape \(19,\)"),
     ({"order": np.zeros((2, 20, 1), int)}, r"order must have 20 step\(s\) and 1 run\(s\)"),
     ({"order": np.full(20, 9)}, "order must hold samples from 0 to 8"),
     ({"order": np.full((20, 2), -1)}, "order must hold samples from 0 to 8, and -1 only to fill up a batch"),
@@ -494,9 +502,9 @@ def test_bad_input_is_named(options: dict[str, Any], message: str) -> None:
 
 
 def without(state: xr.Dataset, attribute: str) -> xr.Dataset:
-    return state.assign_attrs({k: v for k, v in state.attrs.items() if k != attribute}).drop_attrs().assign_attrs(
-        {k: v for k, v in state.attrs.items() if k != attribute}
-    )
+    result: xr.Dataset = state.copy()
+    del result.attrs[attribute]
+    return result
 
 
 @pytest.mark.parametrize(

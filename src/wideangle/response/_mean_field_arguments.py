@@ -57,7 +57,9 @@ def check_aging(aging: Any, first_step: int, n_steps: int, learning_rate: float)
     if isinstance(aging, xr.Dataset):
         aging = _law_of_fit(aging)
     if callable(aging):
-        check_memory(40 * n_steps, f"aging at each of {n_steps} steps needs", remedy="give a number, or run fewer steps")
+        check_memory(
+            40 * n_steps, f"aging at each of {n_steps} steps needs", remedy="give a number, or run fewer steps"
+        )
         steps = first_step + np.arange(n_steps + 1)
         values = _check_plasticity("aging(time)", aging(learning_rate * steps), (n_steps + 1,), "of each time")
     elif np.ndim(aging) == 0 and not isinstance(aging, (str, bytes)):
@@ -91,8 +93,8 @@ def _law_of_fit(fit: xr.Dataset) -> Callable[[Array], Array]:
     if "factor" in fit.dims:
         if "kernel" not in fit["factor"].values:
             raise ValueError(
-                f"aging must hold the factor 'kernel', got {list(fit['factor'].values)}; plasticity is the aging of the "
-                "kernel"
+                f"aging must hold the factor 'kernel', got {list(fit['factor'].values)}; plasticity is "
+                "the aging of the kernel"
             )
         fit = fit.sel(factor="kernel")
     if fit["chosen"].ndim:
@@ -120,7 +122,9 @@ def check_initial(initial: Any, n_runs: int, n_points: int) -> Array:
         return np.full((1, n_points), values)
     values = np.atleast_2d(values)
     if values.shape not in ((1, n_points), (n_runs, n_points)):
-        raise ValueError(f"initial must have shape ({n_points},) or ({n_runs}, {n_points}), got {values.shape}; {remedy}")
+        raise ValueError(
+            f"initial must have shape ({n_points},) or ({n_runs}, {n_points}), got {values.shape}; {remedy}"
+        )
     return values
 
 
@@ -136,8 +140,10 @@ def check_order(order: Any, *, n_runs: int, n_steps: int, n_samples: int) -> Int
     if values.ndim < 3:
         values = (values if values.ndim == 2 else values[:, None])[None]
     if values.shape[0] not in (1, n_runs) or values.shape[1] != n_steps:
-        raise ValueError(f"order must have {n_steps} step(s) and {n_runs} run(s), or no axis of runs, got shape "
-                         f"{np.shape(order)}; {remedy}")
+        raise ValueError(
+            f"order must have {n_steps} step(s) and {n_runs} run(s), or no axis of runs, got shape "
+            f"{np.shape(order)}; {remedy}"
+        )
     filled = values == -1
     wrong = np.argwhere((values < -1) | (values >= n_samples) | filled & (np.arange(values.shape[2]) == 0))
     if not len(wrong):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +64,8 @@ class TrainedNetworks(NamedTuple):
         result = diagonal.reshape(len(self.numbers), len(self.steps), len(self.x)).mean(axis=-1)
         start = result[:, :1]
         # A kernel of 0 stays so, whatever it is multiplied with.
-        return np.divide(result, start, out=np.ones_like(result), where=start > 0.0)
+        relative: Array = np.divide(result, start, out=np.ones_like(result), where=start > 0.0)
+        return relative
 
 
 def read_networks(state: xr.Dataset) -> TrainedNetworks:
@@ -72,14 +73,18 @@ def read_networks(state: xr.Dataset) -> TrainedNetworks:
     states = read_state(state)
     loss, x, y = check_trained(states)
     if "network" not in states.dims:
-        state = state.assign({name: values.expand_dims("network") for name, values in state.items() if "time" in values.dims})
+        state = state.assign(
+            {name: values.expand_dims("network") for name, values in state.items() if "time" in values.dims}
+        )
     missing = [name for name in ("batch", "replacement", "noise", "seed", "method") if name not in state.attrs]
     if missing or states.learning_rate is None or "step" not in state:
-        raise ValueError(f"kernel must be a state that holds how it was trained, and lacks {missing or 'step'}; {_REMEDY}")
+        raise ValueError(
+            f"kernel must be a state that holds how it was trained, and lacks {missing or 'step'}; {_REMEDY}"
+        )
     if state.attrs["method"] != "descent":
         raise ValueError(
-            f"kernel must be a state of method 'descent', got {state.attrs['method']!r}, which takes no steps; train with "
-            "method='descent', or give the tangent kernel as an array"
+            f"kernel must be a state of method 'descent', got {state.attrs['method']!r}, which takes no steps; "
+            "train with method='descent', or give the tangent kernel as an array"
         )
     steps = np.atleast_1d(state["step"].values).astype(np.int64)
     if len(steps) < 2 or np.any(np.diff(steps) <= 0):
@@ -87,7 +92,9 @@ def read_networks(state: xr.Dataset) -> TrainedNetworks:
     state = state.transpose("network", "time", ...)
     fine = np.isfinite(read_state(state).parameters).all(axis=1).reshape(-1, len(steps)).all(axis=1)
     if not fine.any():
-        raise ValueError("kernel must be a state with networks that have not diverged, and has none; lower learning_rate")
+        raise ValueError(
+            "kernel must be a state with networks that have not diverged, and has none; lower learning_rate"
+        )
     numbers = state["network"].values.astype(np.int64)
     return TrainedNetworks(
         state=state.isel(network=fine),

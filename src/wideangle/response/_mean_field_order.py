@@ -22,8 +22,8 @@ _SIDE_BY_SIDE = 16
 class Block(NamedTuple):
     """Samples (run, step, batch), -1 where a batch is smaller, and the labels told; of length 1 where all are equal."""
 
-    index: Integers
-    label: Array
+    samples: Integers
+    labels: Array
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -70,7 +70,7 @@ class SampleOrder:
             return Block(index, label)
         # What it does to labels 0, or 1.
         clean = np.full(len(self.y), 1.0 if self.flips else 0.0)
-        told = self._draw(clean, "drawn", runs.stop - runs.start, number, first_step, n_steps).label
+        told = self._draw(clean, "drawn", runs.stop - runs.start, number, first_step, n_steps).labels
         return Block(np.repeat(index, len(told) // len(index), axis=0), label * told if self.flips else label + told)
 
     def _draw(self, y: Array, kind: str, n_runs: int, number: int, first_step: int, n_steps: int) -> Block:

@@ -18,7 +18,9 @@ Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 
-def mean_field_dataset(run: MeanFieldRun, outputs: Array, diverged_step: Integers, probe: Array, dim: str) -> xr.Dataset:
+def mean_field_dataset(
+    run: MeanFieldRun, outputs: Array, diverged_step: Integers, probe: Array, dim: str
+) -> xr.Dataset:
     """Return outputs (run, record, point) with what follows from them."""
     import xarray as xr
 
@@ -74,4 +76,3 @@ def count_domains(outputs: Array) -> Integers:
     changes = (signs[..., 1:] != signs[..., :-1]) & (signs[..., :-1] != 0.0)
     number = changes.sum(axis=-1) + (signs[..., -1] != 0.0)
     return np.where(np.isnan(outputs).any(axis=-1), -1, number).astype(np.int64)
-

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,16 +121,15 @@ class MeanFieldRun:
         )
 
 
-def _of_run(values: Array, place: int) -> Array:
-    return values[place if len(values) > 1 else 0]
+def _of_run(values: NDArray[Any], place: int) -> NDArray[Any]:
+    result: NDArray[Any] = values[place if len(values) > 1 else 0]
+    return result
 
 
 def _visits(block: Block, place: int, first: int, n_steps: int) -> Visits:
     from wideangle.response._mean_field_steps import Visits
 
-    index, label = _of_run(block.index, place), _of_run(block.label, place)
+    index, label = _of_run(block.samples, place), _of_run(block.labels, place)
     batch = index.shape[1]
     # One row for all steps has no stride; so has the row of a single step.
     return Visits(first, n_steps, batch, index.reshape(-1), label.reshape(-1), batch if len(index) > 1 else 0)
-
-

@@ -142,8 +142,8 @@ def simulate_mean_field(
         - ``response(run, time)``: mean of :math:`|\ell'|\,\alpha(t) k(x, x)`, the amplitude of the response;
         - ``n_domains(run, time)``, for inputs of one feature: number of intervals of one sign of the output along the
           points, samples and probes; outputs of 0 count to either sign; -1 after divergence;
-        - ``status(run)``: 0, or 1 where a run has diverged; ``diverged_step(run)``: the step in which an output exceeded
-          1e100 in size, or -1. Later records of that run are NaN; the others go on.
+        - ``status(run)``: 0, or 1 where a run has diverged; ``diverged_step(run)``: the step in which an output
+          exceeded 1e100 in size, or -1. Later records of that run are NaN; the others go on.
 
         Coordinates: ``time``, :math:`\eta` times the step, that of gradient flow; ``step``; ``run``.
 
@@ -253,7 +253,7 @@ def _describe(value: Any) -> str | float:
     return float(value) if np.ndim(value) == 0 else f"array {np.shape(value)}"
 
 
-def _read_networks(state: xr.Dataset, data: Any, given: dict[str, Any]) -> TrainedNetworks:
+def _read_networks(state: Any, data: Any, given: dict[str, Any]) -> TrainedNetworks:
     superfluous = [name for name, value in given.items() if value is not None]
     if superfluous:
         raise ValueError(

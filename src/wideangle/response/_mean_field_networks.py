@@ -59,13 +59,15 @@ class TrainedNetworks(NamedTuple):
         return values.reshape(len(self.numbers), len(self.steps), len(points))
 
     def plasticity(self) -> Array:
-        """Return the mean K(x, x) over the samples, by network and time, in units of that at the first record."""
+        """Return the mean over the samples of K(x, x) in units of that at the first record, by network and time."""
         diagonal = evaluate(read_state(self.state), self.x, keep=("diagonal",))["diagonal"]
-        result = diagonal.reshape(len(self.numbers), len(self.steps), len(self.x)).mean(axis=-1)
-        start = result[:, :1]
-        # A kernel of 0 stays so, whatever it is multiplied with.
-        relative: Array = np.divide(result, start, out=np.ones_like(result), where=start > 0.0)
-        return relative
+        diagonal = diagonal.reshape(len(self.numbers), len(self.steps), len(self.x))
+        # Samples that no parameter has an influence on do not count.
+        counted = diagonal[:, :1] > 0.0
+        relative = np.divide(diagonal, diagonal[:, :1], out=np.zeros_like(diagonal), where=counted)
+        number = counted.sum(axis=-1)
+        result: Array = np.where(number > 0, relative.sum(axis=-1) / np.maximum(number, 1), 1.0)
+        return result
 
 
 def read_networks(state: xr.Dataset) -> TrainedNetworks:

@@ -147,8 +147,8 @@ def simulate_mean_field(
 
         Coordinates: ``time``, :math:`\eta` times the step, that of gradient flow; ``step``; ``run``.
 
-        For networks the dimension run is called network, the plasticity :math:`\alpha` at the records is the mean of
-        the tangent kernel :math:`K(x, x)` over the samples in units of that at the first record, linear in between, and
+        For networks the dimension run is called network, the plasticity :math:`\alpha` at the records is the mean over
+        the samples of :math:`K_t(x, x)/K_0(x, x)`, K the tangent kernel and 0 the first record, linear in between, and
         there are
 
         - ``network_outputs(network, time, sample)`` and ``probe_network_outputs(network, time, probe)``;
@@ -167,8 +167,9 @@ def simulate_mean_field(
 
     References
     ----------
-    The model of the outputs under the law of response is that of arXiv 2204.07291; the plasticity as the size of the
-    kernel's diagonal is this package's choice, with which the mean :math:`\alpha k(x, x)` is that of the network.
+    The model of the outputs under the law of response is that of arXiv 2204.07291. To read the plasticity of a network
+    off the diagonal of its kernel is this package's choice. Of networks the error of the model relative to their change
+    is of first order in how much the shape of their kernels changes (measured; not in the literature).
 
     Examples
     --------

@@ -246,6 +246,20 @@ def test_the_plasticity_is_that_of_the_networks() -> None:
     assert float(result.error.isel(time=-1).median()) < 0.7 * float(constant.error.isel(time=-1).median())
 
 
+def test_the_plasticity_is_linear_between_the_records() -> None:
+    x = line_of_points(8)
+    state = wa.response.simulate_training(
+        wa.MLP((20,), bias_variance=1.0), (x, np.sign(x[:, 0])), n_networks=1, n_steps=100, batch=1, learning_rate=0.1,
+        seed=1, record=(10, 25, 100)
+    )  # fmt: skip
+    result = wa.response.simulate_mean_field(None, kernel=state)
+    plasticity = result.plasticity.values[0]
+    assert abs(np.diff(plasticity)).min() > 0.01
+    alpha = np.interp(np.arange(10, 100), [10, 25, 100], plasticity / plasticity[0])
+    expected = wa.response.simulate_mean_field(None, kernel=state, aging=alpha)
+    np.testing.assert_allclose(result.outputs, expected.outputs, rtol=1e-11)
+
+
 def test_samples_without_influence_do_not_count() -> None:
     """One that no unit is active on, without biases that are trained, has a kernel of 0 with every other."""
     x, y = np.array([[-1.0], [1.0], [2.0]]), np.array([1.0, 1.0, -1.0])
@@ -420,10 +434,14 @@ def test_small_types_are_taken_as_they_are() -> None:
 # ---- Aging
 
 
-def fit(chosen: str, **dims: Any) -> xr.Dataset:
+def fit(chosen: str, scale: float = 1.0, **dims: Any) -> xr.Dataset:
     laws = ["constant", "exponential", "power law"]
     result: xr.Dataset = xr.Dataset(
-        {"tau": ("law", [np.nan, 2.0, 3.0]), "gamma": ("law", [np.nan, np.nan, 0.5]), "chosen": ((), chosen)},
+        {
+            "tau": ("law", [np.nan, 2.0 * scale, 3.0 * scale]),
+            "gamma": ("law", [np.nan, np.nan, 0.5]),
+            "chosen": ((), chosen),
+        },
         {"law": laws},
     ).expand_dims(**dims)
     return result
@@ -473,6 +491,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"aging": lambda time: time[1:]}, r"aging\(time\) must hold one number of each time, shape \(21,\), got \(20,\)"),
     ({"aging": lambda time: -time}, r"aging\(time\) must not be negative, got -0.3 at place 1"),
     ({"aging": fit("undecided")}, "aging must have chosen a law, got 'undecided'"),
+    ({"aging": fit("none")}, "aging must have chosen a law, got 'none': none fits the responses"),
+    ({"aging": fit("exponential", scale=-1e-3)}, r"aging\(time\) must be finite"),
+    ({"aging": fit("power law", scale=-1e-3)}, r"aging\(time\) must be finite"),
     ({"aging": fit("power law", factor=["response"])}, "aging must hold the factor 'kernel'"),
     ({"aging": fit("power law", network=[0, 1])}, "aging must be of one response"),
     ({"aging": xr.Dataset()}, "aging must hold chosen, tau and gamma, and lacks"),

@@ -19,6 +19,8 @@ Integers = NDArray[np.int64]
 
 _AGING = "give None, a number, a function of time, one number a step, or a Dataset of wideangle.response.fit_aging"
 
+_NOT_CHOSEN = {"undecided": "the responses do not tell which", "none": "none fits the responses"}
+
 
 def check_probe(probe: Any, n_features: int) -> Array:
     """Return probes (probe, feature), none of them for None."""
@@ -104,14 +106,18 @@ def _law_of_fit(fit: xr.Dataset) -> Callable[[Array], Array]:
         return np.ones_like
     if law not in ("exponential", "power law"):
         raise ValueError(
-            f"aging must have chosen a law, got {law!r}: the responses do not tell which; fit longer records or more "
-            "networks, or give a function of time, such as lambda t: (1 + t / tau) ** -gamma"
+            f"aging must have chosen a law, got {law!r}: {_NOT_CHOSEN.get(law, 'there is no such law')}; fit longer "
+            "records or more networks, or give a function of time, such as lambda t: (1 + t / tau) ** -gamma"
         )
     tau = fit["tau"].sel(law=law).item()
-    if law == "exponential":
-        return lambda time: np.exp(-time / tau)
     gamma = fit["gamma"].sel(law=law).item()
-    return lambda time: np.exp(-gamma * np.log1p(time / tau))
+
+    def factor(time: Array) -> Array:
+        # What overflows is refused as not finite.
+        with np.errstate(all="ignore"):
+            return np.exp(-time / tau) if law == "exponential" else np.exp(-gamma * np.log1p(time / tau))
+
+    return factor
 
 
 def check_initial(initial: Any, n_runs: int, n_points: int) -> Array:

@@ -24,7 +24,14 @@ from pathlib import Path
 import numpy as np
 
 import wideangle as wa
-from bench import dynamics_tables, engine_tables, parametrization_tables, peers, representation_tables
+from bench import (
+    dynamics_tables,
+    engine_tables,
+    parametrization_tables,
+    peers,
+    representation_tables,
+    response_tables,
+)
 from bench.tables import table
 from bench.timing import Spread, in_pairs, seconds
 from wideangle._cpu import CPU_PATH_VARIABLE, active_cpu_path, cpu_paths
@@ -208,6 +215,7 @@ PARTS: dict[str, tuple[Callable[[int, list[str]], str], ...]] = {
     ),
     "parametrization": (parametrization_tables.predictions_table, parametrization_tables.checks_table),
     "representation": (representation_tables.regressions_table, representation_tables.readouts_table),
+    "response": (response_tables.training_table,),
 }
 
 

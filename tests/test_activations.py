@@ -26,6 +26,7 @@ EXACT = {
     "elu": lambda x: x if x > 0 else mpmath.expm1(x),
     "silu": lambda x: x / (1 + mpmath.exp(-x)),
     "sin": mpmath.sin,
+    "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)),
 }
 
 

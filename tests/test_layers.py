@@ -16,7 +16,7 @@ PACKAGE = Path(wideangle.__file__).parent
 
 # From the ground to the top, by the first component after ``wideangle``. A new part needs a place here.
 FLOORS = (
-    ("_version", "_checks", "_core", "_cpu", "_progress"),
+    ("_version", "_checks", "_core", "_cpu", "_files", "_progress"),
     ("activations", "network", "scalings", "_provenance", "losses", "data", "integrators", "statistics", "reports"),
     ("reference",),
     ("propagation", "parametrization", "dynamics", "representation", "response"),

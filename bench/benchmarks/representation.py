@@ -1,4 +1,4 @@
-"""Chunks of a layer: regressions from the covariance, and readouts by running sums."""
+"""Chunks of a layer, regressions from the covariance and readouts by running sums; and its clones."""
 
 from __future__ import annotations
 
@@ -27,3 +27,26 @@ class Chunks:
 
     def time_statistics(self, neurons: int, features: str, what: str) -> None:
         wa.representation.chunk_statistics(self.features, seed=1, **self.head)
+
+
+class Clones:
+    """Eight clones of 32 neurons, or 256 generic mixtures of as many signals: how many clones, and of which neurons."""
+
+    params = ("clones", "mixtures")
+    param_names = ("features",)
+
+    def setup(self, features: str) -> None:
+        layer = wa.representation.synthetic_clones(4000, 16, 8, 32, 0.3, seed=1)
+        self.features, readout = layer["features"].values, layer["readout"].values
+        if features == "mixtures":
+            rng = np.random.default_rng(0)
+            self.features = rng.standard_normal((4000, 32)) @ rng.standard_normal((32, 256)) / 6.0
+            self.features += 0.3 * rng.standard_normal(self.features.shape)
+        targets = np.argmax(self.features @ readout.T, axis=1)
+        self.chunks = wa.representation.chunk_statistics(self.features, seed=1, readout=readout, targets=targets)
+
+    def time_fit(self, features: str) -> None:
+        wa.representation.fit_clones(self.chunks, asymptotic_error=0.0)
+
+    def time_find(self, features: str) -> None:
+        wa.representation.find_clones(self.features, n_starts=4, seed=1)

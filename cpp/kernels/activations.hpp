@@ -11,7 +11,8 @@
 namespace wideangle {
 
 // In the order of wideangle.activations.ACTIVATIONS.
-enum class Activation : int { relu, leaky_relu, abs, linear, erf, tanh, gelu, elu, silu, sin };
+enum class Activation : int { relu, leaky_relu, abs, linear, erf, tanh, gelu, elu, silu, sin, sigmoid };
+constexpr int activation_count = static_cast<int>(Activation::sigmoid) + 1;
 
 // phi(c x) = c phi(x) for every c > 0.
 constexpr bool is_homogeneous(Activation kind) { return kind <= Activation::linear; }
@@ -126,7 +127,13 @@ WIDEANGLE_INLINE f64 cos64(f64 x) {
 
 // The functors. Derivatives at a kink are the left ones. NaN gives NaN, but for the derivatives of the first four.
 struct Relu {
-    WIDEANGLE_INLINE f64 value(f64 x) const { return keep(~is_less(x, 0.0), x); }
+    WIDEANGLE_INLINE f64 value(f64 x) const {
+#if defined(__AVX512F__)
+        return bits_as<f64>(_mm512_maskz_max_pd(0xff, _mm512_setzero_pd(), bits_as<__m512d>(x)));  // x if that is NaN or -0
+#else
+        return keep(~is_less(x, 0.0), x);
+#endif
+    }
     WIDEANGLE_INLINE f64 derivative(f64 x) const { return keep(~is_less_equal(x, 0.0), broadcast64(1.0)); }
 };
 
@@ -191,6 +198,17 @@ struct Sin {
     WIDEANGLE_INLINE f64 derivative(f64 x) const { return cos64(x); }
 };
 
+struct Sigmoid {
+    WIDEANGLE_INLINE f64 value(f64 x) const {
+        const f64 fall = exp64(-magnitude(x));
+        return select(is_less(x, 0.0), fall, broadcast64(1.0)) / (1.0 + fall);
+    }
+    WIDEANGLE_INLINE f64 derivative(f64 x) const {
+        const f64 fall = exp64(-magnitude(x));
+        return fall / ((1.0 + fall) * (1.0 + fall));
+    }
+};
+
 // Calls body with the functor of that kind, so that the loops in it are compiled for each.
 template <class Body>
 WIDEANGLE_INLINE void with_activation(Activation kind, double slope, Body&& body) {
@@ -205,6 +223,7 @@ WIDEANGLE_INLINE void with_activation(Activation kind, double slope, Body&& body
         case Activation::elu: return body(Elu{});
         case Activation::silu: return body(Silu{});
         case Activation::sin: return body(Sin{});
+        case Activation::sigmoid: return body(Sigmoid{});
     }
 }
 

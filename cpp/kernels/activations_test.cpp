@@ -33,6 +33,7 @@ Real value(Activation kind, Real x) {
         case Activation::elu: return x > 0 ? x : std::expm1(x);
         case Activation::silu: return x * gate(x);
         case Activation::sin: return std::sin(x);
+        case Activation::sigmoid: return gate(x);
     }
     return 0;
 }
@@ -49,6 +50,7 @@ Real derivative(Activation kind, Real x) {
         case Activation::elu: return x > 0 ? 1 : std::exp(x);
         case Activation::silu: return gate(x) * (1 + x * gate(-x));
         case Activation::sin: return std::cos(x);
+        case Activation::sigmoid: return gate(x) * gate(-x);
     }
     return 0;
 }
@@ -67,6 +69,7 @@ Tolerance of_value(Activation kind) {
         case Activation::elu: return {2 * unit, 0};
         case Activation::silu: return {3 * unit, 1e-300};
         case Activation::sin: return {2 * unit, 1e-30};  // the rest of a multiple of pi
+        case Activation::sigmoid: return {3 * unit, 1e-300};
         default: return {0, 0};
     }
 }
@@ -79,6 +82,7 @@ Tolerance of_derivative(Activation kind, double x) {
         case Activation::elu: return {2 * unit, 1e-300};
         case Activation::silu: return {4 * unit, 2 * unit};
         case Activation::sin: return {2 * unit, 2 * unit};
+        case Activation::sigmoid: return {4 * unit, 1e-300};
         default: return {0, 0};
     }
 }
@@ -137,7 +141,7 @@ void signs_of_zero() {
 
 void lanes_do_not_mix() {
     const f64 x = {-40.0, -3.0, -1e-9, 0.0, 0.2, 1.0, 7.0, 1e5};
-    for (int kind = 0; kind < 10; ++kind)
+    for (int kind = 0; kind < activation_count; ++kind)
         with_activation(static_cast<Activation>(kind), slope, [&](auto phi) {
             const f64 values = phi.value(x), rises = phi.derivative(x);
             for (int i = 0; i < 8; ++i) {
@@ -150,7 +154,7 @@ void lanes_do_not_mix() {
 }  // namespace
 
 int main() {
-    for (int kind = 0; kind < 10; ++kind) against_library(static_cast<Activation>(kind));
+    for (int kind = 0; kind < activation_count; ++kind) against_library(static_cast<Activation>(kind));
     large_sines_are_bounded();
     signs_of_zero();
     lanes_do_not_mix();

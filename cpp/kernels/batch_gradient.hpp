@@ -6,6 +6,7 @@
 
 #include "layer_products.hpp"
 #include "training_loss.hpp"
+#include "unit_slopes.hpp"
 
 namespace wideangle::WIDEANGLE_PATH {
 
@@ -31,7 +32,11 @@ class BatchGradient {
         std::uint32_t k = 0;
         for (; k + sample_tile <= count; k += sample_tile)
             good &= add_tile<sample_tile>(parameters, x + k * features, y + k, gradients);
-        for (; k < count; ++k) good &= add_tile<1>(parameters, x + k * features, y + k, gradients);
+        if (k + 2 <= count) {
+            good &= add_tile<2>(parameters, x + k * features, y + k, gradients);
+            k += 2;
+        }
+        if (k < count) good &= add_tile<1>(parameters, x + k * features, y + k, gradients);
         return good;
     }
 
@@ -71,8 +76,9 @@ class BatchGradient {
     void activate(Layer& layer, std::size_t samples) const {
         for (std::size_t k = 0; k < samples * layer.size.units; ++k) {
             const f64 z = layer.values[k].get();
-            layer.values[k].set(phi_.value(z));
-            layer.slopes[k].set(phi_.derivative(z));
+            const f64 h = phi_.value(z);
+            layer.values[k].set(h);
+            layer.slopes[k].set(slope_at(phi_, z, h));
         }
     }
 

@@ -226,6 +226,17 @@ bool squares_in_range(const LayerCall<T>& call) {
     return true;
 }
 
+// What remains of the last cell is zero again: an activation need not be zero there.
+template <class T>
+void clear_remainder(const LayerCall<T>& call, std::size_t vectors, T* strip) {
+    constexpr std::size_t lanes = width_of<T>;
+    const std::size_t there = call.units % cell_units<T>;
+    if (there == 0) return;
+    T* const cell = strip + call.units / cell_units<T> * vectors * lanes;
+    for (std::size_t at = 0; at < vectors * lanes; at += lanes)
+        store(cell + at, bits_as<Vector<T>>(load<Lanes<T>>(cell + at) & first_units<T>(there)));
+}
+
 template <class T>
 void layer(const LayerCall<T>& call) {
     const Finish finish(call.activation, call.slope);
@@ -257,6 +268,7 @@ void layer(const LayerCall<T>& call) {
                 const std::size_t cells = round_up(last - unit, cell_units<T>) / cell_units<T>;
                 activate(call.activation, call.slope, strip.out + unit / cell_units<T> * vectors * lanes,
                          cells * vectors * lanes);
+                if (last == call.units) clear_remainder(call, vectors, strip.out);
             }
         }
     }

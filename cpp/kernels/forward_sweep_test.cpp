@@ -40,6 +40,7 @@ Real phi(Activation kind, Real z) {
         case Activation::elu: return z > 0 ? z : std::expm1(z);
         case Activation::silu: return z / (1 + std::exp(-z));
         case Activation::sin: return std::sin(z);
+        case Activation::sigmoid: return 1 / (1 + std::exp(-z));
     }
     return 0;
 }

@@ -23,16 +23,33 @@ class VisitSource {
             permutation_.resize(static_cast<std::size_t>(visits.samples) * training_lanes);
     }
 
-    // (visit, lane)
-    void draw(std::uint64_t first, std::uint32_t count, std::uint32_t* index, double* label) {
-        for (std::uint32_t k = 0; k < count; ++k, index += training_lanes, label += training_lanes) {
-            choose(first + k, index);
-            for (int lane = 0; lane < training_lanes; ++lane) label[lane] = visits_.y[index[lane]];
-            if (visits_.noise > 0) disturb(first + k, label);
+    // The samples of a visit, by lane. Visits come in order, or start anew with a first one.
+    WIDEANGLE_INLINE const std::uint32_t* samples(std::uint64_t visit, bool first) {
+        switch (visits_.order) {
+            case SampleOrder::full: return fill(index_, static_cast<std::uint32_t>(visit % visits_.samples));
+            case SampleOrder::given: return fill(index_, visits_.given[visit]);
+            case SampleOrder::permuted:
+                if (visit / visits_.samples != epoch_) permute(visit / visits_.samples);
+                return permutation_.data() + visit % visits_.samples * training_lanes;
+            default:
+                if (first || visit % 4 == 0) choose(visit / 4);
+                return choices_[visit % 4];
+        }
+    }
+
+    // Changes the labels of a visit, by lane in two halves.
+    WIDEANGLE_INLINE void disturb(std::uint64_t visit, bool first, double* low, double* high) {
+        if (visits_.noise == 0) return;
+        if (first || visit % 4 == 0) draw_noise(visit / 4);
+        for (int half = 0; half < 2; ++half) {
+            double* const labels = half == 0 ? low : high;
+            const f64 label = load<f64>(labels), noise = load<f64>(noise_[visit % 4] + 8 * half);
+            store(labels, visits_.flips ? label * noise : label + noise);
         }
     }
 
   private:
+    using u32half = std::uint32_t __attribute__((vector_size(32)));
     enum Purpose : std::uint32_t { choice = 10, permutation = 11, label_noise = 12 };
 
     Words4<u32> words(Purpose purpose, std::uint64_t quad) const {
@@ -46,23 +63,18 @@ class VisitSource {
         return static_cast<std::uint32_t>(static_cast<std::uint64_t>(word) * bound >> 32);
     }
 
-    void choose(std::uint64_t visit, std::uint32_t* index) {
-        switch (visits_.order) {
-            case SampleOrder::full: return fill(index, static_cast<std::uint32_t>(visit % visits_.samples));
-            case SampleOrder::given: return fill(index, visits_.given[visit]);
-            case SampleOrder::permuted:
-                if (visit / visits_.samples != epoch_) permute(visit / visits_.samples);
-                std::memcpy(index, permutation_.data() + visit % visits_.samples * training_lanes, sizeof network_low_);
-                return;
-            case SampleOrder::drawn:
-                if (visit / 4 != choices_quad_) put(words(choice, choices_quad_ = visit / 4), choices_);
-                for (int lane = 0; lane < training_lanes; ++lane)
-                    index[lane] = below(visits_.samples, choices_[visit % 4][lane]);
-        }
+    void choose(std::uint64_t quad) {
+        const Words4<u32> drawn = words(choice, quad);
+        for (int word = 0; word < 4; ++word)
+            for (int half = 0; half < 2; ++half) {
+                const u64 sample = widen_bits(drawn.word[word], half) * visits_.samples >> 32;
+                store(choices_[word] + 8 * half, __builtin_convertvector(sample, u32half));
+            }
     }
 
-    static void fill(std::uint32_t* index, std::uint32_t sample) {
+    static std::uint32_t* fill(std::uint32_t* index, std::uint32_t sample) {
         for (int lane = 0; lane < training_lanes; ++lane) index[lane] = sample;
+        return index;
     }
 
     static void put(const Words4<u32>& from, std::uint32_t (*to)[training_lanes]) {
@@ -86,26 +98,19 @@ class VisitSource {
         epoch_ = epoch;
     }
 
-    void disturb(std::uint64_t visit, double* label) {
-        if (visit / 4 != noise_quad_) {
-            noise_quad_ = visit / 4;
-            const Words4<u32> bits = words(label_noise, noise_quad_);
-            if (visits_.flips) {
-                for (int word = 0; word < 4; ++word)
-                    for (int half = 0; half < 2; ++half)
-                        store(noise_[word] + 8 * half, sign_of_flip(widen_bits(bits.word[word], half)));
-            } else {
-                const auto low = normal_pair32<RoundOnce>(bits.word[0], bits.word[1]);
-                const auto high = normal_pair32<RoundOnce>(bits.word[2], bits.word[3]);
-                const f32 normals[4] = {low.first, low.second, high.first, high.second};
-                for (int word = 0; word < 4; ++word)
-                    for (int half = 0; half < 2; ++half)
-                        store(noise_[word] + 8 * half, visits_.noise * widen(normals[word], half));
-            }
+    void draw_noise(std::uint64_t quad) {
+        const Words4<u32> bits = words(label_noise, quad);
+        const auto put = [this](int word, int half, f64 noise) { store(noise_[word] + 8 * half, noise); };
+        if (visits_.flips) {
+            for (int word = 0; word < 4; ++word)
+                for (int half = 0; half < 2; ++half) put(word, half, sign_of_flip(widen_bits(bits.word[word], half)));
+            return;
         }
-        const double* noise = noise_[visit % 4];
-        for (int lane = 0; lane < training_lanes; ++lane)
-            label[lane] = visits_.flips ? label[lane] * noise[lane] : label[lane] + noise[lane];
+        const auto low = normal_pair32<RoundOnce>(bits.word[0], bits.word[1]);
+        const auto high = normal_pair32<RoundOnce>(bits.word[2], bits.word[3]);
+        const f32 normals[4] = {low.first, low.second, high.first, high.second};
+        for (int word = 0; word < 4; ++word)
+            for (int half = 0; half < 2; ++half) put(word, half, visits_.noise * widen(normals[word], half));
     }
 
     f64 sign_of_flip(u64 word) const {
@@ -115,10 +120,10 @@ class VisitSource {
 
     const SampleVisits& visits_;
     alignas(64) std::uint32_t network_low_[training_lanes], network_high_[training_lanes];
+    alignas(64) std::uint32_t index_[training_lanes];
     alignas(64) std::uint32_t choices_[4][training_lanes];
     alignas(64) double noise_[4][training_lanes];
-    // What the words at hand were drawn for.
-    std::uint64_t choices_quad_ = ~std::uint64_t{0}, noise_quad_ = choices_quad_, epoch_ = choices_quad_;
+    std::uint64_t epoch_ = ~std::uint64_t{0};
     std::vector<std::uint32_t> permutation_;  // (place, lane)
 };
 

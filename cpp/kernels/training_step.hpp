@@ -65,11 +65,13 @@ struct TrainedNetwork {
     }
 };
 
-// Descends from one record to the next, and to the end.
+// From one record to the next, and to the end: by steps of descent or, if there is a tolerance, along gradient flow, for
+// which time is the learning rate times steps. What a step of flow may err by: that part of the norm of all parameters.
 struct TrainingRun {
     TrainedNetwork network;
     SampleVisits visits;
     double learning_rate = 0;
+    double tolerance = 0;
     std::uint64_t steps = 0;
     std::vector<std::uint64_t> records;  // steps, increasing
 };

@@ -250,6 +250,7 @@ def train_networks(
     weight_rates: list[float],
     bias_rates: list[float],
     learning_rate: float,
+    tolerance: float,
     n_steps: int,
     records: list[int],
     order: str,
@@ -267,8 +268,8 @@ def train_networks(
 
     A row of parameters holds for each layer the weights (unit, input) and then the biases. ``order`` is "full",
     "drawn", "permuted" or "given", by ``given`` (step, batch). Returned are the parameters (network, record,
-    parameter), NaN after a network has diverged, and the step (network) at which it did, or -1. Progress counts steps
-    of networks.
+    parameter), NaN after a network has diverged, and the step (network) at which it did, or -1. With a ``tolerance``
+    above 0, gradient flow up to the times of the records takes the place of descent. Progress counts steps of networks.
     """
 
 def training_order(

@@ -15,7 +15,7 @@ from wideangle._checks import check_real
 
 Array = NDArray[np.float64]
 
-ACTIVATIONS = ("relu", "leaky_relu", "abs", "linear", "erf", "tanh", "gelu", "elu", "silu", "sin")
+ACTIVATIONS = ("relu", "leaky_relu", "abs", "linear", "erf", "tanh", "gelu", "elu", "silu", "sin", "sigmoid")
 """Names that :class:`wideangle.MLP` accepts as ``activation``; the slope of leaky ReLU stands in parentheses."""
 
 DEFAULT_SLOPE = 0.01
@@ -68,7 +68,8 @@ class Activation:
     def gradient_preserving_variance(self) -> float:
         r"""Variance of the weights that keeps the size of gradients where pre-activations are small.
 
-        One over the mean square of the slopes at zero: 2 for ReLU, 4 for GELU and SiLU, 1 for tanh, ELU and sin.
+        One over the mean square of the slopes at zero: 2 for ReLU, 4 for GELU and SiLU, 1 for tanh, ELU and sin,
+        16 for sigmoid.
         """
         above, below = self.slopes_at_zero
         return 2.0 / (above**2 + below**2)
@@ -167,4 +168,5 @@ _FUNCTIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]]
     "elu": (lambda x: np.where(x < 0.0, np.expm1(np.minimum(x, 0.0)), x), _elu_derivative),
     "silu": (lambda x: x * _sigmoid(x), _silu_derivative),
     "sin": (np.sin, np.cos),
+    "sigmoid": (_sigmoid, lambda x: _sigmoid(x) * _sigmoid(-x)),
 }

@@ -29,7 +29,7 @@ class MLP:
     activation
         Name of :math:`\phi`: ``"relu"`` (default), ``"leaky_relu"`` (slope 0.01 for negative values; another as in
         ``"leaky_relu(0.2)"``), ``"abs"``, ``"linear"``, ``"erf"``, ``"tanh"``, ``"gelu"`` (with the normal distribution
-        function), ``"elu"`` (alpha 1), ``"silu"`` (swish) or ``"sin"``.
+        function), ``"elu"`` (alpha 1), ``"silu"`` (swish), ``"sin"`` or ``"sigmoid"`` (logistic).
     weight_variance
         :math:`\sigma_w^2 > 0`, default 2 (He initialisation, which keeps the mean squared norm for ReLU).
     bias_variance

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,38 +10,15 @@ import pytest
 from numpy.typing import NDArray
 from scipy.integrate import quad, solve_ivp
 
-import wideangle as wa
-from wideangle.dynamics import SeparabilityWarning, predict_margin, simulate_two_layer
+from wideangle.dynamics import predict_margin, simulate_two_layer
 
 Array = NDArray[np.float64]
-LOSSES = ("cross-entropy", "hinge", "squared", "exponential")
 FORCES = {
     "cross-entropy": lambda m: 1.0 / (1.0 + np.exp(m)),
     "hinge": lambda m: (m < 1.0) * 1.0,
     "squared": lambda m: 1.0 - m,
     "exponential": lambda m: np.exp(-m),
 }
-SEPARABLE = (
-    np.array([[1.0, 0.2, 0.1], [0.6, 0.9, 0.3], [0.4, 0.8, 0.1], [-1.0, -0.6, -0.2], [-0.4, -0.5, -0.3]]),
-    np.array([1.0, 1.0, 1.0, -1.0, -1.0]),
-)
-
-
-def mixed_data(seed: int, samples: int, features: int) -> tuple[Array, Array]:
-    rng = np.random.default_rng(seed)
-    y = np.where(np.arange(samples) % 2 == 0, 1.0, -1.0)
-    return rng.normal(size=(samples, features)), y
-
-
-def start(seed: int, neurons: int, features: int, size: float = 0.5) -> tuple[Array, Array]:
-    rng = np.random.default_rng(seed)
-    return size * rng.normal(size=(neurons, features)), size * rng.normal(size=neurons)
-
-
-def simulate(*arguments: Any, **options: Any) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SeparabilityWarning)
-        return simulate_two_layer(*arguments, **options)
 
 
 def field(state: Array, active: Array, force: Array, x: Array, y: Array) -> Array:
@@ -100,39 +75,34 @@ def restarted(
     return state, passed
 
 
-def state_of(run: Any, index: int = -1) -> Array:
-    last = run.isel(time=index)
-    return np.concatenate([last.weights.values.ravel(), last.readout.values])
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_agrees_with_restarts_at_boundaries(loss: str) -> None:
-    x, y = SEPARABLE
-    w, z = start(3, 6, 3)
+@pytest.mark.parametrize("loss", FORCES)
+def test_agrees_with_restarts_at_boundaries(nets: Any, loss: str) -> None:
+    x, y = nets.separable
+    w, z = nets.start(3, 6, 3)
     expected, passed = restarted(x, y, w, z, 8.0, loss)
     run = simulate_two_layer(x, y, w, z, [0.0, 8.0], loss=loss, rtol=1e-12, atol=1e-14)
     assert passed >= 3
     assert run.n_events == passed
-    np.testing.assert_allclose(state_of(run), expected, rtol=0.0, atol=2e-10)
+    np.testing.assert_allclose(nets.state_of(run), expected, rtol=0.0, atol=2e-10)
 
 
 @pytest.mark.parametrize("member", [539, 1465])
-def test_a_boundary_crossed_and_recrossed_within_a_step_is_found(member: int) -> None:
+def test_a_boundary_crossed_and_recrossed_within_a_step_is_found(nets: Any, member: int) -> None:
     """Both ends of a step lie on one side of it: members of an ensemble that otherwise come out wrong."""
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(6, 2)), np.where(np.arange(6) % 2 == 0, 1.0, -1.0)
     w, z = 0.5 * rng.normal(size=(2000, 2, 2))[member], 0.5 * rng.normal(size=(2000, 2))[member]
     expected, passed = restarted(x, y, w, z, 6.0, "squared", max_step=0.01)
-    run = simulate(x, y, w, z, [0.0, 6.0], loss="squared")
+    run = nets.simulate(x, y, w, z, [0.0, 6.0], loss="squared")
     assert run.n_events == passed > 0
     # Nearly tangent to the boundary, where errors of steps are magnified; without that crossing it is 4e-4 and more.
-    np.testing.assert_allclose(state_of(run), expected, rtol=0.0, atol=2e-5)
+    np.testing.assert_allclose(nets.state_of(run), expected, rtol=0.0, atol=2e-5)
 
 
 @pytest.mark.parametrize("loss", ["cross-entropy", "squared"])
-def test_sliding_is_the_limit_of_smooth_activations(loss: str) -> None:
-    x, y = mixed_data(1, 6, 2)
-    w, z = start(5, 3, 2)
+def test_sliding_is_the_limit_of_smooth_activations(nets: Any, loss: str) -> None:
+    x, y = nets.mixed_data(1, 6, 2)
+    w, z = nets.start(5, 3, 2)
 
     def smoothed(width: float) -> Array:
         def rhs(_: float, s: Array) -> Array:
@@ -144,16 +114,16 @@ def test_sliding_is_the_limit_of_smooth_activations(loss: str) -> None:
         run = solve_ivp(rhs, (0.0, 6.0), np.concatenate([w.ravel(), z]), method="Radau", rtol=1e-9, atol=1e-11)
         return np.asarray(run.y[:, -1])
 
-    exact = state_of(simulate(x, y, w, z, [0.0, 6.0], loss=loss))
+    exact = nets.state_of(nets.simulate(x, y, w, z, [0.0, 6.0], loss=loss))
     coarse, fine = (np.abs(smoothed(width) - exact).max() for width in (1e-3, 1e-4))
     assert fine < 2e-3
     assert fine < 0.2 * coarse
     # Stepping over the boundaries makes ever smaller steps along one that the flow slides on.
-    calls = simulate(x, y, w, z, [0.0, 6.0], loss=loss).n_evaluations
+    calls = nets.simulate(x, y, w, z, [0.0, 6.0], loss=loss).n_evaluations
     assert calls < 2000
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", FORCES)
 @pytest.mark.parametrize("readout", [0.3, 0.1])
 def test_one_neuron_follows_the_closed_form(loss: str, readout: float) -> None:
     norm, u, t = 1.7, 0.2, np.array([0.0, 0.5, 1.0, 2.0, 4.0, 30.0])
@@ -162,18 +132,18 @@ def test_one_neuron_follows_the_closed_form(loss: str, readout: float) -> None:
     np.testing.assert_allclose(run.margins.values[:, 0], margin, rtol=1e-10)
 
 
-def test_hinge_holds_a_margin_that_another_sample_pulls_down() -> None:
+def test_hinge_holds_a_margin_that_another_sample_pulls_down(nets: Any) -> None:
     # z = w along (1), forces 1 and -1/2: both grow like exp(t/4) until the first margin is 1, and then rest.
     m0, t = 0.2, np.array([0.0, 1.0, 3.0, 3.2, 3.3, 100.0])
     w0 = np.sqrt(m0)
-    run = simulate([[1.0], [0.5]], [1, -1], [[w0]], [w0], t, loss="hinge", rtol=1e-11)
+    run = nets.simulate([[1.0], [0.5]], [1, -1], [[w0]], [w0], t, loss="hinge", rtol=1e-11)
     exact = np.minimum(m0 * np.exp(t / 2.0), 1.0)
     np.testing.assert_allclose(run.margins.values, np.outer(exact, [1.0, -0.5]), rtol=1e-9)
     assert run.n_events == 2
     assert np.all(run.status == 0)
 
 
-def test_hinge_slides_along_a_margin_until_a_neuron_leaves_the_other_sample() -> None:
+def test_hinge_slides_along_a_margin_until_a_neuron_leaves_the_other_sample(nets: Any) -> None:
     # f(1, 0) = z w1 = 1 is held while (1, 1), of the other class, drives w2 down: with z^2 - w1^2 - w2^2 = C, z and w1
     # are functions of w2, and w2' = -z/2. It ends where w1 + w2 = 0 and the second sample is no longer felt.
     x, y = [[1.0, 0.0], [1.0, 1.0]], [1, -1]
@@ -187,7 +157,7 @@ def test_hinge_slides_along_a_margin_until_a_neuron_leaves_the_other_sample() ->
     end = np.sqrt((-c + np.sqrt(c * c + 8.0)) / 4.0)
     middle = -0.5 * (end + 0.1)
     times = [2.0 * quad(lambda v: 1.0 / readout(v), to, w2, epsabs=1e-13)[0] for to in (middle, -end)]
-    run = simulate(x, y, [[1.0 / z0, w2]], [z0], [0.0, times[0], times[1] + 1.0], loss="hinge", rtol=1e-11)
+    run = nets.simulate(x, y, [[1.0 / z0, w2]], [z0], [0.0, times[0], times[1] + 1.0], loss="hinge", rtol=1e-11)
     np.testing.assert_allclose(run.margins.values[:, 0], 1.0, rtol=1e-10)
     expected = [[1.0 / readout(middle), middle], [end, -end]]
     np.testing.assert_allclose(run.weights.values[1:, 0], expected, rtol=1e-9)
@@ -195,7 +165,7 @@ def test_hinge_slides_along_a_margin_until_a_neuron_leaves_the_other_sample() ->
     assert run.final_time == times[1] + 1.0
 
 
-def test_neuron_slides_along_a_sample_of_the_other_class() -> None:
+def test_neuron_slides_along_a_sample_of_the_other_class(nets: Any) -> None:
     # Under the hinge with margins below 1 both samples pull with force 1/2; that of the other class, with the product c
     # with the first, holds w on its boundary: z'' = (1 - c^2) z / 4, until the first margin is 1.
     c, z0, h0 = 0.6, 0.3, 0.2
@@ -203,7 +173,7 @@ def test_neuron_slides_along_a_sample_of_the_other_class() -> None:
     w = h0 * np.array([1.0, -c / np.sqrt(1.0 - c * c)])  # w . x_2 = 0
     k = np.sqrt(1.0 - c * c) / 2.0
     t = np.linspace(0.0, 2.0, 9)
-    run = simulate(x, [1, -1], [w], [z0], t, loss="hinge", rtol=1e-11)
+    run = nets.simulate(x, [1, -1], [w], [z0], t, loss="hinge", rtol=1e-11)
     readout = z0 * np.cosh(k * t) + h0 / (2.0 * k) * np.sinh(k * t)
     pre = h0 * np.cosh(k * t) + 2.0 * k * z0 * np.sinh(k * t)
     assert np.all(readout * pre < 1.0)
@@ -213,46 +183,46 @@ def test_neuron_slides_along_a_sample_of_the_other_class() -> None:
     assert np.all(run.active == 0.5)
 
 
-def test_neuron_goes_through_zero_weights_where_both_sides_push_it_on() -> None:
+def test_neuron_goes_through_zero_weights_where_both_sides_push_it_on(nets: Any) -> None:
     # One feature: the first sample drives w > 0 down, the second w < 0, with the same force, so that the branches join.
     w0, z0, t = 0.3, 0.8, np.array([0.0, 0.4, 0.78, 0.79, 1.4])
-    run = simulate([[1.0], [-1.0]], [-1, 1], [[w0]], [z0], t, loss="hinge", rtol=1e-11)
+    run = nets.simulate([[1.0], [-1.0]], [-1, 1], [[w0]], [z0], t, loss="hinge", rtol=1e-11)
     np.testing.assert_allclose(run.weights[:, 0, 0], w0 * np.cosh(t / 2) - z0 * np.sinh(t / 2), atol=1e-9)
     np.testing.assert_allclose(run.readout[:, 0], z0 * np.cosh(t / 2) - w0 * np.sinh(t / 2), atol=1e-9)
     assert run.weights[2, 0, 0] > 0.0 > run.weights[3, 0, 0]
 
 
-def test_every_member_of_an_ensemble_with_much_sliding_arrives() -> None:
+def test_every_member_of_an_ensemble_with_much_sliding_arrives(nets: Any) -> None:
     # Among them neurons that slide along a boundary into the point of zero weights.
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(10, 2)), np.where(np.arange(10) % 2, 1.0, -1.0)
     w, z = 0.3 * rng.normal(size=(2000, 10, 2)), 0.3 * rng.normal(size=(2000, 10))
-    for loss in LOSSES:
-        run = simulate(x, y, w[:300], z[:300], [0.0, 10.0], loss=loss)
+    for loss in FORCES:
+        run = nets.simulate(x, y, w[:300], z[:300], [0.0, 10.0], loss=loss)
         assert np.all(run.status == 0)
         assert float(abs(run.conserved[:, 1] - run.conserved[:, 0]).max()) < 1e-6
         assert np.all(run.loss[:, 1] < run.loss[:, 0])
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-def test_error_follows_the_tolerance_across_boundaries(loss: str) -> None:
-    x, y = mixed_data(5, 8, 3)
-    w, z = start(7, 6, 3)
+@pytest.mark.parametrize("loss", FORCES)
+def test_error_follows_the_tolerance_across_boundaries(nets: Any, loss: str) -> None:
+    x, y = nets.mixed_data(5, 8, 3)
+    w, z = nets.start(7, 6, 3)
 
     def end(rtol: float) -> Array:
-        return state_of(simulate(x, y, w, z, [0.0, 10.0], loss=loss, rtol=rtol, atol=1e-17))
+        return np.asarray(nets.state_of(nets.simulate(x, y, w, z, [0.0, 10.0], loss=loss, rtol=rtol, atol=1e-17)))
 
     tolerances = np.array([1e-8, 1e-10, 1e-12])
     errors = np.array([np.abs(end(rtol) - end(2e-14)).max() for rtol in tolerances])
     # With boundaries stepped over, the error would follow the square root of the tolerance at best.
     assert np.polyfit(np.log(tolerances), np.log(errors), 1)[0] > 0.85
     assert np.all(errors < 10.0 * tolerances)
-    assert simulate(x, y, w, z, [0.0, 10.0], loss=loss).n_events > 20
+    assert nets.simulate(x, y, w, z, [0.0, 10.0], loss=loss).n_events > 20
 
 
-def test_naive_integration_is_less_accurate_for_more_evaluations() -> None:
-    x, y = SEPARABLE
-    w, z = start(3, 6, 3)
+def test_naive_integration_is_less_accurate_for_more_evaluations(nets: Any) -> None:
+    x, y = nets.separable
+    w, z = nets.start(3, 6, 3)
 
     def rhs(_: float, s: Array) -> Array:
         active = (s[:-6].reshape(6, -1) @ x.T > 0.0) * 1.0
@@ -262,28 +232,28 @@ def test_naive_integration_is_less_accurate_for_more_evaluations() -> None:
     begin = np.concatenate([w.ravel(), z])
     naive = solve_ivp(rhs, (0.0, 8.0), begin, method="DOP853", rtol=1e-10, atol=1e-12)
     run = simulate_two_layer(x, y, w, z, [0.0, 8.0], loss="squared", rtol=1e-10)
-    reference = state_of(simulate_two_layer(x, y, w, z, [0.0, 8.0], loss="squared", rtol=1e-13, atol=1e-15))
-    ours = np.abs(state_of(run) - reference).max()
+    reference = nets.state_of(simulate_two_layer(x, y, w, z, [0.0, 8.0], loss="squared", rtol=1e-13, atol=1e-15))
+    ours = np.abs(nets.state_of(run) - reference).max()
     assert ours < 1e-9
     assert np.abs(naive.y[:, -1] - reference).max() > 3.0 * ours
     assert naive.nfev > 2 * int(run.n_evaluations)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-def test_invariants_are_kept_to_the_tolerance(loss: str) -> None:
-    x, y = mixed_data(2, 10, 3)
-    w, z = start(11, 8, 3)
-    run = simulate(x, y, w, z, [0.0, 1.0, 20.0], loss=loss, rtol=1e-11)
+@pytest.mark.parametrize("loss", FORCES)
+def test_invariants_are_kept_to_the_tolerance(nets: Any, loss: str) -> None:
+    x, y = nets.mixed_data(2, 10, 3)
+    w, z = nets.start(11, 8, 3)
+    run = nets.simulate(x, y, w, z, [0.0, 1.0, 20.0], loss=loss, rtol=1e-11)
     assert run.n_events > 10
     assert float(abs(run.conserved - run.conserved.isel(time=0)).max()) < 2e-9
-    descent = simulate(x, y, w, z, [0.0, 1.0, 20.0], loss=loss, learning_rate=0.02)
+    descent = nets.simulate(x, y, w, z, [0.0, 1.0, 20.0], loss=loss, learning_rate=0.02)
     assert float(abs(descent.conserved - descent.conserved.isel(time=0)).max()) > 1e-5
 
 
 @pytest.mark.parametrize("loss", ["cross-entropy", "squared"])
-def test_descent_tends_to_the_flow_linearly_in_the_step(loss: str) -> None:
-    x, y = SEPARABLE
-    w, z = start(3, 6, 3)
+def test_descent_tends_to_the_flow_linearly_in_the_step(nets: Any, loss: str) -> None:
+    x, y = nets.separable
+    w, z = nets.start(3, 6, 3)
     times = [0.0, 1.0, 4.0]
     flow = simulate_two_layer(x, y, w, z, times, loss=loss)
     rates = np.array([2.0**-6, 2.0**-8, 2.0**-10, 2.0**-12])
@@ -295,22 +265,22 @@ def test_descent_tends_to_the_flow_linearly_in_the_step(loss: str) -> None:
     assert errors[-1] < 2e-3
 
 
-def test_descent_takes_the_steps_of_gradient_descent() -> None:
-    x, y = mixed_data(1, 5, 3)
-    w, z = start(2, 4, 3)
+def test_descent_takes_the_steps_of_gradient_descent(nets: Any) -> None:
+    x, y = nets.mixed_data(1, 5, 3)
+    w, z = nets.start(2, 4, 3)
     state = np.concatenate([w.ravel(), z])
     for _ in range(30):
         pre = state[:-4].reshape(4, -1) @ x.T
         active = (pre > 0.0) * 1.0
         state = state + 0.1 * field(state, active, FORCES["cross-entropy"](y * (state[-4:] @ (active * pre))), x, y)
-    run = simulate(x, y, w, z, [0.0, 1.0, 3.0], learning_rate=0.1)
-    np.testing.assert_allclose(state_of(run), state, rtol=1e-12)
+    run = nets.simulate(x, y, w, z, [0.0, 1.0, 3.0], learning_rate=0.1)
+    np.testing.assert_allclose(nets.state_of(run), state, rtol=1e-12)
     assert run.n_steps == 30
 
 
-def test_alignment_tends_to_one_like_the_inverse_logarithm() -> None:
-    x, y = SEPARABLE
-    w, z = start(3, 6, 3, size=0.3)
+def test_alignment_tends_to_one_like_the_inverse_logarithm(nets: Any) -> None:
+    x, y = nets.separable
+    w, z = nets.start(3, 6, 3, size=0.3)
     times = [0.0, 1e2, 1e4, 1e8, 1e16]
     run = simulate_two_layer(x, y, w, z, times, loss="exponential")
     gap = 1.0 - run.alignment.values
@@ -320,205 +290,3 @@ def test_alignment_tends_to_one_like_the_inverse_logarithm() -> None:
     assert ratio[0] == pytest.approx(0.5, abs=0.03)
     assert ratio[1] < 0.5
     assert np.all(run.accuracy[-1] == 1.0)
-
-
-def test_max_margin_satisfies_the_optimality_conditions() -> None:
-    rng = np.random.default_rng(0)
-    x, y = np.abs(rng.normal(size=(12, 4))), np.array([1.0, -1.0] * 6)
-    run = simulate(x, y, *start(0, 2, 4), [0.0])
-    for label in (-1, 1):
-        v, own = run.max_margin.sel({"class": label}).values, x[y == label]
-        product = own @ v
-        assert product.min() == pytest.approx(1.0, abs=1e-9)
-        support = own[product < 1.0 + 1e-7]
-        # v is a combination of the samples on the margin, with weights that are not negative.
-        weights = np.linalg.lstsq(support.T, v, rcond=None)[0]
-        np.testing.assert_allclose(support.T @ weights, v, atol=1e-8)
-        assert np.all(weights > -1e-8)
-    one = simulate([[1.0, 0.0], [-1.0, 0.1]], [1, 1], *start(0, 2, 2), [0.0])
-    assert np.all(np.isnan(one.max_margin.sel({"class": -1})))
-
-
-def test_dead_neurons_and_neurons_at_zero_stay_exactly() -> None:
-    w, z = start(3, 4, 3)
-    w[1], w[2] = 0.0, [-1e-3, 0.0, 5.0]
-    x = np.abs(SEPARABLE[0]) + 0.5
-    w[3] = -1.0
-    run = simulate(x, SEPARABLE[1], w, z, [0.0, 1.0, 50.0])
-    for neuron in (1, 3):
-        assert np.all(run.weights.values[:, neuron] == w[neuron])
-        assert np.all(run.readout.values[:, neuron] == z[neuron])
-        assert np.all(run.active.values[:, neuron] == 0.0)
-    assert np.all(run.weights.values[-1, 0] != w[0])
-
-
-def test_permuted_neurons_and_samples_give_permuted_results() -> None:
-    x, y = mixed_data(3, 7, 3)
-    w, z = start(1, 5, 3)
-    first, second = np.random.default_rng(0).permutation(5), np.random.default_rng(1).permutation(7)
-    a = simulate(x, y, w, z, [0.0, 5.0], rtol=1e-11)
-    b = simulate(x[second], y[second], w[first], z[first], [0.0, 5.0], rtol=1e-11)
-    np.testing.assert_allclose(b.weights.values, a.weights.values[:, first], atol=1e-9)
-    np.testing.assert_allclose(b.margins.values, a.margins.values[:, second], atol=1e-9)
-
-
-def test_identical_neurons_cross_together() -> None:
-    x, y = SEPARABLE
-    w, z = start(3, 6, 3)
-    a = simulate_two_layer(x, y, w, z, [0.0, 8.0], rtol=1e-11)
-    b = simulate_two_layer(x, y, np.repeat(w, 2, 0) / np.sqrt(2), np.repeat(z, 2) / np.sqrt(2), [0.0, 8.0], rtol=1e-11)
-    assert b.status == 0
-    assert b.n_events == 2 * a.n_events
-    np.testing.assert_allclose(b.outputs, a.outputs, atol=1e-9)
-
-
-def test_repeated_samples_weigh_more() -> None:
-    x, y = mixed_data(3, 5, 2)
-    w, z = start(1, 5, 2)
-    for loss in LOSSES:
-        a = simulate(x, y, w, z, [0.0, 5.0], loss=loss, rtol=1e-11)
-        b = simulate(np.repeat(x, 2, 0), np.repeat(y, 2), w, z, [0.0, 5.0], loss=loss, rtol=1e-11)
-        assert b.status == 0
-        np.testing.assert_allclose(b.readout, a.readout, atol=1e-8)
-
-
-def test_ensemble_is_its_members_whatever_the_threads() -> None:
-    x, y = mixed_data(3, 7, 3)
-    members = [start(seed, 5, 3) for seed in range(5)]
-    w, z = np.stack([m[0] for m in members]), np.stack([m[1] for m in members])
-    one, three = (simulate(x, y, w, z, [0.0, 5.0], loss="hinge", n_threads=k) for k in (1, 3))
-    for name in ("weights", "readout", "n_steps", "n_events", "alignment"):
-        np.testing.assert_array_equal(one[name], three[name])
-    single = simulate(x, y, w[2], z[2], [0.0, 5.0], loss="hinge")
-    np.testing.assert_array_equal(single.weights, one.weights[2])
-    assert "trajectory" not in single.dims
-    shared = simulate(x, y, w, z[0], [0.0, 5.0], loss="hinge")
-    assert shared.readout.shape == (5, 2, 5)
-
-
-def test_outputs_belong_to_the_weights_and_times_between_steps_are_accurate() -> None:
-    x, y = SEPARABLE
-    w, z = start(3, 6, 3)
-    times = np.linspace(0.0, 8.0, 41)
-    run = simulate_two_layer(x, y, w, z, times, rtol=1e-11)
-    f = np.einsum("ti,tin->tn", run.readout, np.maximum(run.weights.values @ x.T, 0.0))
-    np.testing.assert_allclose(run.outputs, f, atol=1e-14)
-    np.testing.assert_allclose(run.loss, np.mean(np.log1p(np.exp(-y * f)), axis=1), rtol=1e-13)
-    np.testing.assert_allclose(run.accuracy, np.mean(y * f > 0.0, axis=1), rtol=1e-14)
-    for k in (3, 17, 40):
-        alone = simulate_two_layer(x, y, w, z, [times[k]], rtol=1e-11)
-        np.testing.assert_allclose(state_of(alone), state_of(run, k), atol=1e-9)
-
-
-def test_failures_are_marked() -> None:
-    x, y = SEPARABLE
-    w, z = start(3, 6, 3)
-    short = simulate_two_layer(x, y, w, z, [0.0, 8.0], max_steps=3)
-    assert short.status == 3
-    assert np.isnan(short.weights[-1]).all()
-    assert not np.isnan(short.weights[0]).any()
-    weights = np.stack([w, 1e40 * w])
-    run = simulate_two_layer(x, y, weights, np.stack([z, 1e40 * z]), [0.0, 8.0], loss="exponential")
-    assert run.status[0] == 0
-    assert run.status[1] == 4
-    assert np.isnan(run.loss[1, 1])
-
-
-def test_data_that_are_not_orthogonally_separable_warn() -> None:
-    with pytest.warns(SeparabilityWarning, match=r"of different classes.*independently.*conserved"):
-        simulate_two_layer([[1.0, 0.0], [1.0, 1.0]], [1, -1], [[0.1, 0.1]], [0.1], [0.0, 1.0])
-    with pytest.warns(SeparabilityWarning, match="of one class"):
-        simulate_two_layer([[1.0, 0.0], [-1.0, 1.0]], [1, 1], [[0.1, 0.1]], [0.1], [0.0, 1.0])
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "match"),
-    [
-        ({"times": [0.0, 1.0, 1.0]}, ValueError, r"times must increase, got times\[1\] = 1.0"),
-        ({"times": [-1.0, 1.0]}, ValueError, "times must not be negative"),
-        ({"times": []}, ValueError, "times must not be empty"),
-        ({"times": [0.0, np.nan]}, ValueError, r"times must be finite, got times\[1\] = nan"),
-        ({"weights0": [[np.nan, 0.0]]}, ValueError, "weights0 must be finite"),
-        ({"weights0": [[1.0, 0.0, 2.0]]}, ValueError, "weights0 must have as many features as x, 2"),
-        ({"weights0": [1.0, 0.0]}, ValueError, r"weights0 must have 2 or 3 dimension"),
-        ({"weights0": np.zeros((0, 2))}, ValueError, "weights0 must not be empty"),
-        ({"readout0": [np.inf]}, ValueError, "readout0 must be finite"),
-        ({"readout0": [1.0, 2.0]}, ValueError, "agree in the number of neurons"),
-        ({"weights0": np.ones((2, 1, 2)), "readout0": np.ones((3, 1))}, ValueError, "number of trajectories"),
-        ({"readout0": [1j]}, TypeError, "readout0 must hold real numbers"),
-        ({"x": [1.0, 2.0]}, ValueError, "x must have 2 dimension"),
-        ({"x": [[np.inf, 1.0]]}, ValueError, "x must be finite"),
-        ({"y": [1, -1]}, ValueError, "y must have as many labels as x has samples, 1, got 2"),
-        ({"y": [0]}, ValueError, r"labels -1 and 1 alone, got 0.0"),
-        ({"y": [np.nan]}, ValueError, "labels -1 and 1 alone, got nan"),
-        ({"loss": "logistic"}, ValueError, "loss must be one of"),
-        ({"learning_rate": 0.0}, ValueError, "learning_rate must be positive"),
-        ({"learning_rate": -0.1}, ValueError, "learning_rate must be positive"),
-        ({"learning_rate": 0.3}, ValueError, "times must be multiples of learning_rate = 0.3, got 1.0"),
-        ({"rtol": 0.0}, ValueError, "rtol must lie in"),
-        ({"atol": 0.0}, ValueError, "atol must be positive"),
-        ({"max_steps": 0}, ValueError, "max_steps must lie between"),
-        ({"n_threads": 0}, ValueError, "n_threads must lie between"),
-        ({"progress": 1}, TypeError, "progress must be True or False"),
-    ],
-)
-def test_bad_input_is_refused(change: dict[str, Any], error: type[Exception], match: str) -> None:
-    arguments: dict[str, Any] = {
-        "x": [[1.0, 2.0]],
-        "y": [1],
-        "weights0": [[0.1, 0.2]],
-        "readout0": [0.1],
-        "times": [0.0, 1.0],
-    }
-    with pytest.raises(error, match=match):
-        simulate_two_layer(**arguments | change)
-
-
-def test_arrays_of_any_type_and_layout() -> None:
-    x, y = SEPARABLE
-    w, z = start(3, 6, 3)
-    a = simulate_two_layer(x, y, w, z, [0, 2])
-    b = simulate_two_layer(np.asfortranarray(x), y.astype(np.int8), w.astype(">f8")[:, ::1], z[::-1][::-1], (0, 2))
-    np.testing.assert_array_equal(a.weights, b.weights)
-
-
-def test_progress_and_provenance(capsys: pytest.CaptureFixture[str]) -> None:
-    run = simulate_two_layer(*SEPARABLE, *start(3, 6, 3), [0.0, 2.0], progress=True)
-    assert "100%" in capsys.readouterr().err
-    assert run.attrs["loss"] == "cross-entropy"
-    assert run.attrs["wideangle_version"] == wa.__version__
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_a_weight_of_a_sample_is_a_number_of_samples(loss: str) -> None:
-    rng = np.random.default_rng(4)
-    x, y = rng.normal(size=(3, 2)), np.array([1, -1, 1])
-    weights, readout = rng.normal(size=(4, 2)), rng.normal(size=4)
-    times = [0.0, 1.0, 5.0]
-    options: dict[str, Any] = {"loss": loss, "rtol": 1e-10}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SeparabilityWarning)
-        repeated = np.array([0, 0, 0, 1, 2, 2])
-        found = simulate_two_layer(x, y, weights, readout, times, probabilities=[1 / 2, 1 / 6, 1 / 3], **options)
-        expected = simulate_two_layer(x[repeated], y[repeated], weights, readout, times, **options)
-    np.testing.assert_allclose(found.weights, expected.weights, rtol=1e-7, atol=1e-9)
-    np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-7, atol=1e-12)
-    np.testing.assert_allclose(found.accuracy, expected.accuracy, rtol=1e-14)
-
-
-@pytest.mark.parametrize("probabilities", [[0.5, 0.5], [1.0, 0.0, 0.0], [0.5, 0.4, 0.2], [0.5, np.nan, 0.5], "x"])
-def test_bad_weights_of_samples(probabilities: Any) -> None:
-    with pytest.raises((ValueError, TypeError), match="probabilities"):
-        simulate_two_layer(np.eye(3), [1, 1, -1], [[0.1] * 3], [0.1], [1.0], probabilities=probabilities)
-
-
-@pytest.mark.parametrize("options", ["", ", learning_rate=0.125"])
-def test_interrupt_leaves_the_process_usable(interrupt: Callable[[str, str, str], str], options: str) -> None:
-    setup = f"""
-    from wideangle.dynamics import simulate_two_layer as simulate
-    def run(trajectories, end):
-        return simulate([[1.0], [-1.0]], [1, -1], [[[0.1]]] * trajectories, [0.1], [end]{options}, n_threads=2)
-    run(1, 1.0)
-    """
-    after = "print(int(run(3, 1.0).status.sum()))"
-    assert interrupt(setup, "run(200_000, 1e4)" if options else "run(2_000_000, 1e6)", after) == "0\n"

@@ -15,7 +15,7 @@ from scipy.integrate import solve_ivp
 
 from wideangle.papers._frame import Reproduction
 from wideangle.papers._verdicts import width_exponent
-from wideangle.papers.dynamics import WITHOUT_PATCH, Measurements, prepare, reproduce
+from wideangle.papers.dynamics import WITHOUT_PATCH, Job, Measurements, reproduce
 from wideangle.papers.dynamics_claims import exponent, inflections, judge, particle_claims
 from wideangle.papers.dynamics_panels import collective_modes
 from wideangle.papers.dynamics_particles import particles
@@ -214,13 +214,13 @@ def test_equal_loss_is_one_that_all_networks_reach() -> None:
 
 
 def test_default_job_is_that_of_the_paper(tmp_path: Path) -> None:
-    assert "24 networks for each of 5 shares" in prepare(out=tmp_path).description
+    assert "24 networks for each of 5 shares" in Job.prepare(out=tmp_path).description
 
 
 def test_own_images_are_told_apart_by_parity(tmp_path: Path) -> None:
     images, labels = np.arange(60 * 4, dtype=np.uint8).reshape(60, 2, 2), np.arange(60) % 3
     np.savez(tmp_path / "mine.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
-    assert "mine (60 training images)" in prepare(data=tmp_path / "mine.npz", out=tmp_path).description
+    assert "mine (60 training images)" in Job.prepare(data=tmp_path / "mine.npz", out=tmp_path).description
 
 
 def mnist_like(side: int = 12) -> dict[str, Any]:
@@ -250,7 +250,7 @@ def write_images(folder: Path, kind: str, arrays: dict[str, Any]) -> Path:
 @pytest.mark.parametrize("kind", ["idx", "gz", "npz"])
 def test_own_image_files_are_read_classified_and_patched(kind: str, tmp_path: Path) -> None:
     arrays = mnist_like()
-    job = prepare(data=write_images(tmp_path, kind, arrays), out=tmp_path / "out")
+    job = Job.prepare(data=write_images(tmp_path, kind, arrays), out=tmp_path / "out")
     assert job.data.x_train.shape == (1600, 144)
     assert "(1500 training images)" in job.description
     np.testing.assert_array_equal(job.data.y_train, arrays["y_train"])
@@ -276,13 +276,13 @@ def test_refuses_images_of_one_parity(tmp_path: Path) -> None:
     images, labels = np.arange(80, dtype=np.uint8).reshape(20, 2, 2), np.full(20, 4)
     np.savez(tmp_path / "even.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
     with pytest.raises(ValueError, match=r"at least ten training images of odd and of even classes.*got 0 and 20"):
-        prepare(out=tmp_path, data=tmp_path / "even.npz")
+        Job.prepare(out=tmp_path, data=tmp_path / "even.npz")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 7])
 def test_full_reproduction(seed: int, tmp_path: Path) -> None:
-    result = reproduce(prepare(out=tmp_path, seed=seed))
+    result = reproduce(Job.prepare(out=tmp_path, seed=seed))
     for claim in result.claims:
         if claim.statement.startswith(CONTRADICTED):
             assert claim.verdict == "disagrees"

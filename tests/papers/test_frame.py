@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from wideangle.data import load_digits
 from wideangle.papers import _frame, dynamics, parametrization, propagation, representation
 from wideangle.reports import Claim
 
@@ -120,7 +121,7 @@ def test_announces_its_stages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setattr("wideangle.papers._page.write", write)
     said: list[str] = []
     result = _frame.carry_out(
-        Job(out=tmp_path, seed=1),
+        Job(data=load_digits(seed=1), out=tmp_path, seed=1),
         measure,
         lambda number: (Claim("It is 4.", number, (number, number), (4, 4)),),
         lambda job, number: f"page{job.seed}",  # type: ignore[arg-type, return-value]
@@ -135,22 +136,22 @@ def test_announces_its_stages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 @pytest.mark.parametrize("paper", EXPECTED, ids=name)
 def test_refuses_before_any_work(paper: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="seed must lie between 0"):
-        paper.prepare(out=tmp_path, seed=-1)
+        paper.Job.prepare(out=tmp_path, seed=-1)
     with pytest.raises(FileNotFoundError, match="no such file or directory"):
-        paper.prepare(out=tmp_path, data=tmp_path / "missing.npz")
+        paper.Job.prepare(out=tmp_path, data=tmp_path / "missing.npz")
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
-        paper.prepare(out=tmp_path / "file")
+        paper.Job.prepare(out=tmp_path / "file")
     with pytest.raises(OSError, match="proc"):
-        paper.prepare(out=Path("/proc"))  # Exists, and nobody may write there, not even root.
+        paper.Job.prepare(out=Path("/proc"))  # Exists, and nobody may write there, not even root.
     monkeypatch.setattr(_frame, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"wideangle\[reference\]"):
-        paper.prepare(out=tmp_path)
+        paper.Job.prepare(out=tmp_path)
 
 
 @pytest.mark.parametrize("paper", EXPECTED, ids=name)
 def test_prepares_a_new_folder_and_the_digits(paper: ModuleType, tmp_path: Path) -> None:
-    job = paper.prepare(out=tmp_path / "new" / "folder", seed=5)
+    job = paper.Job.prepare(out=tmp_path / "new" / "folder", seed=5)
     assert job.out.is_dir()
     assert list(job.out.iterdir()) == []
     assert (job.data.name, job.seed) == ("digits", 5)

@@ -12,7 +12,7 @@ import xarray as xr
 
 from wideangle.papers._frame import Reproduction
 from wideangle.papers._verdicts import width_exponent
-from wideangle.papers.parametrization import ACTIVATIONS, SHOWN, Measurements, prepare
+from wideangle.papers.parametrization import ACTIVATIONS, SHOWN, Job, Measurements
 from wideangle.papers.parametrization_claims import first_step_gaps, gap_by_width, judge, output_exponents
 from wideangle.papers.parametrization_panels import FIRST_RATES, LEARNING_RATES
 
@@ -136,7 +136,7 @@ def test_gaps_are_root_mean_squares_with_their_exponents() -> None:
 
 
 def test_full_extent_is_that_of_the_paper(tmp_path: Path) -> None:
-    job = prepare(out=tmp_path, full=True)
+    job = Job.prepare(out=tmp_path, full=True)
     assert (job.width, job.batch_size, job.n_steps, job.n_runs) == (1024, 512, 600, 5)
     assert "5 networks of 6 hidden layers of width 1024" in job.description
 
@@ -146,5 +146,5 @@ def test_data_must_hold_a_batch(tmp_path: Path) -> None:
     labels = np.arange(100) % 3
     np.savez(tmp_path / "few.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
     with pytest.raises(ValueError, match="data must hold at least one batch of 128 training samples, got 100"):
-        prepare(data=tmp_path / "few.npz", out=tmp_path / "out")
+        Job.prepare(data=tmp_path / "few.npz", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -15,7 +15,7 @@ from scipy.special import digamma
 import wideangle as wa
 from wideangle.network import MLP
 from wideangle.papers._frame import Reproduction
-from wideangle.papers.propagation import Measurements, prepare, summed_variance
+from wideangle.papers.propagation import Job, Measurements, summed_variance
 from wideangle.papers.propagation_claims import angle_text, judge
 from wideangle.papers.propagation_inputs import small_angle_drift
 
@@ -104,16 +104,16 @@ def test_angle_text(angle: float, text: str) -> None:
 
 
 def test_default_job_is_that_of_the_papers(tmp_path: Path) -> None:
-    job = prepare(out=tmp_path)
+    job = Job.prepare(out=tmp_path)
     assert (job.steps, job.n_runs, len(job.architectures)) == (600, 1, 45)
-    assert prepare(out=tmp_path, full=True).n_runs == 10
+    assert Job.prepare(out=tmp_path, full=True).n_runs == 10
     assert "600 steps of batch 100, that is 44.5 epochs" in job.description
 
 
 def test_own_images_are_trained_on_for_one_epoch(tmp_path: Path) -> None:
     images, labels = np.arange(250 * 4, dtype=np.uint8).reshape(250, 2, 2), np.arange(250) % 2
     np.savez(tmp_path / "mine.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
-    job = prepare(data=tmp_path / "mine.npz", out=tmp_path)
+    job = Job.prepare(data=tmp_path / "mine.npz", out=tmp_path)
     assert job.steps == 3
     assert "mine" in job.description
 
@@ -122,4 +122,4 @@ def test_refuses_less_than_a_batch(tmp_path: Path) -> None:
     images, labels = np.arange(12, dtype=np.uint8).reshape(3, 2, 2), np.array([0, 1, 1])
     np.savez(tmp_path / "few.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
     with pytest.raises(ValueError, match="at least one batch of 100 training samples, got 3"):
-        prepare(out=tmp_path, data=tmp_path / "few.npz")
+        Job.prepare(out=tmp_path, data=tmp_path / "few.npz")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import xarray as xr
 
 from wideangle.data import LabelledData
 from wideangle.papers._frame import Reproduction
-from wideangle.papers.representation import Measurements, prepare
+from wideangle.papers.representation import Job, Measurements
 from wideangle.papers.representation_claims import (
     clone_power,
     critical_widths,
@@ -173,7 +174,10 @@ def test_powers_of_the_width_have_their_own_interval() -> None:
     ],
 )
 def test_what_is_not_measured_is_not_resolved(change: Any, name: str, part: str) -> None:
-    assert verdicts(change(planted(), name, np.nan), part) == {"not resolved"}
+    measurements = change(planted(), name, np.nan)
+    assert verdicts(measurements, part) == {"not resolved"}
+    texts = {claim.measured_text for claim in judge(measurements) if part in claim.statement}
+    assert all(re.fullmatch(r"not measured( \([^\[]*\))?", text) for text in texts), texts
 
 
 def test_critical_widths_are_those_of_planted_clones() -> None:
@@ -225,7 +229,7 @@ def test_what_is_trained(reduced_representation: Any) -> None:
 
 
 def test_full_extent(tmp_path: Path) -> None:
-    job = prepare(out=tmp_path, full=True)
+    job = Job.prepare(out=tmp_path, full=True)
     assert (job.widths, job.n_runs) == ((32, 64, 128, 256, 512), 10)
     assert "10 networks of two hidden layers for each of the widths 32, 64, 128, 256, 512" in job.description
 
@@ -234,5 +238,5 @@ def test_data_must_have_classes(tmp_path: Path) -> None:
     images = np.arange(2 * 3 * 10, dtype="uint8").reshape(10, 2, 3)
     np.savez(tmp_path / "one.npz", x_train=images, y_train=np.zeros(10, int), x_test=images, y_test=np.zeros(10, int))
     with pytest.raises(ValueError, match="data must have at least two classes, got 1"):
-        prepare(data=tmp_path / "one.npz", out=tmp_path / "out")
+        Job.prepare(data=tmp_path / "one.npz", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()

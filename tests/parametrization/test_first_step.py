@@ -76,8 +76,20 @@ def one_group(
     return float(np.mean((gradient + s * before) * after))
 
 
-@pytest.mark.parametrize("n_hidden", [1, 2, 3])
-@pytest.mark.parametrize("name", [*ACTIVATIONS, "leaky_relu(0.5)", "leaky_relu(-0.3)"])
+def test_activations_that_are_not_zero_at_zero_are_refused_from_two_layers_on() -> None:
+    with pytest.raises(ValueError, match=r"activation must be zero at zero with 2 hidden layers.*'sigmoid'.*'tanh'"):
+        predict_first_step(2, SAMPLE, SAMPLE, step=1.0, activation="sigmoid")
+
+
+@pytest.mark.parametrize(
+    ("name", "n_hidden"),
+    [
+        (name, n_hidden)
+        for name in (*ACTIVATIONS, "leaky_relu(0.5)", "leaky_relu(-0.3)")
+        for n_hidden in (1, 2, 3)
+        if name != "sigmoid" or n_hidden == 1
+    ],
+)
 def test_every_activation_against_drawn_neurons(name: str, n_hidden: int) -> None:
     point, step = POINTS[1], -0.8
     first = predict_first_step(n_hidden, SAMPLE, point, step=step, activation=name)

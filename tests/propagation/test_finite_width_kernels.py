@@ -34,8 +34,9 @@ FUNCTIONS: dict[str, Callable[[Array], Array]] = {
     "elu": lambda x: np.where(x < 0.0, np.expm1(np.minimum(x, 0.0)), x),
     "silu": lambda x: x / (1.0 + np.exp(-x)),
     "sin": np.sin,
+    "sigmoid": lambda x: 1.0 / (1.0 + np.exp(-x)),
 }
-SMOOTH = ("linear", "erf", "tanh", "gelu", "silu", "sin")
+SMOOTH = ("linear", "erf", "tanh", "gelu", "silu", "sin", "sigmoid")
 
 
 def neuron_moments(phi: Callable[[Array], Array], smooth: bool, g: Array, *, fourth: bool) -> tuple[Array, Array]:

@@ -227,7 +227,7 @@ def test_networks_of_the_kernel_follow_the_law(activation: str) -> None:
         assert (abs(here.survivors - 200_000 * here.survival_probability) <= SIGMA * error).all()
 
 
-@pytest.mark.parametrize("activation", ["erf", "tanh", "gelu", "elu", "silu", "sin"])
+@pytest.mark.parametrize("activation", ["erf", "tanh", "gelu", "elu", "silu", "sin", "sigmoid"])
 def test_wide_networks_approach_the_infinite_one(activation: str) -> None:
     # ln E|J|^2 of wide layers differs from its limit by a multiple of 1/n, which halves from one width to the next.
     means = []

@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 
 SIGMA = 5.0
 PIECEWISE_LINEAR = ("relu", "leaky_relu(0.1)", "leaky_relu(-0.4)", "leaky_relu(2.5)", "abs", "linear")
-ACTIVATIONS = ("relu", "leaky_relu(0.1)", "abs", "linear", "erf", "tanh", "gelu", "elu", "silu", "sin")
+ACTIVATIONS = ("relu", "leaky_relu(0.1)", "abs", "linear", "erf", "tanh", "gelu", "elu", "silu", "sin", "sigmoid")
 ANGLES = (1e-300, 1e-12, 1e-8, 1e-4, 0.01, 0.3, 1.0, math.pi / 2, 2.0, 3.0, math.pi - 1e-3, math.pi - 1e-8)
 
 

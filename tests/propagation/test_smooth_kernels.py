@@ -18,7 +18,7 @@ from wideangle.propagation import _hermite, nngp_kernel, tangent_kernel
 
 Array = NDArray[np.float64]
 
-SMOOTH = ("erf", "sin", "gelu", "tanh", "silu", "elu")
+SMOOTH = ("erf", "sin", "gelu", "tanh", "silu", "elu", "sigmoid")
 
 
 def normal_nodes() -> tuple[Array, Array]:
@@ -180,7 +180,7 @@ def test_wide_gaussians_see_a_relu(activation: str) -> None:
         assert_allclose(missing, -2.0 * 2.0 * lack * math.sin(angle) / (2.0 * math.pi), rtol=1e-3)
 
 
-@pytest.mark.parametrize("activation", ["tanh", "silu", "elu"])
+@pytest.mark.parametrize("activation", ["tanh", "silu", "elu", "sigmoid"])
 @pytest.mark.parametrize("q", [1e-9, 0.1, 1.0, 10.0, 300.0, 1e5, 1e9])
 def test_series_reach_the_norms(activation: str, q: float) -> None:
     """Squares of the coefficients add up to E[phi^2], and k times them to q E[phi'^2], whatever the variance."""

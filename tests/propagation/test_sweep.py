@@ -31,6 +31,7 @@ PHI: dict[str, Callable[[Array], Array]] = {
     "elu": lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0.0))),
     "silu": lambda z: z * special.expit(z),
     "sin": np.sin,
+    "sigmoid": special.expit,
 }
 STEEPEST = 1.13  # of all of them: erf has 2/sqrt(pi), gelu 1.129
 

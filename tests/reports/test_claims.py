@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -45,6 +46,9 @@ def test_texts() -> None:
     assert claim.allowed_text == "-0.5 to 0.5"
     assert Claim("A number.", 3e-9, (3e-9, 3e-9), (0.001, INF)).measured_text == "3e-09"
     assert Claim("A number.", 1.0, (1.0, 1.0), (-INF, 2.0)).allowed_text == "at most 2"
+    nothing = Claim("A number.", math.nan, (-INF, INF), (-0.5, 0.5))
+    assert (nothing.measured_text, nothing.verdict) == ("not measured", "not resolved")
+    assert replace(nothing, note="two runs").measured_text == "not measured (two runs)"
     with pytest.raises(ValueError, match="statement must not be empty"):
         Claim("", 0.0, (0.0, 0.0), (0.0, 0.0))
 

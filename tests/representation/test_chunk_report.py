@@ -266,6 +266,20 @@ def test_the_command_reads_a_layer_with_its_readout(suffix: str, capsys: pytest.
     )
 
 
+def test_the_command_measures_the_whole_layer_unless_sizes_are_given(capsys: pytest.CaptureFixture[str]) -> None:
+    layer = synthetic_clones(3000, 8, 3, 16, 0.2, seed=1)
+    arrays = {name: layer[name].values for name in ("features", "readout", "bias", "targets")}
+    options = [write("layer.npz", arrays), "--training-file", write("training.npz", arrays)]
+    given = ["--chunk-sizes", "1,2,4,8,16,32"]
+    for extra, sizes in (([], [1, 2, 4, 8, 16, 32, 48]), (given, [1, 2, 4, 8, 16, 32])):
+        ran = Ran(capsys, *options, *extra)
+        assert (ran.code, ran.err) == (0, "")
+        with xr.open_dataset("out/chunks.nc", group="statistics", engine="h5netcdf") as written:
+            assert written.chunk_size.values.tolist() == sizes
+        assert ("disagrees Chunks of the critical width" in ran.text) == (extra == [])
+        assert ("Not measured: training error" in ran.text) == (extra == given)
+
+
 def test_the_command_reads_separate_files_and_other_names(capsys: pytest.CaptureFixture[str]) -> None:
     np.save("hidden.npy", ARRAYS["features"])
     np.savez("head.npz", **{"fc.weight": ARRAYS["readout"], "fc.bias": ARRAYS["bias"]})

@@ -356,3 +356,19 @@ def test_bad_arguments() -> None:
         arguments = {"statistics": chunks} | given
         with pytest.raises(error, match=message):
             fit_clones(arguments.pop("statistics"), **arguments)
+
+
+def test_layers_without_a_number_of_signals_are_given_up_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each step of a trial takes one QR factorisation. Five trials of up to five rounds take 400.
+    steps = []
+    qr = np.linalg.qr
+
+    def counted(matrix: Array) -> Any:
+        steps.append(matrix.shape)
+        return qr(matrix)
+
+    covariance = np.cov(neighbours(128, 2000, 0.3, 0).T)
+    monkeypatch.setattr(np.linalg, "qr", counted)
+    found = find_signals(covariance, 2000)
+    assert "so near the noise" in found.reason
+    assert 0 < len(steps) < 100

@@ -9,8 +9,9 @@ import pytest
 
 import wideangle as wa
 from wideangle.activations import ACTIVATIONS, parse_activation
-from wideangle.losses import LOSSES
+from wideangle.losses import LOSSES, parse_loss
 from wideangle.response._training_results import samples_met
+from wideangle.response._training_run import TrainingRun, initial_parameters
 
 RNG = np.random.default_rng(3)
 Array = np.ndarray[Any, Any]
@@ -137,3 +138,30 @@ def test_every_shape_steps_as_numpy_does(features: int, widths: tuple[int, ...],
     x = RNG.normal(size=(11, features))
     net = wa.MLP(widths, activation="tanh", bias_variance=0.2)
     check_against_numpy(net, x, labels_for("squared", 11), loss="squared", batch=batch, n_steps=12)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_given_order_is_followed_by_all_networks(batch: int) -> None:
+    x, y, n_steps = RNG.normal(size=(7, 2)), RNG.choice([-1.0, 1.0], size=7), 30
+    net = wa.MLP((4,), bias_variance=0.3)
+    order = RNG.integers(7, size=(n_steps, batch))
+    run = TrainingRun(
+        x=x, y=y, widths=(4,), activation=net.phi, loss=parse_loss("hinge"), weight_rates=(1.0, 1.0),
+        bias_rates=(1.0, 1.0), learning_rate=0.03, n_steps=n_steps, records=(n_steps,), order="given", batch=batch,
+        seed=0, given=order,
+    )  # fmt: skip
+    initial = initial_parameters(net, 2, seed=1, first_network=0, n_networks=20)
+    parameters, diverged_step = run.train(initial)
+    assert (diverged_step == -1).all()
+    state = simulate_start(net, x, y)
+    for k in (0, 19):
+        network = Descent(state.isel(network=k, time=0), loss="hinge", rate=0.03)
+        for samples in order:
+            network.step(x[samples], y[samples])
+        pairs = zip(network.weights, network.biases, strict=True)
+        expected = np.concatenate([part.ravel() for pair in pairs for part in pair])
+        np.testing.assert_allclose(parameters[k, 0], expected, rtol=0, atol=1e-12)
+
+
+def simulate_start(net: wa.MLP, x: Array, y: Array) -> Any:
+    return wa.response.simulate_training(net, (x, y), n_networks=20, n_steps=0, learning_rate=1.0, seed=1)

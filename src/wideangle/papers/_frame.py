@@ -1,21 +1,21 @@
 """What all reproductions share: checks before any work, the stages, and the outcome.
 
-A reproduction has a module with its job and with ``prepare``, ``measure`` and ``reproduce``, which the command line
-calls; one with its claims (made by :mod:`wideangle.papers._verdicts`), one with its figures, and one that describes its
-page (:mod:`wideangle.papers._page`).
+A reproduction has a module with its :class:`Job`, ``measure`` and ``reproduce``, of which the command line calls
+:meth:`Job.prepare` and ``reproduce``; one with its claims (made by :mod:`wideangle.papers._verdicts`), one with its
+figures, and one that describes its page (:mod:`wideangle.papers._page`).
 """
 
 from __future__ import annotations
 
-import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from wideangle._checks import check_seed
+from wideangle._files import make_writable
 from wideangle.data import LabelledData, load_digits, load_images
 
 if TYPE_CHECKING:
@@ -23,31 +23,83 @@ if TYPE_CHECKING:
     from wideangle.reports import Claim
 
 Announce = Callable[[str], None]
+AnyJob = TypeVar("AnyJob", bound="Job")
+Measurements = TypeVar("Measurements")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job(ABC):
     """What a reproduction will do, checked and ready to start.
 
+    A paper adds the extent of its measurements as fields with defaults, and names those that are larger if the extent
+    is to be full.
+
     Parameters
     ----------
+    data
+        To train on.
     out
         Existing, writable directory for the results.
     seed
         Seed of everything random in it.
     """
 
+    data: LabelledData
     out: Path
     seed: int
+
+    FULL: ClassVar[Mapping[str, Any]] = {}
 
     @property
     @abstractmethod
     def description(self) -> str:
         """One sentence on the extent of the training."""
 
+    @property
+    def lacking(self) -> str:
+        """What the data must do and do not, such as ``"hold 10 samples, got 3"``; empty if they can be used."""
+        return ""
 
-AnyJob = TypeVar("AnyJob", bound=Job)
-Measurements = TypeVar("Measurements")
+    @classmethod
+    def prepare(cls: type[AnyJob], *, data: Path | None = None, out: Path, full: bool = False, seed: int = 0) -> AnyJob:
+        """Check everything that can fail before any work is done.
+
+        Parameters
+        ----------
+        data
+            Directory of IDX files or NPZ file to train on; scikit-learn's digits by default.
+        out
+            Directory to write to, made if it does not exist.
+        full
+            Take the extent ``FULL`` of the paper, where it has one, in place of the defaults.
+        seed
+            0 <= seed < 2**64; also splits the digits.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the seed or the data are unusable.
+        OSError
+            If ``data`` cannot be read or ``out`` cannot be written.
+        ModuleNotFoundError
+            If PyTorch is missing.
+        """
+        check_seed(seed)
+        if find_spec("torch") is None:
+            raise ModuleNotFoundError('training needs PyTorch; install it with: pip install "wideangle[reference]"')
+        job = cls(data=load_digits(seed=seed) if data is None else load_images(data), out=out, seed=seed)
+        if full:
+            job = replace(job, **cls.FULL)
+        if job.lacking:
+            raise ValueError(f"data must {job.lacking} in {str(data)!r}; give another data set, or none for digits")
+        make_writable(out)
+        return job
+
+
+def lacking_a_batch(data: LabelledData, size: int) -> str:
+    """Return what data lack for training in batches of this size, see :attr:`Job.lacking`."""
+    found = len(data.x_train)
+    return "" if found >= size else f"hold at least one batch of {size} training samples, got {found}"
 
 
 @dataclass(frozen=True)
@@ -73,39 +125,6 @@ def silent(text: str) -> None:
     """Announce nothing."""
 
 
-def prepare_training(data: Path | None, seed: int) -> LabelledData:
-    """Check the seed and that PyTorch is installed, and return the data to train on.
-
-    Parameters
-    ----------
-    data
-        Directory of IDX files or NPZ file; None for scikit-learn's digits.
-    seed
-        0 <= seed < 2**64; splits the digits.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If the seed or the data are unusable.
-    OSError
-        If ``data`` cannot be read.
-    ModuleNotFoundError
-        If PyTorch is missing.
-    """
-    check_seed(seed)
-    if find_spec("torch") is None:
-        raise ModuleNotFoundError('training needs PyTorch; install it with: pip install "wideangle[reference]"')
-    return load_digits(seed=seed) if data is None else load_images(data)
-
-
-def make_writable(out: Path) -> None:
-    """Make the directory for the results if it does not exist, and raise OSError if nothing can be written there."""
-    out.mkdir(parents=True, exist_ok=True)
-    # Permissions and read-only file systems show only when something is written.
-    with tempfile.TemporaryFile(dir=out):
-        pass
-
-
 def carry_out(
     job: AnyJob,
     measure: Callable[..., Measurements],
@@ -120,7 +139,7 @@ def carry_out(
     Parameters
     ----------
     job
-        From ``prepare`` of the paper.
+        From :meth:`Job.prepare`.
     measure
         Called with the job, ``announce`` and ``progress``, computes every number.
     judge

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from wideangle._files import write_groups
 from wideangle._version import __version__
 from wideangle.reports import DARK, Theme, claims_dataset, html, render
 
@@ -116,17 +117,10 @@ def write(page: Page[Measurements], job: Job, measurements: Measurements, claims
         pictures[figure.name] = figure.render(measurements)
         (job.out / f"{figure.name}.svg").write_bytes(pictures[figure.name])
         (job.out / f"{figure.name}.png").write_bytes(figure.render(measurements, file_format="png", dpi=DPI))
-    write_numbers(job.out / f"{page.overview.name}.nc", page.numbers, claims)
+    write_groups(job.out / f"{page.overview.name}.nc", {**page.numbers, "claims": claims_dataset(claims)})
     report = job.out / "report.html"
     report.write_text(compose(page, job, measurements, claims, pictures), encoding="utf-8")
     return report
-
-
-def write_numbers(path: Path, numbers: Mapping[str, xr.Dataset], claims: Sequence[Claim]) -> None:
-    """Write one NetCDF file with a group for each Dataset."""
-    groups = {**numbers, "claims": claims_dataset(claims)}
-    for number, (group, dataset) in enumerate(groups.items()):
-        dataset.to_netcdf(path, group=group, mode="a" if number else "w", engine="h5netcdf")
 
 
 def compose(

@@ -9,12 +9,10 @@ judged by a number with its error.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wideangle.data import LabelledData
 from wideangle.papers import _frame
-from wideangle.papers._frame import Announce, Reproduction, carry_out, make_writable, prepare_training, silent
+from wideangle.papers._frame import Announce, Reproduction, carry_out, silent
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -51,7 +49,6 @@ class Job(_frame.Job):
         Networks of each width.
     """
 
-    data: LabelledData
     n_networks: int = 16
     n_grid: int = 161
     learning_rates: tuple[float, ...] = (0.2, 0.1, 0.05)
@@ -68,6 +65,15 @@ class Job(_frame.Job):
             f" feature, on {self.data.name} ({min(len(self.data.x_train), MOST_IMAGES)} training images):"
             f" {self.steps} steps of gradient descent."
         )
+
+    @property
+    def lacking(self) -> str:
+        """What the data must do and do not."""
+        for part, labels in (("training", self.data.y_train), ("test", self.data.y_test)):
+            odd, even = sum(labels % 2 == 1), sum(labels % 2 == 0)
+            if min(odd, even) < 10:
+                return f"hold at least ten {part} images of odd and of even classes, got {odd} and {even}"
+        return ""
 
 
 @dataclass(frozen=True)
@@ -88,38 +94,6 @@ class Measurements:
     hinge: xr.Dataset
     patched: xr.Dataset
     particles: xr.Dataset
-
-
-def prepare(*, data: Path | None = None, out: Path, seed: int = 0) -> Job:
-    """Check everything that can fail before any work is done.
-
-    Parameters
-    ----------
-    data
-        Directory of IDX files or NPZ file with the images of panel (f); scikit-learn's digits by default.
-    out
-        Directory to write to, made if it does not exist.
-    seed
-        Seed of initial values, of the split of the digits and of training, 0 <= seed < 2**64.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If the seed or the data are unusable.
-    OSError
-        If ``data`` cannot be read or ``out`` cannot be written.
-    ModuleNotFoundError
-        If PyTorch is missing.
-    """
-    labelled = prepare_training(data, seed)
-    for part, labels in (("training", labelled.y_train), ("test", labelled.y_test)):
-        if min(sum(labels % 2 == 0), sum(labels % 2 == 1)) < 10:
-            raise ValueError(
-                f"data must hold at least ten {part} images of odd and of even classes, which are told apart, got"
-                f" {sum(labels % 2 == 1)} and {sum(labels % 2 == 0)} in {str(data)!r}; give a larger data set"
-            )
-    make_writable(out)
-    return Job(data=labelled, out=out, seed=seed)
 
 
 def reproduce(job: Job, *, announce: Announce = silent, progress: bool = False) -> Reproduction[Measurements]:

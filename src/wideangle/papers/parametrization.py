@@ -8,14 +8,13 @@ its error.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from wideangle._cpu import available_threads
-from wideangle.data import LabelledData
 from wideangle.papers import _frame
-from wideangle.papers._frame import Announce, Reproduction, carry_out, make_writable, prepare_training, silent
+from wideangle.papers._frame import Announce, Reproduction, carry_out, lacking_a_batch, silent
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,9 +31,7 @@ class Job(_frame.Job):
 
     Parameters
     ----------
-    data
-        To train on.
-    out, seed
+    data, out, seed
         As in any job; the seed is that of initial weights, of the split of the digits and of batches.
     widths
         Of panels (a), (c) and (e), increasing; (c) leaves the last one out.
@@ -56,7 +53,6 @@ class Job(_frame.Job):
         Networks that are trained at a time, each with one thread.
     """
 
-    data: LabelledData
     widths: tuple[int, ...] = (64, 128, 256, 512, 1024)
     n_seeds: int = 4
     width: int = 512
@@ -65,7 +61,10 @@ class Job(_frame.Job):
     batch_size: int = 128
     n_hybrid: int = 16
     n_compared: int = 512
-    n_threads: int = 1
+    n_threads: int = field(default_factory=available_threads)
+
+    # As in the paper.
+    FULL: ClassVar[Mapping[str, Any]] = {"width": 1024, "n_runs": 5, "n_steps": 600, "batch_size": 512}
 
     @property
     def description(self) -> str:
@@ -75,6 +74,11 @@ class Job(_frame.Job):
             f" {len(SHOWN)} scalings and {len(ACTIVATIONS)} activations, on {self.data.name}"
             f" ({len(self.data.x_train)} training samples): {self.n_steps} steps of batch {self.batch_size}."
         )
+
+    @property
+    def lacking(self) -> str:
+        """What the data must do and do not."""
+        return lacking_a_batch(self.data, self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -89,42 +93,6 @@ class Measurements:
     hybrid: xr.Dataset
     first_step: xr.Dataset
     checks: xr.Dataset
-
-
-def prepare(*, data: Path | None = None, out: Path, full: bool = False, seed: int = 0) -> Job:
-    """Check everything that can fail before any work is done.
-
-    Parameters
-    ----------
-    data
-        Directory of IDX files or NPZ file to train on; scikit-learn's digits by default.
-    out
-        Directory to write to, made if it does not exist.
-    full
-        Width 1024, batches of 512, 600 steps and five networks of each kind, as in the paper.
-    seed
-        Seed of initial weights, of the split of the digits and of batches, 0 <= seed < 2**64.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If the seed or the data are unusable.
-    OSError
-        If ``data`` cannot be read or ``out`` cannot be written.
-    ModuleNotFoundError
-        If PyTorch is missing.
-    """
-    labelled = prepare_training(data, seed)
-    job = Job(data=labelled, out=out, seed=seed, n_threads=available_threads())
-    if full:
-        job = replace(job, width=1024, n_runs=5, n_steps=600, batch_size=512)
-    if len(labelled.x_train) < job.batch_size:
-        raise ValueError(
-            f"data must hold at least one batch of {job.batch_size} training samples, got {len(labelled.x_train)} in"
-            f" {str(data)!r}; give a larger data set"
-        )
-    make_writable(out)
-    return job
 
 
 def reproduce(job: Job, *, announce: Announce = silent, progress: bool = False) -> Reproduction[Measurements]:

@@ -8,17 +8,17 @@ statistical error.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from wideangle._cpu import available_threads
 from wideangle._provenance import provenance
-from wideangle.data import LabelledData
 from wideangle.network import MLP
 from wideangle.papers import _frame
-from wideangle.papers._frame import Announce, Reproduction, carry_out, make_writable, prepare_training, silent
+from wideangle.papers._frame import Announce, Reproduction, carry_out, lacking_a_batch, silent
+from wideangle.propagation.figure_architectures import ARCHITECTURES
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -46,9 +46,7 @@ class Job(_frame.Job):
 
     Parameters
     ----------
-    data
-        What to train on.
-    out, seed
+    data, out, seed
         As in any job; the seed is that of the ensemble, of the split of the digits and of training.
     n_samples
         Number of random networks for the moments in panel (a).
@@ -61,19 +59,20 @@ class Job(_frame.Job):
     n_runs
         Training runs of each architecture.
     steps
-        Optimiser steps of each run.
+        Optimiser steps of each run; one epoch of images other than the digits.
     n_workers
         Processes to train in.
     """
 
-    data: LabelledData
-    n_samples: int
-    n_tested: int
-    n_gram_samples: int
-    architectures: Sequence[Sequence[int]]
-    n_runs: int
-    steps: int
-    n_workers: int
+    n_samples: int = 1_000_000
+    n_tested: int = 100_000
+    n_gram_samples: int = 20_000
+    architectures: Sequence[Sequence[int]] = ARCHITECTURES
+    n_runs: int = 1
+    steps: int = DIGITS_STEPS
+    n_workers: int = field(default_factory=lambda: min(available_threads(), MAX_WORKERS))
+
+    FULL: ClassVar[Mapping[str, Any]] = {"n_runs": 10}
 
     @property
     def description(self) -> str:
@@ -86,6 +85,17 @@ class Job(_frame.Job):
             f" {epochs:.3g} epoch{'' if epochs == 1 else 's'}."
         )
 
+    @property
+    def lacking(self) -> str:
+        """What the data must do and do not."""
+        return lacking_a_batch(self.data, BATCH_SIZE)
+
+    @classmethod
+    def prepare(cls, *, data: Path | None = None, **options: Any) -> Job:
+        """Check everything that can fail, as in any job, and train on images of one's own for one epoch."""
+        job = super().prepare(data=data, **options)
+        return job if data is None else replace(job, steps=math.ceil(len(job.data.x_train) / BATCH_SIZE))
+
 
 @dataclass(frozen=True)
 class Measurements:
@@ -97,52 +107,6 @@ class Measurements:
     histograms: xr.Dataset
     training: xr.Dataset
     many_inputs: xr.Dataset
-
-
-def prepare(*, data: Path | None = None, out: Path, full: bool = False, seed: int = 0) -> Job:
-    """Check everything that can fail before any work is done.
-
-    Parameters
-    ----------
-    data
-        Directory of IDX files or NPZ file to train on for one epoch; scikit-learn's digits for 600 steps by default.
-    out
-        Directory to write to, made if it does not exist.
-    full
-        Ten training runs of each architecture instead of one.
-    seed
-        Seed of the ensemble, of the split of the digits and of training, 0 <= seed < 2**64.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If the seed or the data are unusable.
-    OSError
-        If ``data`` cannot be read or ``out`` cannot be written.
-    ModuleNotFoundError
-        If PyTorch is missing.
-    """
-    from wideangle.propagation.figure_architectures import ARCHITECTURES
-
-    labelled = prepare_training(data, seed)
-    if len(labelled.x_train) < BATCH_SIZE:
-        raise ValueError(
-            f"data must hold at least one batch of {BATCH_SIZE} training samples, got {len(labelled.x_train)} in"
-            f" {str(data)!r}; give a larger data set"
-        )
-    make_writable(out)
-    return Job(
-        data=labelled,
-        out=out,
-        seed=seed,
-        n_samples=1_000_000,
-        n_tested=100_000,
-        n_gram_samples=20_000,
-        architectures=ARCHITECTURES,
-        n_runs=10 if full else 1,
-        steps=DIGITS_STEPS if data is None else math.ceil(len(labelled.x_train) / BATCH_SIZE),
-        n_workers=min(available_threads(), MAX_WORKERS),
-    )
 
 
 def reproduce(job: Job, *, announce: Announce = silent, progress: bool = False) -> Reproduction[Measurements]:

@@ -8,14 +8,13 @@ clones, whose number is known. Every claim is judged by a number with its error.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from wideangle._cpu import available_threads
-from wideangle.data import LabelledData
 from wideangle.papers import _frame
-from wideangle.papers._frame import Announce, Reproduction, carry_out, make_writable, prepare_training, silent
+from wideangle.papers._frame import Announce, Reproduction, carry_out, silent
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -51,7 +50,6 @@ class Job(_frame.Job):
         Networks that are trained at a time, each with one thread.
     """
 
-    data: LabelledData
     widths: tuple[int, ...] = (32, 64, 128, 256)
     n_runs: int = 4
     weight_decay: float = 3e-3
@@ -59,7 +57,9 @@ class Job(_frame.Job):
     n_chunks: int = 40
     n_layers: int = 4
     n_samples: int = 10_000
-    n_threads: int = 1
+    n_threads: int = field(default_factory=available_threads)
+
+    FULL: ClassVar[Mapping[str, Any]] = {"widths": (32, 64, 128, 256, 512), "n_runs": 10}
 
     @property
     def description(self) -> str:
@@ -70,6 +70,12 @@ class Job(_frame.Job):
             f" {self.data.name} ({len(self.data.x_train)} training samples): {self.extra_epochs} epochs past zero"
             " training error."
         )
+
+    @property
+    def lacking(self) -> str:
+        """What the data must do and do not."""
+        found = self.data.n_classes
+        return "" if found >= 2 else f"have at least two classes, got {found}"
 
 
 @dataclass(frozen=True)
@@ -82,39 +88,6 @@ class Measurements:
     networks: xr.Dataset
     chunks: xr.Dataset
     synthetic: xr.Dataset
-
-
-def prepare(*, data: Path | None = None, out: Path, full: bool = False, seed: int = 0) -> Job:
-    """Check everything that can fail before any work is done.
-
-    Parameters
-    ----------
-    data
-        Directory of IDX files or NPZ file to train on; scikit-learn's digits by default.
-    out
-        Directory to write to, made if it does not exist.
-    full
-        Ten networks of each kind, and widths up to 512.
-    seed
-        Seed of initial weights, of the split of the digits, of batches and of chunks, 0 <= seed < 2**64.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If the seed or the data are unusable.
-    OSError
-        If ``data`` cannot be read or ``out`` cannot be written.
-    ModuleNotFoundError
-        If PyTorch is missing.
-    """
-    labelled = prepare_training(data, seed)
-    if labelled.n_classes < 2:
-        raise ValueError(f"data must have at least two classes, got {labelled.n_classes} in {str(data)!r}")
-    job = Job(data=labelled, out=out, seed=seed, n_threads=available_threads())
-    if full:
-        job = replace(job, widths=(*job.widths, 512), n_runs=10)
-    make_writable(out)
-    return job
 
 
 def reproduce(job: Job, *, announce: Announce = silent, progress: bool = False) -> Reproduction[Measurements]:

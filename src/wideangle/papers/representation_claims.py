@@ -125,7 +125,7 @@ def finite_mean_claim(statement: str, values: xr.DataArray, allowed: tuple[float
     )
 
 
-def unknown(statement: str, allowed: tuple[float, float], note: str = "not measured") -> Claim:
+def unknown(statement: str, allowed: tuple[float, float], note: str = "") -> Claim:
     """Return a claim on a number of which nothing is known."""
     return Claim(statement, math.nan, (-math.inf, math.inf), allowed, note)
 
@@ -305,7 +305,7 @@ def synthetic_claims(synthetic: xr.Dataset) -> list[Claim]:
     """Judge estimates beside the truth."""
     wrong = np.abs(synthetic["relative_error"].values)
     open_ones = int(np.sum(np.isnan(wrong)))
-    worst = float(np.nanmax(wrong, initial=0.0))
+    worst = math.nan if open_ones == wrong.size else float(np.nanmax(wrong))
     exponents = synthetic["exponent_estimate"].transpose(..., "run").values.reshape(-1, synthetic.sizes["run"])
     off = np.abs(exponents.mean(axis=1) - PREDICTED)
     off[np.isnan(off)] = math.inf
@@ -319,7 +319,7 @@ def synthetic_claims(synthetic: xr.Dataset) -> list[Claim]:
         Claim(
             f"The number of synthetic clones is found: the largest relative error is at most {COUNTED:g}.",
             worst,
-            (worst, math.inf if open_ones else worst),
+            (-math.inf if math.isnan(worst) else worst, math.inf if open_ones else worst),
             (0.0, COUNTED),
             f"{wrong.size} layers, {open_ones} not decided",
         ),

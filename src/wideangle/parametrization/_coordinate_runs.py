@@ -54,11 +54,14 @@ class Case:
     def has_prediction(self) -> bool:
         """Whether exponents for a generic activation hold.
 
-        Not where a smooth one is linear, at vanishing arguments. Not for odd ones, whose mean is zero, under weights
-        that are not centered, whose sums are then of the order of the root of their number; nor from two hidden
-        layers on where initial weights are dropped. And not for bounded ones where the last hidden layer has to come
-        from nothing in a large first step: they saturate.
+        Not for one that is not zero at zero, as the sigmoid: layers then start from a constant. Not where a smooth one
+        is linear, at vanishing arguments. Not for odd ones, whose mean is zero, under weights that are not centered,
+        whose sums are then of the order of the root of their number; nor from two hidden layers on where initial
+        weights are dropped. And not for bounded ones where the last hidden layer has to come from nothing in a large
+        first step: they saturate.
         """
+        if any(float(phi.value(0.0)) != 0.0 for phi in self.activations):
+            return False
         s, initial = self.expected, self.regime().initial_activations
         if any(map(smooth_at_zero, self.activations)) and any(exponent < 0 for exponent in initial[1:-1]):
             return False

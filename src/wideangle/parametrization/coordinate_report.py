@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wideangle._files import writable_file
 from wideangle.parametrization._coordinate_tables import QUANTITIES
 from wideangle.parametrization.coordinate_figures import draw_check, figure_size
 from wideangle.reports import DARK, render
@@ -78,9 +78,7 @@ def write_coordinate_report(check: xr.Dataset, path: str | os.PathLike[str]) -> 
     >>> wa.parametrization.write_coordinate_report(check, "check.html")
     """
     check_result(check)
-    target = Path(path)
-    if target.is_dir() or not os.access(target if target.exists() else target.parent, os.W_OK):
-        raise OSError(f"path must be a file that can be written, in a directory that exists, got {str(path)!r}")
+    target = writable_file(path)
     sections = [_section(part) for part in parts(check)]
     details = {name: value for name, value in check.attrs.items() if name != "function"}
     lead = (

@@ -130,8 +130,8 @@ def coordinate_check(
 
         Verdicts are ``"no prediction"`` where exponents for a generic activation do not hold: smooth at zero, where the
         pre-activations of inner layers vanish at the start, as under ``"ip-llr"`` from three hidden layers on, see
-        :func:`predict_first_step`; odd (tanh, erf, sin, linear), under weights that are not centered, and under
-        ``"hp"`` from two hidden layers on; bounded (tanh, erf, sin), under ``"ip-llr"``.
+        :func:`predict_first_step`; not zero at zero (sigmoid); odd (tanh, erf, sin, linear), under weights that are not
+        centered, and under ``"hp"`` from two hidden layers on; bounded (tanh, erf, sin), under ``"ip-llr"``.
 
     Raises
     ------

@@ -58,8 +58,8 @@ def predict_first_step(
         Name of :math:`\phi`, as for :class:`wideangle.MLP`; default ``"relu"``.
     weight_variance
         Of the entries of U of layers 1 to L; 1 for the output layer. By default gradients keep their size: 2 for
-        ReLU, 4 for GELU and SiLU, 1 for tanh, ELU and sin, in general 1 over the mean square of the slopes of
-        :math:`\phi` at both sides of zero.
+        ReLU, 4 for GELU and SiLU, 1 for tanh, ELU and sin, 16 for sigmoid, in general 1 over the mean square of the
+        slopes of :math:`\phi` at both sides of zero. From two hidden layers on an activation must be zero at zero.
     n_particles
         For a batch of two and more: number of neurons drawn for each layer, from 1,000, in 16 equal groups; default
         131,072.
@@ -173,6 +173,11 @@ def check_inputs(n_hidden: Any, x0: Any, x: Any, *, activation: Any, weight_vari
             f"x must have the {samples.shape[-1]} features of x0, got shape {points.shape}; give points of one space"
         )
     phi = parse_activation(activation)
+    if n_hidden > 1 and float(phi.value(0.0)) != 0.0:
+        raise ValueError(
+            f"activation must be zero at zero with {n_hidden} hidden layers, got {str(phi)!r}: outputs then start from"
+            " a constant that grows with the width; choose 'tanh', which is a sigmoid about its middle"
+        )
     return Inputs(n_hidden, np.atleast_2d(samples), np.atleast_2d(points), phi, _check_variance(weight_variance, phi))
 
 

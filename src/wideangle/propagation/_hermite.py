@@ -328,6 +328,13 @@ def _silu_second(x: Array) -> Array:
     return np.asarray(gate * expit(-x) * (2.0 + x * (1.0 - 2.0 * gate)))
 
 
+def _sigmoid_second(x: Array) -> Array:
+    from scipy.special import expit
+
+    gate = expit(x)
+    return np.asarray(gate * expit(-x) * (1.0 - 2.0 * gate))
+
+
 def _elu_second(x: Array) -> Array:
     return np.where(x < 0.0, np.exp(np.minimum(x, 0.0)), 0.0)
 
@@ -340,5 +347,6 @@ def _function(name: str, *, reach: float, odd: bool, second: Callable[[Array], A
 FUNCTIONS = {
     "tanh": _function("tanh", reach=22.0, odd=True, second=_tanh_second, pole=math.pi / 2.0),
     "silu": _function("silu", reach=45.0, odd=False, second=_silu_second, pole=math.pi),
+    "sigmoid": _function("sigmoid", reach=42.0, odd=False, second=_sigmoid_second, pole=math.pi),
     "elu": _function("elu", reach=42.0, odd=False, second=_elu_second, pole=0.0),
 }

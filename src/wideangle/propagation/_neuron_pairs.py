@@ -331,12 +331,21 @@ def _silu_jet(x: Array) -> tuple[Array, Array, Array]:
     return x * gate, gate + x * gate_slope, gate_slope * (2.0 + x * (1.0 - 2.0 * gate))
 
 
+def _sigmoid_jet(x: Array) -> tuple[Array, Array, Array]:
+    from scipy.special import expit
+
+    gate = expit(x)
+    slope = gate * expit(-x)
+    return gate, slope, slope * (1.0 - 2.0 * gate)
+
+
 _JETS: dict[str, Callable[[Array], tuple[Array, Array, Array]]] = {
     "erf": _erf_jet,
     "tanh": _tanh_jet,
     "gelu": _gelu_jet,
     "elu": _elu_jet,
     "silu": _silu_jet,
+    "sigmoid": _sigmoid_jet,
 }
 """Value and the first two derivatives, from one evaluation of whatever is expensive in them."""
 

@@ -65,10 +65,10 @@ def nngp_kernel(
     xarray.Dataset
         ``kernel(input, input_)``, rows by ``x1`` and columns by ``x2``; with ``keep="layers"``,
         ``kernel(layer, input, input_)`` for layers 0...L. The attribute ``truncation_error`` bounds what the series of
-        tanh, silu and elu leave out (to first order in it), in units of :math:`\sqrt{K(x,x)K(x',x')}`; it is 0 for the
-        others, which have closed forms. Entries are found from the angle to the nearer of x' and -x', so that equal,
-        nearly parallel and opposite inputs lose no digits: for piecewise linear activations errors are some 1e-15 of
-        :math:`\sqrt{K(x,x)K(x',x')}` at any depth.
+        tanh, silu, elu and sigmoid leave out (to first order in it), in units of :math:`\sqrt{K(x,x)K(x',x')}`; it is 0
+        for the others, which have closed forms. Entries are found from the angle to the nearer of x' and -x', so that
+        equal, nearly parallel and opposite inputs lose no digits: for piecewise linear activations errors are some
+        1e-15 of :math:`\sqrt{K(x,x)K(x',x')}` at any depth.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def tangent_kernel(
     xarray.Dataset
         ``kernel(input, input_)``, :math:`\Theta^L`, and ``nngp(input, input_)``, :math:`K^L`; with ``keep="layers"``
         both over ``layer`` 0...L too. The attributes ``truncation_error`` and ``nngp_truncation_error`` bound, in units
-        of :math:`\sqrt{K(x,x)K(x',x')}`, what the series of tanh, silu and elu leave out.
+        of :math:`\sqrt{K(x,x)K(x',x')}`, what the series of tanh, silu, elu and sigmoid leave out.
 
     Raises
     ------

@@ -87,9 +87,9 @@ def from_torch(modules: torch.nn.Module | Sequence[torch.nn.Module]) -> NetworkW
     ----------
     modules
         A ``torch.nn.Sequential`` of Linear layers, each with at most one activation after it: ReLU, LeakyReLU, Tanh,
-        GELU, ELU with alpha 1, SiLU, and the modules that :func:`to_torch` makes of abs, erf and sin. Sequentials
-        within are unpacked; Identity, Flatten of all dimensions but the first, and Dropout in evaluation mode are
-        passed over. A single Linear is a network too. Or a sequence of such modules.
+        GELU, ELU with alpha 1, SiLU, Sigmoid, and the modules that :func:`to_torch` makes of abs, erf and sin.
+        Sequentials within are unpacked; Identity, Flatten of all dimensions but the first, and Dropout in evaluation
+        mode are passed over. A single Linear is a network too. Or a sequence of such modules.
 
     Returns
     -------
@@ -184,7 +184,7 @@ def _read(module: torch.nn.Module, name: str) -> NetworkWeights:
         if phi is None:
             raise TypeError(
                 f"{place} must be a Linear layer or a known activation, got {part!r}; give a torch.nn.Sequential of "
-                "Linear layers with ReLU, LeakyReLU, Tanh, GELU, ELU or SiLU between them"
+                "Linear layers with ReLU, LeakyReLU, Tanh, GELU, ELU, SiLU or Sigmoid between them"
             )
         if not activations or activations[-1].name != "linear":
             raise ValueError(f"{place}, {part!r}, must come after a Linear layer; apply it to the inputs yourself")

@@ -37,6 +37,7 @@ _PLAIN: dict[str, type[torch.nn.Module]] = {
     "elu": torch.nn.ELU,
     "silu": torch.nn.SiLU,
     "sin": Sin,
+    "sigmoid": torch.nn.Sigmoid,
 }
 
 

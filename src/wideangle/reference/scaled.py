@@ -54,7 +54,8 @@ def build_scaled_mlp(
         Name of the activation, as for :class:`wideangle.MLP`; default ``"relu"``.
     weight_variance
         Of the entries of U, over ``n_inputs`` in the first layer; 1 in the output layer. The default is as in
-        :func:`wideangle.parametrization.predict_first_step`: 2 for ReLU, 4 for GELU and SiLU, 1 for tanh, ELU and sin.
+        :func:`wideangle.parametrization.predict_first_step`: 2 for ReLU, 4 for GELU and SiLU, 1 for tanh, ELU and sin,
+        16 for sigmoid.
     weight_mean
         Of the entries of U of layers 2 to L + 1 under scalings that are not centered; default 1.
 

@@ -25,9 +25,10 @@ class Claim:
     statement
         One sentence that says which number lies where.
     measured
-        The best estimate.
+        The best estimate; NaN if there is none.
     interval
-        Range in which the number lies in view of its statistical error; (measured, measured) if it has none.
+        Range in which the number lies in view of its statistical error; (measured, measured) if it has none, and all
+        numbers if nothing was measured.
     allowed
         Range in which the number lies if the statement is true; a bound may be infinite.
     note
@@ -85,10 +86,15 @@ class Claim:
 
     @property
     def measured_text(self) -> str:
-        """The measured number with its interval and note, such as ``"0.002 [-0.001, 0.005] (z = 0.7)"``."""
+        """The measured number with its interval and note, such as ``"0.002 [-0.001, 0.005] (z = 0.7)"``.
+
+        ``"not measured"`` in place of the number and the interval if there is none.
+        """
         low, high = self.interval
         text = _number(self.measured)
-        if low < high:
+        if math.isnan(self.measured):
+            text = "not measured"
+        elif low < high:
             text += f" [{_number(low)}, {_number(high)}]"
         return f"{text} ({self.note})" if self.note else text
 

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from wideangle.representation._factor_model import count_signals, in_units_of
+
 Array = NDArray[np.float64]
 
 # Below this share of a neuron's variance, roundings are all there is: the noise of neurons that others determine.
@@ -46,8 +48,7 @@ def fit_factors(correlation: Array, n_samples: int) -> Factors:
     The model is that of factor analysis, :math:`C = L L^\top + \Psi`, fitted by principal factors. The first
     :math:`\Psi_j` are the residual variances of neurons given all others, too large by about 1/(1 - signals/neurons).
     In units of the noise, eigenvalues of noise alone lie below the edge of Marchenko and Pastur; those above it are
-    counted one after the other, each against the mean of the rest (Kritchman and Nadler, Chemometr. Intell. Lab. 94
-    (2008) 19), with a margin for what the last iteration changed in the noise: it would count errors of the noise as
+    counted, with a margin for what the last iteration changed in the noise: it would count errors of the noise as
     signals, and then fit them. (The margin is derived from tests, not from the literature.)
     """
     n_neurons = len(correlation)
@@ -58,28 +59,15 @@ def fit_factors(correlation: Array, n_samples: int) -> Factors:
     noise: Array = np.reciprocal(np.diag(precision)).astype(np.float64)
     change, converged = 0.5, np.sqrt(2.0 / n_samples)
     for _ in range(MAX_ITERATIONS):
-        scale = np.sqrt(noise)
-        values, vectors = np.linalg.eigh(regular / np.outer(scale, scale))
+        values, vectors = np.linalg.eigh(in_units_of(noise, regular))
         values, vectors = values[::-1], vectors[:, ::-1]
         if change <= converged:
             break
         # More than half as many signals as neurons are none that two groups could share.
-        used = min(count_signals(values, n_samples, change), n_neurons // 2)
+        used = min(count_signals(values, n_samples - 1, _TRACY_WIDOM, change), n_neurons // 2)
         level = values[used:].mean()
         left = 1.0 / noise - vectors[:, :used] ** 2 @ (values[:used] - level)
         ratio = np.clip(noise * np.maximum(left, 1e-3), LEAST_NOISE, 1.0) / noise
         noise *= ratio
         change = float(np.abs(ratio / ratio.mean() - 1.0).max())
-    return Factors(regular, precision, noise, count_signals(values, n_samples, 0.0))
-
-
-def count_signals(values: Array, n_samples: int, margin: float) -> int:
-    """Return how many decreasing eigenvalues of a covariance stand out of the noise by more than a relative margin."""
-    remaining = np.arange(len(values), 0, -1)
-    level = np.cumsum(values[::-1])[::-1] / remaining
-    # Johnstone's centre and width of the largest eigenvalue of noise of variance 1 (Ann. Statist. 29 (2001) 295).
-    degrees = n_samples - 1
-    a, b = np.sqrt(degrees - 0.5), np.sqrt(remaining - 0.5)
-    edge = ((a + b) ** 2 + _TRACY_WIDOM * (a + b) * (1.0 / a + 1.0 / b) ** (1.0 / 3.0)) / degrees
-    stands_out = values > level * edge * (1.0 + margin)
-    return len(values) if stands_out.all() else int(np.argmin(stands_out))
+    return Factors(regular, precision, noise, count_signals(values, n_samples - 1, _TRACY_WIDOM))

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wideangle._files import writable_file
 from wideangle.reports import DARK, Claim, render
 from wideangle.reports import html as blocks
+from wideangle.representation._signatures import NOT_MEASURED
 from wideangle.representation.chunk_figures import COVERED, draw_chunks, figure_size
-from wideangle.representation.clone_number import NOT_MEASURED
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -121,9 +121,7 @@ def write_chunk_report(
     >>> wa.representation.write_chunk_report(chunks, "chunks.html", fit=fit)
     """
     _check_results(statistics, fit, training)
-    target = Path(path)
-    if target.is_dir() or not os.access(target if target.exists() else target.parent, os.W_OK):
-        raise OSError(f"path must be a file that can be written, in a directory that exists, got {str(path)!r}")
+    target = writable_file(path)
     draw = partial(draw_chunks, statistics, fit=fit, training=training)
     size = figure_size(statistics)
     curves = blocks.figure(

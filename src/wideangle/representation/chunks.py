@@ -177,9 +177,14 @@ def chunk_statistics(
     return dataset
 
 
+def powers_of_two(n_neurons: int) -> NDArray[np.int64]:
+    """Return the powers of two up to the width, the sizes of chunks by default."""
+    return np.array([2**power for power in range(int(math.log2(n_neurons)) + 1)])
+
+
 def _check_sizes(value: Iterable[int] | None, n_neurons: int) -> NDArray[np.int64]:
     if value is None:
-        return np.array([2**power for power in range(int(math.log2(n_neurons)) + 1)])
+        return powers_of_two(n_neurons)
     remedy = f"give increasing numbers from 1 to the {n_neurons} neurons of features, or None for powers of two"
     return np.array(check_increasing_integers("chunk_sizes", value, low=1, high=n_neurons, remedy=remedy))
 

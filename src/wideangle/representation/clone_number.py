@@ -4,53 +4,28 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wideangle._checks import check_real
 from wideangle._provenance import provenance
-from wideangle.reports.claims import Claim
 from wideangle.representation._decay import RESAMPLES, Decay, fit_decay
 from wideangle.representation._generic_chunks import generic_residual, generic_size
 from wideangle.representation._signals import SMALLEST, Signals, find_signals
-from wideangle.representation.chunks import CORRELATION_OFFSET
+from wideangle.representation._signatures import SIGNATURES, CriticalWidth, judge_signatures
 
 if TYPE_CHECKING:
     import xarray as xr
 
 SOURCE = "four signatures of arXiv 2106.03485; shared signals and independent noise, generic chunks: derived"
-SIGNATURES = ("training error", "test error", "r2", "residual correlation")
-NOT_MEASURED = "not measured"
 CONFIDENCE = 0.95
-EXPONENT = -0.5
-
-# What the signatures allow: training error of chunks above that of the layer, exponent, critical width of random chunks
-# over the number of signals, and residual correlations over those of signals and independent noise.
-_ALLOWED = ((-math.inf, 0.01), (EXPONENT - 0.1, EXPONENT + 0.1), (0.8, 1.25), (0.8, 1.25))
-_STATEMENTS = (
-    "Chunks of the critical width classify the training set as the layer does: the excess of errors is below 0.01.",
-    "From the critical width on the test error approaches its limit like w^(-1/2).",
-    "Random chunks know of the layer what as many generic neurons would: the ratio of critical widths is near 1.",
-    "What chunks leave of other neurons is correlated as the signals and independent noise are.",
-)
-_COMPARED_CHUNKS = 10
 _BEYOND_SIGNALS = 1.25  # Neurons of a chunk that is held against generic ones, in units of the number of signals.
 _LEAST_SIGNALS = 4  # For which the law of generic chunks is taken to hold.
 _SEED = 2106_03485
 
 Array = NDArray[np.float64]
-
-
-class _Width(NamedTuple):
-    """A critical width with the ends of its interval, or why there is none."""
-
-    value: float
-    low: float
-    high: float
-    of_random_chunks: tuple[float, float, float]
-    reason: str
 
 
 def fit_clones(
@@ -163,14 +138,8 @@ def fit_clones(
     for reason in (width.reason, decay.reason if "error" in statistics and not width.reason else ""):
         if reason:
             warnings.warn(f"cannot decide: {reason}", UserWarning, stacklevel=2)
-    claims = [
-        _training_claim(training, width),
-        _exponent_claim(decay),
-        _r2_claim(signals, width),
-        _correlation_claim(statistics, signals, width),
-    ]
     return xr.Dataset(
-        _variables(statistics, signals, width, decay) | _verdicts(claims),
+        _variables(statistics, signals, width, decay) | judge_signatures(statistics, training, signals, width, decay),
         {"chunk_size": statistics["chunk_size"].values, "signature": list(SIGNATURES)},
         attrs=provenance(
             "wideangle.representation.fit_clones",
@@ -188,7 +157,7 @@ def fit_clones(
     )
 
 
-def _variables(statistics: xr.Dataset, signals: Signals, width: _Width, decay: Decay) -> dict[str, Any]:
+def _variables(statistics: xr.Dataset, signals: Signals, width: CriticalWidth, decay: Decay) -> dict[str, Any]:
     """Return what a fit found, without its verdicts, as variables of a Dataset."""
     varying = statistics.sizes["neuron"] - int(statistics.attrs["n_constant"])
     return {
@@ -252,15 +221,15 @@ def _check_statistics(name: str, value: Any, *, needs_error: bool) -> None:
         raise ValueError(f"{name} must have errors of chunks; give readout and targets to chunk_statistics")
 
 
-def _critical_width(statistics: xr.Dataset, signals: Signals, given: float | None) -> _Width:
+def _critical_width(statistics: xr.Dataset, signals: Signals, given: float | None) -> CriticalWidth:
     nothing = (math.nan, math.nan, math.nan)
     random = nothing if signals.reason else _width_of_random_chunks(statistics, signals.n_signals)
     if given is not None:
-        return _Width(given, given, given, random, "")
+        return CriticalWidth(given, given, given, random, "")
     if signals.reason:
-        return _Width(*nothing, nothing, signals.reason)
+        return CriticalWidth(*nothing, nothing, signals.reason)
     count = float(signals.n_signals)
-    return _Width(count, float(np.minimum(count, random[1])), float(np.maximum(count, random[2])), random, "")
+    return CriticalWidth(count, float(np.minimum(count, random[1])), float(np.maximum(count, random[2])), random, "")
 
 
 def _width_of_random_chunks(statistics: xr.Dataset, count: int) -> tuple[float, float, float]:
@@ -319,7 +288,7 @@ def _r2_limit(statistics: xr.Dataset, signals: Signals) -> float:
     return 1.0 - float(signals.noise_variance.sum() / np.trace(statistics["covariance"].values))
 
 
-def _decay(statistics: xr.Dataset, width: _Width, asymptotic_error: float | None) -> Decay:
+def _decay(statistics: xr.Dataset, width: CriticalWidth, asymptotic_error: float | None) -> Decay:
     nothing = Decay(math.nan, math.nan, math.nan, math.nan, math.nan, "")
     if "error" not in statistics:
         return nothing._replace(reason="there are no errors of chunks")
@@ -334,87 +303,3 @@ def _decay(statistics: xr.Dataset, width: _Width, asymptotic_error: float | None
         confidence=CONFIDENCE,
         seed=_SEED,
     )
-
-
-def _training_claim(training: xr.Dataset | None, width: _Width) -> Claim | None:
-    if training is None or math.isnan(width.value):
-        return None
-    by_size = training["error"].transpose("chunk_size", "chunk").sortby("chunk_size")
-    sizes = by_size["chunk_size"].values
-    if sizes[-1] != training.sizes["neuron"]:
-        return None
-    excess = by_size.values[np.argmax(sizes >= width.value)] - by_size.values[-1]
-    half = 1.96 * float(excess.std(ddof=1)) / math.sqrt(len(excess))
-    mean = float(excess.mean())
-    return Claim(_STATEMENTS[0], mean, (mean - half, mean + half), _ALLOWED[0])
-
-
-def _exponent_claim(decay: Decay) -> Claim | None:
-    if math.isnan(decay.exponent):
-        return None
-    return Claim(_STATEMENTS[1], decay.exponent, (decay.low, decay.high), _ALLOWED[1])
-
-
-def _r2_claim(signals: Signals, width: _Width) -> Claim | None:
-    value, low, high = np.array(width.of_random_chunks) / max(signals.n_signals, 1)
-    return None if math.isnan(value) else Claim(_STATEMENTS[2], value, (low, high), _ALLOWED[2])
-
-
-def _correlation_claim(statistics: xr.Dataset, signals: Signals, width: _Width) -> Claim | None:
-    """Return the claim that residual correlations are those of signals and independent noise, for the same chunks."""
-    sizes = np.sort(statistics["chunk_size"].values)
-    usable = sizes[(sizes >= width.value) & (sizes < statistics.sizes["neuron"] - 1)]
-    noisy = (signals.noise_variance > 0.0) | (np.diag(statistics["covariance"].values) == 0.0)
-    if signals.reason or not len(usable) or not noisy.all():
-        return None
-    size = int(usable[0])
-    measured = statistics["residual_correlation_outside"].sel(chunk_size=size).values[:_COMPARED_CHUNKS]
-    orders = statistics["order"].transpose("chunk", "neuron").values[:_COMPARED_CHUNKS]
-    degrees = int(statistics.attrs["n_samples"]) - 1 - size
-    ratios = measured / [_expected_correlation(signals, order[:size], order[size:], degrees) for order in orders]
-    half = 1.96 * float(ratios.std(ddof=1)) / math.sqrt(len(ratios))
-    mean = float(ratios.mean())
-    return Claim(_STATEMENTS[3], mean, (mean - half, mean + half), _ALLOWED[3])
-
-
-def _expected_correlation(signals: Signals, chunk: NDArray[np.int64], rest: NDArray[np.int64], degrees: int) -> float:
-    """Return the mean magnitude of sample correlations of what a chunk leaves of the rest.
-
-    The signals have the covariance (1 + L' psi^-1 L)^-1 given the chunk. A sample correlation scatters around the true
-    one, r, by (1 - r^2) / sqrt(degrees of freedom), as a Gaussian: its magnitude is a folded one. Constant neurons have
-    no residuals, and count with correlations of zero, as they do in what is measured.
-    """
-    from scipy.special import erf
-
-    pairs = len(rest) * (len(rest) - 1) / 2
-    chunk, rest = (each[signals.noise_variance[each] > 0.0] for each in (chunk, rest))
-    inside, outside = signals.loadings[chunk], signals.loadings[rest]
-    precision = np.eye(signals.n_signals) + inside.T @ (inside / signals.noise_variance[chunk, None])
-    left = outside @ np.linalg.solve(precision, outside.T)
-    left[np.diag_indices(len(rest))] += signals.noise_variance[rest]
-    sizes = np.sqrt(np.diag(left))
-    above = np.triu_indices(len(rest), 1)
-    products = (sizes * sizes[:, None])[above]
-    true = left[above] / products
-    spread = (1.0 - true**2) / math.sqrt(degrees)
-    folded = spread * math.sqrt(2.0 / math.pi) * np.exp(-0.5 * (true / spread) ** 2)
-    magnitudes = folded + true * erf(true / (spread * math.sqrt(2.0)))
-    return float(np.sum(magnitudes * products / (products + CORRELATION_OFFSET)) / pairs)
-
-
-def _verdicts(claims: list[Claim | None]) -> dict[str, Any]:
-    rows = [
-        (math.nan, math.nan, math.nan, NOT_MEASURED)
-        if claim is None
-        else (claim.measured, *claim.interval, claim.verdict)
-        for claim in claims
-    ]
-    return {
-        "statement": ("signature", list(_STATEMENTS)),
-        **{
-            name: ("signature", [row[place] for row in rows])
-            for place, name in enumerate(("measured", "measured_low", "measured_high", "verdict"))
-        },
-        "allowed_low": ("signature", [low for low, _ in _ALLOWED]),
-        "allowed_high": ("signature", [high for _, high in _ALLOWED]),
-    }

@@ -21,8 +21,9 @@ from wideangle._checks import (
 )
 from wideangle._progress import progress_callback
 from wideangle._provenance import provenance
+from wideangle.representation._signatures import EXPONENT
 from wideangle.representation.chunks import chunk_statistics
-from wideangle.representation.clone_number import EXPONENT, fit_clones
+from wideangle.representation.clone_number import fit_clones
 from wideangle.representation.synthetic import MAX_NOISE, MAX_SAMPLES, synthetic_clones
 
 if TYPE_CHECKING:

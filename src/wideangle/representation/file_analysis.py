@@ -9,13 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from wideangle._checks import check_integer
+from wideangle._files import write_groups
 from wideangle.reference.feature_files import read_features
 from wideangle.reports import render
 from wideangle.representation._layer import check_layer, check_readout
 from wideangle.representation.chunk_figures import draw_chunks, figure_size
 from wideangle.representation.chunk_report import chunk_table, findings, signature_claims, write_chunk_report
-from wideangle.representation.chunks import chunk_statistics
+from wideangle.representation.chunks import chunk_statistics, powers_of_two
 from wideangle.representation.clone_number import check_fit, fit_clones
 
 if TYPE_CHECKING:
@@ -77,7 +80,8 @@ def prepare(
     training_path
         File with features and targets of the training samples, in entries of the same names; or None.
     chunks
-        Keywords of :func:`chunk_statistics` but for the arrays.
+        Keywords of :func:`chunk_statistics` but for the arrays. Where ``chunk_sizes`` is None, the width is among the
+        sizes beside the powers of two: errors of chunks are held against those of the whole layer.
     fit
         ``asymptotic_error`` and ``critical_width`` of :func:`fit_clones`.
 
@@ -94,6 +98,9 @@ def prepare(
     check_fit(fit["asymptotic_error"], fit["critical_width"], layer["features"].shape[1], bool(head))
     remedy = "intervals come from the differences between chunks; give a number such as 40"
     check_integer("n_chunks", chunks["n_chunks"], low=2, high=10**9, remedy=remedy)
+    if chunks["chunk_sizes"] is None:
+        n_neurons = layer["features"].shape[1]
+        chunks = {**chunks, "chunk_sizes": np.union1d(powers_of_two(n_neurons), n_neurons)}
     training = None
     if training_path is not None:
         if not head:
@@ -145,7 +152,8 @@ def analyze(job: Job, out: Path, *, n_threads: int | None, progress: bool) -> An
     size = figure_size(statistics)
     (out / "chunks.svg").write_bytes(render(draw, size=size))
     (out / "chunks.png").write_bytes(render(draw, size=size, file_format="png", dpi=DPI))
-    _write_numbers(out / "chunks.nc", {"statistics": statistics, "training": training, "clones": fit})
+    numbers = {"statistics": statistics, "training": training, "clones": fit}
+    write_groups(out / "chunks.nc", {name: each for name, each in numbers.items() if each is not None})
     table = chunk_table(statistics, fit=fit, training=training)
     return Analysis(table, [*found, *([missing] if missing else [])], claims, report)
 
@@ -161,12 +169,3 @@ def _check(path: Path, layer: Mapping[str, Any], missing: Any) -> None:
         check_readout(layer.get("readout"), layer.get("bias"), checked)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{path}: {error}") from error
-
-
-def _write_numbers(path: Path, numbers: Mapping[str, xr.Dataset | None]) -> None:
-    """Write one NetCDF file with a group for each Dataset."""
-    mode: Any = "w"
-    for group, dataset in numbers.items():
-        if dataset is not None:
-            dataset.to_netcdf(path, group=group, mode=mode, engine="h5netcdf")
-            mode = "a"

@@ -15,6 +15,7 @@ from wideangle._checks import check_flag, check_integer, check_memory, check_see
 from wideangle._cpu import active_cpu_path, available_threads
 from wideangle._progress import progress_callback
 from wideangle._provenance import provenance
+from wideangle.representation._factor_model import in_units_of
 from wideangle.representation._factors import SIGNIFICANCE, Factors, find_related, fit_factors
 from wideangle.representation._layer import check_layer
 
@@ -153,15 +154,7 @@ def find_clones(
     threads = check_threads(n_threads) or available_threads()
     show = check_flag("progress", progress)
     n_samples, n_neurons = layer.features.shape
-    n_varying = int(np.count_nonzero(layer.varying))
-    if n_samples <= n_varying + 1:
-        raise ValueError(
-            f"features must have at least 2 samples more than neurons that vary, got {n_samples} samples of {n_varying}"
-            f" neurons: each is then a function of the others, without noise; give more samples or fewer neurons"
-        )
-    if size is not None:
-        remedy = f"give at most half of the {n_varying} neurons that vary, or None for the number of signals"
-        size = check_integer("size", size, low=1, high=n_varying // 2, remedy=remedy)
+    size = _check_size(size, n_samples, int(np.count_nonzero(layer.varying)))
     needed = 8 * n_neurons * ((8 + min(threads, n_starts)) * n_neurons + 3 * n_starts)
     check_memory(needed, f"groups of {n_neurons} neurons need", remedy="use fewer threads or neurons")
 
@@ -175,30 +168,20 @@ def find_clones(
     noise[varying], noise[varying[related]] = 1.0, signals.noise
     neurons = varying[related]
     width = signals.number if size is None else size
-    n_found = len(neurons) // width if 1 <= width <= len(neurons) // 2 else 0
+    found = _find_groups(signals, width, _random_orders(len(neurons), n_starts, seed), seed, threads, show)
     starts = np.full((n_starts, n_neurons), -1)
-    information, stability, of_mixtures = np.zeros(n_starts), math.nan, np.empty(0)
-    if n_found:
-        covariance = _in_units_of_noise(signals)
-        # The smaller the layer, the more one mixture differs from another.
-        n_mixtures = min(max(1000 // len(neurons), 1), 20)
-        with progress_callback((1 + n_mixtures) * n_starts, show, unit="start") as advance:
-            search = _Search(_random_orders(len(neurons), n_starts, seed), width, threads, advance)
-            found = search(covariance, 0)
-            mixtures = [search(_mix(covariance, seed, k), k + 1) for k in range(n_mixtures)]
-        information = np.array([_information(covariance, each) for each in found])
-        of_mixtures = np.array([_stability(each) for each in mixtures])
-        for k, each in enumerate(found):
-            starts[k, neurons] = _renumber(each if size else _drop_insufficient(each, signals, n_samples))
-        stability = _stability(starts)
-    best = starts[np.argmax(information)]
+    for start, groups in zip(starts, found.groups, strict=True):
+        start[neurons] = _renumber(groups if size else _drop_insufficient(groups, signals, n_samples))
+    n_found = int(found.groups.max(initial=-1)) + 1
+    stability = _stability(starts) if n_found else math.nan
+    best = starts[np.argmax(found.information)]
     variables = {
         "membership": ("neuron", best),
         "membership_of_start": (("start", "neuron"), starts),
         "n_groups_of_start": ("start", starts.max(axis=1) + 1),
-        "information": ("start", information, {"units": "nat"}),
+        "information": ("start", found.information, {"units": "nat"}),
         "stability": stability,
-        "stability_of_mixtures": ("mixture", of_mixtures),
+        "stability_of_mixtures": ("mixture", found.of_mixtures),
         "n_groups": int(best.max()) + 1,
         "n_insufficient": n_found - int(best.max()) - 1,
         "n_signals": signals.number,
@@ -209,11 +192,10 @@ def find_clones(
 
     import xarray as xr
 
-    dataset = xr.Dataset(variables)
-    dataset.attrs = provenance(
+    attributes = provenance(
         "wideangle.representation.find_clones",
         source=SOURCE,
-        verdict=_verdict(best, stability, of_mixtures),
+        verdict=_verdict(best, stability, found.of_mixtures),
         n_samples=n_samples,
         n_neurons=n_neurons,
         n_constant=n_neurons - len(varying),
@@ -223,7 +205,20 @@ def find_clones(
         seed=seed,
         missing=missing,
     )
-    return dataset
+    return xr.Dataset(variables, attrs=attributes)
+
+
+def _check_size(size: int | None, n_samples: int, n_varying: int) -> int | None:
+    """Return the size of groups, if one is given that the neurons that vary are enough for."""
+    if n_samples <= n_varying + 1:
+        raise ValueError(
+            f"features must have at least 2 samples more than neurons that vary, got {n_samples} samples of {n_varying}"
+            f" neurons: each is then a function of the others, without noise; give more samples or fewer neurons"
+        )
+    if size is not None:
+        remedy = f"give at most half of the {n_varying} neurons that vary, or None for the number of signals"
+        size = check_integer("size", size, low=1, high=n_varying // 2, remedy=remedy)
+    return size
 
 
 def _generator(seed: int, *purpose: int) -> np.random.Generator:
@@ -254,12 +249,36 @@ class _Search(NamedTuple):
         )["group"]
 
 
+class _Found(NamedTuple):
+    """Groups of each start, (start, neuron), their information, and the stability of those in mixtures of neurons."""
+
+    groups: Groups
+    information: Array
+    of_mixtures: Array
+
+
+def _find_groups(
+    signals: Factors, width: int, orders: NDArray[np.int64], seed: int, threads: int, show: bool
+) -> _Found:
+    """Look for groups of some width in the neurons of a factor model, and in mixtures of them."""
+    n_starts, n_neurons = orders.shape
+    if not 1 <= width <= n_neurons // 2:
+        return _Found(np.full(orders.shape, -1), np.zeros(n_starts), np.empty(0))
+    covariance = _in_units_of_noise(signals)
+    # The smaller the layer, the more one mixture differs from another.
+    n_mixtures = min(max(1000 // n_neurons, 1), 20)
+    with progress_callback((1 + n_mixtures) * n_starts, show, unit="start") as advance:
+        search = _Search(orders, width, threads, advance)
+        groups = search(covariance, 0)
+        mixtures = [search(_mix(covariance, seed, k), k + 1) for k in range(n_mixtures)]
+    information = np.array([_information(covariance, each) for each in groups])
+    return _Found(groups, information, np.array([_stability(each) for each in mixtures]))
+
+
 def _in_units_of_noise(signals: Factors) -> Array:
     """Return the covariance of neurons whose noise has variance 1 and is no less than the resolution."""
     added = np.maximum(RESOLUTION - signals.noise, _ADDED_NOISE)
-    scale = np.sqrt(signals.noise + added)
-    covariance: Array = (signals.correlation + np.diag(added)) / np.outer(scale, scale)
-    return covariance
+    return in_units_of(signals.noise + added, signals.correlation + np.diag(added))
 
 
 def _mix(covariance: Array, seed: int, k: int) -> Array:

@@ -83,6 +83,14 @@ def check_noise(value: Any, loss: Loss) -> float:
     return result
 
 
+def check_flow(batch: Any, noise: float) -> None:
+    """Refuse what gradient flow has no meaning for."""
+    if batch != "full":
+        raise ValueError(f"batch must be 'full' for method='flow', got {batch!r}; take method='descent' for batches")
+    if noise:
+        raise ValueError(f"noise must be None for method='flow', got {noise!r}; take method='descent' for label noise")
+
+
 def check_records(record: Any, n_steps: int) -> tuple[int, ...]:
     """Return the steps to record, increasing."""
     remedy = f"give None, an interval in steps, or increasing steps from 0 to n_steps = {n_steps}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from wideangle import _core
 from wideangle._cpu import active_cpu_path
 from wideangle.losses import Loss
-from wideangle.response._state import layer_slices
+from wideangle.response._evaluation import evaluate
+from wideangle.response._state import States, layer_slices
 from wideangle.response._training_run import TrainingRun
 
 if TYPE_CHECKING:
@@ -48,42 +49,36 @@ def training_dataset(
     return dataset
 
 
-def add_evaluations(dataset: xr.Dataset, run: TrainingRun, parameters: Array, keep: tuple[str, ...]) -> None:
+def add_evaluations(
+    dataset: xr.Dataset, run: TrainingRun, parameters: Array, keep: tuple[str, ...], n_threads: int
+) -> None:
     """Add what the recorded networks make of the training data."""
-    with np.errstate(all="ignore"):  # of networks about to diverge
-        outputs, hidden, kernel = evaluate(run, parameters)
+    shape = parameters.shape[:2]
+    states = States(
+        parameters=parameters.reshape(-1, parameters.shape[-1]),
+        sizes=run.sizes,
+        activation=run.activation,
+        weight_rates=run.weight_rates,
+        bias_rates=run.bias_rates,
+        dims=("network", "time"),
+        shape=shape,
+        coords={},
+    )
+    last = len(run.widths)
+    found = evaluate(
+        states,
+        run.x,
+        keep=("outputs", "kernel") if "tangent_kernel" in keep else ("outputs",),
+        layers=(last,) if "hidden_activations" in keep else (),
+        n_threads=n_threads,
+    )
+    outputs = found["outputs"].reshape(*shape, -1)
     dataset["outputs"] = (("network", "time", "sample"), outputs)
     dataset["loss"] = (("network", "time"), mean_loss(run.loss, outputs, run.y))
     if "tangent_kernel" in keep:
-        dataset["tangent_kernel"] = (("network", "time", "sample", "other_sample"), kernel)
+        dataset["tangent_kernel"] = states.variable(found["kernel"], "sample", "other_sample")
     if "hidden_activations" in keep:
-        dataset["hidden_activations"] = (("network", "time", "sample", f"unit_{len(run.widths)}"), hidden)
-
-
-def evaluate(run: TrainingRun, parameters: Array) -> tuple[Array, Array, Array]:
-    """Return outputs, last hidden activations and tangent kernels of the training data, by network and record."""
-    shape = parameters.shape[:2]
-    layers = []
-    for place in layer_slices(run.sizes):
-        weights = parameters[..., place.weights].reshape(*shape, *place.shape)
-        layers.append((weights, parameters[..., place.biases]))
-    values: list[Any] = [np.broadcast_to(run.x, (*shape, *run.x.shape))]
-    slopes: list[Any] = []
-    for weights, biases in layers[:-1]:
-        z = values[-1] @ weights.swapaxes(-1, -2) + biases[..., None, :]
-        values.append(run.activation.value(z))
-        slopes.append(run.activation.derivative(z))
-    weights, biases = layers[-1]
-    outputs = (values[-1] @ weights.swapaxes(-1, -2))[..., 0] + biases
-    gradient = np.ones((*outputs.shape, 1))
-    kernel = np.zeros((*outputs.shape, len(run.x)))
-    for layer in range(len(layers) - 1, -1, -1):
-        below = values[layer] @ values[layer].swapaxes(-1, -2)
-        factors = run.bias_rates[layer] + run.weight_rates[layer] * below
-        kernel += gradient @ gradient.swapaxes(-1, -2) * factors
-        if layer:
-            gradient = gradient @ layers[layer][0] * slopes[layer - 1]
-    return outputs, values[-1], kernel
+        dataset["hidden_activations"] = states.variable(found[f"activations_{last}"], "sample", f"unit_{last}")
 
 
 def mean_loss(loss: Loss, outputs: Array, y: Array) -> Array:

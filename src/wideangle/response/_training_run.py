@@ -13,6 +13,7 @@ from wideangle._progress import progress_callback
 from wideangle.activations import Activation
 from wideangle.losses import LOSSES, Loss
 from wideangle.network import MLP
+from wideangle.response._state import layer_slices
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -20,7 +21,7 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class TrainingRun:
-    """A run of gradient descent on checked data, the same for all networks but for their random numbers.
+    """A run of descent or gradient flow on checked data, the same for all networks but for their random numbers.
 
     Attributes
     ----------
@@ -36,6 +37,8 @@ class TrainingRun:
         ``"full"``, ``"drawn"`` with replacement, ``"permuted"`` in each epoch, or ``"given"`` by the next.
     batch
         Samples of a step; their number for a full batch.
+    tolerance
+        0 for descent; for gradient flow what a step may err by, as a part of the norm of the parameters.
     given
         Samples (step, batch) that all networks take, or None.
     noise
@@ -56,6 +59,7 @@ class TrainingRun:
     batch: int
     seed: int
     noise: float = 0.0
+    tolerance: float = 0.0
     given: Integers | None = None
 
     @property
@@ -86,6 +90,7 @@ class TrainingRun:
                 records=list(self.records),
                 first_network=first_network,
                 n_threads=n_threads or available_threads(),
+                tolerance=self.tolerance,
                 n_steps=self.n_steps,
                 order=self.order,
                 batch=self.batch,
@@ -101,16 +106,22 @@ class TrainingRun:
 
 def initial_parameters(net: MLP, input_dim: int, *, seed: int, first_network: int, n_networks: int) -> Array:
     """Return the parameters (network, parameter) of networks of :func:`wideangle.propagation.simulate_outputs`."""
-    return _core.initial_parameters(
-        input_dim,
-        list(net.widths),
-        weight_variance=net.weight_variance,
-        bias_variance=net.bias_variance,
-        seed=seed,
-        first_network=first_network,
-        n_networks=n_networks,
-        cpu_path=active_cpu_path(),
-    )
+    count = layer_slices((input_dim, *net.widths, 1))[-1].biases.stop
+    parameters = np.empty((n_networks, count))
+    block = max(2**20 // count, 1)  # some milliseconds, so that Ctrl-C is heard
+    for start in range(0, n_networks, block):
+        stop = min(start + block, n_networks)
+        parameters[start:stop] = _core.initial_parameters(
+            input_dim,
+            list(net.widths),
+            weight_variance=net.weight_variance,
+            bias_variance=net.bias_variance,
+            seed=seed,
+            first_network=first_network + start,
+            n_networks=stop - start,
+            cpu_path=active_cpu_path(),
+        )
+    return parameters
 
 
 def learning_rate_factors(

@@ -11,6 +11,7 @@ from wideangle._checks import (
     check_flag,
     check_integer,
     check_memory,
+    check_rtol,
     check_samples,
     check_seed,
     check_threads,
@@ -27,6 +28,7 @@ from wideangle.response._training_arguments import (
     MAX_STEPS,
     check_batch,
     check_data,
+    check_flow,
     check_kept,
     check_learning_rate,
     check_noise,
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 SOURCE = "gradient descent on the parameters of each network, in float64; setting of arXiv 2405.04074"
-METHODS = ("descent",)
+METHODS = ("descent", "flow")
 
 
 def simulate_training(
@@ -61,6 +63,7 @@ def simulate_training(
     biases: bool = True,
     parametrization: str = "standard",
     keep: tuple[str, ...] = (),
+    rtol: float = 1e-8,
     first_network: int = 0,
     n_threads: int | None = None,
     progress: bool = False,
@@ -105,7 +108,9 @@ def simulate_training(
         Steps to record: None (default) for 0, the powers of two and ``n_steps``; an interval in steps, start and end
         included; or increasing steps from 0 to ``n_steps``.
     method
-        ``"descent"`` (default), steps of gradient descent.
+        ``"descent"`` (default), or ``"flow"``: :math:`\dot W^l = -c_l\, \partial\mathcal L/\partial W^l` up to the
+        time :math:`\eta\, n_{steps}`, by the pair of orders 5 and 4 of Dormand and Prince, each network with steps of
+        its own; with a full batch and without noise only.
     replacement
         Whether the samples of a batch are drawn independently (default), or each batch continues a permutation of the
         data, drawn anew for each network and epoch; the last batch of an epoch is smaller where sizes do not divide.
@@ -119,6 +124,9 @@ def simulate_training(
         :math:`c = \sigma_w^2/n_{l-1}` for weights and :math:`\sigma_b^2` for biases.
     keep
         Names of what else to keep: ``"tangent_kernel"``, ``"hidden_activations"``.
+    rtol
+        What a step of gradient flow may err by, as a part of the norm of all parameters; default 1e-8. Steps end at the
+        recorded times, so that for flow results depend on ``record`` within this accuracy.
     first_network
         Index of the first network, default 0, so that one ensemble can be trained in parts.
     n_threads
@@ -180,6 +188,9 @@ def simulate_training(
     seed = check_seed(seed)
     records = check_records(record, n_steps)
     method = check_choice("method", method, METHODS)
+    rtol = check_rtol(rtol)
+    if method == "flow":
+        check_flow(batch, noise)
     replacement = check_flag("replacement", replacement)
     readout = check_choice("readout", readout, ("trained", "frozen"))
     biases = check_flag("biases", biases)
@@ -206,6 +217,7 @@ def simulate_training(
         batch=size or len(x),
         seed=seed,
         noise=noise,
+        tolerance=rtol if method == "flow" else 0.0,
     )
     _check_memory(run, n_networks, kept)
     initial = initial_parameters(net, x.shape[1], seed=seed, first_network=first_network, n_networks=n_networks)
@@ -214,7 +226,7 @@ def simulate_training(
             initial[:, place.biases] = 0.0
     parameters, diverged_step = run.train(initial, first_network=first_network, n_threads=n_threads, progress=progress)
     dataset = training_dataset(run, parameters, diverged_step, first_network)
-    add_evaluations(dataset, run, parameters, kept)
+    add_evaluations(dataset, run, parameters, kept, n_threads)
     dataset.attrs = provenance(
         "wideangle.response.simulate_training",
         source=SOURCE,
@@ -231,6 +243,7 @@ def simulate_training(
         readout=readout,
         biases=biases,
         parametrization=parametrization,
+        rtol=rtol,
         weight_rates=run.weight_rates,
         bias_rates=run.bias_rates,
         first_network=first_network,

@@ -33,7 +33,8 @@ def simulate(data: Any = (X, Y), **options: Any) -> xr.Dataset:
 
 
 def points_of(result: xr.Dataset) -> Array:
-    return np.concatenate([result.outputs.values, result.probe_outputs.values], axis=-1)
+    parts = [result[name].values for name in ("outputs", "probe_outputs") if name in result]
+    return np.concatenate(parts, axis=-1)
 
 
 def slope_of_loss(loss: str, f: float, y: float) -> float:
@@ -212,7 +213,7 @@ def test_a_network_with_frozen_features(case: dict[str, Any]) -> None:
     )  # fmt: skip
     parameters, diverged = run.train(RNG.normal(size=(3, 90 + 620 + 21)) / 3)
     state = training_dataset(run, parameters, diverged, 0)
-    add_evaluations(state, run, parameters, ())
+    add_evaluations(state, run, parameters, (), n_threads=1)
     state.attrs = {
         "activation": "relu", "loss": loss.name, "weight_rates": [0.0, 0.0, 0.5], "bias_rates": [0.0, 0.0, 2.0],
         "learning_rate": 0.02, "batch": case["batch"], "replacement": str(order == "drawn"), "noise": noise, "seed": 8,
@@ -579,8 +580,9 @@ def test_networks_that_have_diverged_are_left_out_and_counted() -> None:
 # ---- Files, progress and Ctrl-C
 
 
-def test_results_survive_a_file(tmp_path: Any) -> None:
-    result = wa.response.simulate_mean_field(None, kernel=trained(), probe=PROBE)
+@pytest.mark.parametrize("probe", [None, PROBE])
+def test_results_survive_a_file(tmp_path: Any, probe: Array | None) -> None:
+    result = wa.response.simulate_mean_field(None, kernel=trained(), probe=probe)
     result.to_netcdf(tmp_path / "result.nc")
     with xr.open_dataset(tmp_path / "result.nc") as again:
         xr.testing.assert_equal(again.load(), result)

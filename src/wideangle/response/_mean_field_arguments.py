@@ -115,7 +115,8 @@ def _law_of_fit(fit: xr.Dataset) -> Callable[[Array], Array]:
     def factor(time: Array) -> Array:
         # What overflows is refused as not finite.
         with np.errstate(all="ignore"):
-            return np.exp(-time / tau) if law == "exponential" else np.exp(-gamma * np.log1p(time / tau))
+            exponent = time / tau if law == "exponential" else gamma * np.log1p(time / tau)
+            return np.asarray(np.exp(-exponent))
 
     return factor
 

@@ -36,9 +36,7 @@ def mean_field_dataset(
         {
             "x": (("sample", "feature"), x),
             "y": ("sample", y),
-            "probe_x": (("probe", "feature"), probe),
             "outputs": ((*dims, "sample"), at_samples),
-            "probe_outputs": ((*dims, "probe"), outputs[..., len(x) :]),
             "loss": (dims, mean_loss(run.loss, at_samples, y)),
             "plasticity": (dims, diagonal.mean(axis=-1)),
             "response": (dims, response),
@@ -51,20 +49,23 @@ def mean_field_dataset(
             "step": ("time", run.records),
         },
     )
+    if len(probe):
+        dataset["probe_x"] = (("probe", "feature"), probe)
+        dataset["probe_outputs"] = ((*dims, "probe"), outputs[..., len(x) :])
     if x.shape[1] == 1:
         places = np.argsort(np.concatenate([x, probe])[:, 0], kind="stable")
         dataset["n_domains"] = (dims, count_domains(outputs[..., places]))
     return dataset
 
 
-def add_networks(dataset: xr.Dataset, outputs: Array) -> None:
-    """Add the outputs of the networks (network, time, point), and how far the model is from them."""
+def add_networks(dataset: xr.Dataset, model: Array, outputs: Array) -> None:
+    """Add the outputs of the networks (network, time, point), and how far those of the model are from them."""
     dims, n_samples = ("network", "time"), dataset.sizes["sample"]
-    model = np.concatenate([dataset["outputs"].values, dataset["probe_outputs"].values], axis=-1)
     with np.errstate(over="ignore"):
         error, change = (np.sqrt(np.mean(d**2, axis=-1)) for d in (model - outputs, outputs - outputs[:, :1]))
     dataset["network_outputs"] = ((*dims, "sample"), outputs[..., :n_samples])
-    dataset["probe_network_outputs"] = ((*dims, "probe"), outputs[..., n_samples:])
+    if "probe" in dataset.sizes:
+        dataset["probe_network_outputs"] = ((*dims, "probe"), outputs[..., n_samples:])
     dataset["error"], dataset["change"] = (dims, error), (dims, change)
 
 

@@ -135,9 +135,9 @@ def simulate_mean_field(
     xarray.Dataset
         Dimensions run, time, sample, probe, feature.
 
-        - ``x(sample, feature)``, ``y(sample)`` and ``probe_x(probe, feature)``, the data;
-        - ``outputs(run, time, sample)``, ``probe_outputs(run, time, probe)``, and ``loss(run, time)``, the mean over
-          the samples, with the labels as given;
+        - ``x(sample, feature)`` and ``y(sample)``, the data, and ``probe_x(probe, feature)`` if there are probes;
+        - ``outputs(run, time, sample)`` and with probes ``probe_outputs(run, time, probe)``;
+        - ``loss(run, time)``, the mean over the samples, with the labels as given;
         - ``plasticity(run, time)``: mean of :math:`\alpha(t) k(x, x)` over the samples;
         - ``response(run, time)``: mean of :math:`|\ell'|\,\alpha(t) k(x, x)`, the amplitude of the response;
         - ``n_domains(run, time)``, for inputs of one feature: number of intervals of one sign of the output along the
@@ -151,7 +151,7 @@ def simulate_mean_field(
         the samples of :math:`K_t(x, x)/K_0(x, x)`, K the tangent kernel and 0 the first record, linear in between, and
         there are
 
-        - ``network_outputs(network, time, sample)`` and ``probe_network_outputs(network, time, probe)``;
+        - ``network_outputs(network, time, sample)`` and with probes ``probe_network_outputs(network, time, probe)``;
         - ``error(network, time)``: root mean square of the model's outputs less those of the network, over all points;
         - ``change(network, time)``: root mean square of the change of the network's outputs since the first record.
 
@@ -220,7 +220,7 @@ def simulate_mean_field(
     outputs, diverged_step = run.run(n_threads=n_threads, progress=progress)
     dataset = mean_field_dataset(run, outputs, diverged_step, probe, "run" if networks is None else "network")
     if networks is not None:
-        add_networks(dataset, network_outputs)
+        add_networks(dataset, outputs, network_outputs)
     samples = run.order
     dataset.attrs = provenance(
         "wideangle.response.simulate_mean_field",

@@ -118,19 +118,19 @@ void train(const TrainingRun& run, const TrainingGroup& group, const std::atomic
     write_status(group, halves, run.steps);
 }
 
-void order(const SampleVisits& visits, std::uint64_t first_network, int networks, std::uint64_t steps,
+void order(const SampleVisits& visits, std::uint64_t first_network, int networks, StepRange steps,
            std::int64_t* indices, double* labels) {
     VisitSource source(visits, first_network);
-    for (std::uint64_t step = 0; step < steps; ++step) {
-        const VisitRange range = visits_of_step(visits, step);
+    for (std::uint64_t step = 0; step < steps.count; ++step) {
+        const VisitRange range = visits_of_step(visits, steps.first + step);
         for (std::uint32_t b = 0; b < visits.batch; ++b) {
-            const bool met = b < range.count;
-            const std::uint32_t* samples = met ? source.samples(range.first + b, b == 0) : nullptr;
+            const bool met = b < range.count, first = step == 0 && b == 0;  // visits follow on each other
+            const std::uint32_t* samples = met ? source.samples(range.first + b, first) : nullptr;
             double told[training_lanes];
             for (int k = 0; k < training_lanes; ++k) told[k] = met ? visits.y[samples[k]] : undefined;
-            if (met) source.disturb(range.first + b, b == 0, told, told + 8);
+            if (met) source.disturb(range.first + b, first, told, told + 8);
             for (int k = 0; k < networks; ++k) {
-                const std::size_t at = (static_cast<std::size_t>(k) * steps + step) * visits.batch + b;
+                const std::size_t at = (static_cast<std::size_t>(k) * steps.count + step) * visits.batch + b;
                 indices[at] = met ? std::int64_t{samples[k]} : -1;
                 labels[at] = told[k];
             }

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wideangle._checks import check_increasing_integers, check_integer, check_real
+from wideangle._checks import check_increasing_integers, check_integer, check_memory, check_real
 from wideangle.data import LabelledData
 from wideangle.losses import Loss
 from wideangle.propagation._inputs import as_numbers, check_inputs
@@ -100,7 +100,9 @@ def check_records(record: Any, n_steps: int) -> tuple[int, ...]:
     if isinstance(record, Iterable) and not isinstance(record, (str, bytes)):
         return check_increasing_integers("record", record, low=0, high=n_steps, remedy=remedy)
     interval = check_integer("record", record, low=1, high=max(n_steps, 1), remedy=remedy)
-    return tuple(sorted({*range(0, n_steps + 1, interval), n_steps}))
+    steps = range(0, n_steps + 1, interval)
+    check_memory(40 * len(steps), f"record = {interval} makes {len(steps)} records, which need", remedy=remedy)
+    return tuple(steps) if steps[-1] == n_steps else (*steps, n_steps)
 
 
 def check_kept(keep: Any) -> tuple[str, ...]:

@@ -1,0 +1,110 @@
+"""What the mean-field model takes from networks in training: kernel, plasticity, initial outputs and samples."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wideangle.losses import Loss
+from wideangle.response._evaluation import check_evaluation_memory, evaluate
+from wideangle.response._mean_field_order import SampleOrder
+from wideangle.response._state import check_trained, read_state
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+_REMEDY = "give what wideangle.response.simulate_training returns, with two records or more"
+
+
+class TrainedNetworks(NamedTuple):
+    """Networks in training, without those that have diverged."""
+
+    state: xr.Dataset
+    dropped: list[int]
+    loss: Loss
+    learning_rate: float
+    x: Array
+    y: Array
+    numbers: Integers
+    steps: Integers  # of the records
+
+    def order(self) -> SampleOrder:
+        """Return the samples that the networks were trained on, and the labels that they were told."""
+        batch = self.state.attrs["batch"]
+        drawn = "drawn" if self.state.attrs["replacement"] == "True" else "permuted"
+        return SampleOrder(
+            x=self.x,
+            y=self.y,
+            kind="full" if batch == "full" else drawn,
+            batch=len(self.x) if batch == "full" else int(batch),
+            seed=int(self.state.attrs["seed"]),
+            noise=float(self.state.attrs["noise"]),
+            flips=self.loss.name != "squared",
+        )
+
+    def columns(self, points: Array) -> Array:
+        """Return the tangent kernels (network, sample, point) at the first record."""
+        first = read_state(self.state.isel(time=0))
+        check_evaluation_memory(first, len(self.x), len(points), n_pairs=1)
+        return evaluate(first, self.x, points, keep=("kernel",))["kernel"]
+
+    def outputs(self, points: Array) -> Array:
+        """Return the outputs of the networks (network, time, point)."""
+        values = evaluate(read_state(self.state), points, keep=("outputs",))["outputs"]
+        return values.reshape(len(self.numbers), len(self.steps), len(points))
+
+    def plasticity(self) -> Array:
+        """Return the mean over the samples of K(x, x) in units of that at the first record, by network and time."""
+        diagonal = evaluate(read_state(self.state), self.x, keep=("diagonal",))["diagonal"]
+        diagonal = diagonal.reshape(len(self.numbers), len(self.steps), len(self.x))
+        # Samples that no parameter has an influence on do not count.
+        counted = diagonal[:, :1] > 0.0
+        relative = np.divide(diagonal, diagonal[:, :1], out=np.zeros_like(diagonal), where=counted)
+        number = counted.sum(axis=-1)
+        result: Array = np.where(number > 0, relative.sum(axis=-1) / np.maximum(number, 1), 1.0)
+        return result
+
+
+def read_networks(state: xr.Dataset) -> TrainedNetworks:
+    """Return the networks of a state of training that have not diverged."""
+    states = read_state(state)
+    loss, x, y = check_trained(states)
+    if "network" not in states.dims:
+        state = state.assign(
+            {name: values.expand_dims("network") for name, values in state.items() if "time" in values.dims}
+        )
+    missing = [name for name in ("batch", "replacement", "noise", "seed", "method") if name not in state.attrs]
+    if missing or states.learning_rate is None or "step" not in state:
+        raise ValueError(
+            f"kernel must be a state that holds how it was trained, and lacks {missing or 'step'}; {_REMEDY}"
+        )
+    if state.attrs["method"] != "descent":
+        raise ValueError(
+            f"kernel must be a state of method 'descent', got {state.attrs['method']!r}, which takes no steps; "
+            "train with method='descent', or give the tangent kernel as an array"
+        )
+    steps = np.atleast_1d(state["step"].values).astype(np.int64)
+    if len(steps) < 2 or np.any(np.diff(steps) <= 0):
+        raise ValueError(f"kernel must be a state with records of increasing steps, got steps {steps}; {_REMEDY}")
+    state = state.transpose("network", "time", ...)
+    fine = np.isfinite(read_state(state).parameters).all(axis=1).reshape(-1, len(steps)).all(axis=1)
+    if not fine.any():
+        raise ValueError(
+            "kernel must be a state with networks that have not diverged, and has none; lower learning_rate"
+        )
+    numbers = state["network"].values.astype(np.int64)
+    return TrainedNetworks(
+        state=state.isel(network=fine),
+        dropped=numbers[~fine].tolist(),
+        loss=loss,
+        learning_rate=states.learning_rate,
+        x=x,
+        y=y,
+        numbers=numbers[fine],
+        steps=steps,
+    )

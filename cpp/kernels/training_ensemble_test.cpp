@@ -80,7 +80,7 @@ void parts_threads_and_paths_give_the_same_bits() {
             at.ensemble.kernels = cpu_paths[path].training_step;
             CHECK(check::same_bits(at.run().parameters, whole.parameters));
         }
-        for (const auto [first, count] : {std::pair{0, 1}, {16, 24}, {5, 9}, {39, 1}}) {
+        for (const auto& [first, count] : {std::pair{0, 1}, {16, 24}, {5, 9}, {39, 1}}) {
             at.ensemble.first_network = static_cast<std::uint64_t>(first);
             at.ensemble.networks = static_cast<std::uint64_t>(count);
             CHECK(check::same_rows(at.run().parameters, whole.parameters, static_cast<std::size_t>(first), row));
@@ -106,10 +106,11 @@ void a_diverging_network_leaves_the_others_alone() {
     for (Case& at : some_cases()) {
         const std::size_t count = at.ensemble.run.network.parameters(), row = 3 * count;
         const Results before = at.run();
-        at.initial[3 * count] = 1e200;
+        at.initial[4 * count - 1] = 1e200;  // the readout's bias
         const Results after = at.run();
-        CHECK(after.diverged_step[3] >= 0);
-        CHECK(after.parameters[3 * row] == 1e200 && std::isnan(after.parameters[4 * row - 1]));
+        CHECK(after.diverged_step[3] == 0);
+        CHECK(after.parameters[3 * row + count - 1] == 1e200);
+        CHECK(std::all_of(&after.parameters[3 * row + count], &after.parameters[3 * row] + row, [](double p) { return std::isnan(p); }));
         for (std::size_t k = 0; k < 40; ++k) {
             if (k == 3) continue;
             CHECK(after.diverged_step[k] == -1);

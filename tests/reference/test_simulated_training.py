@@ -59,7 +59,7 @@ def module_of(state: Any, activation: str) -> Any:
 def test_hundreds_of_steps_are_those_of_sgd(
     widths: tuple[int, ...], activation: str, options: dict[str, Any], loss: str
 ) -> None:
-    n_steps, rate = 400, 0.005 if loss == "exponential" else 0.02
+    n_steps, rate = 400, {"exponential": 0.001, "squared": 0.005}.get(loss, 0.02)
     x = RNG.normal(size=(12, 2))
     y = RNG.normal(size=12) if loss == "squared" else RNG.choice([-1.0, 1.0], size=12)
     net = wa.MLP(widths, activation=activation, bias_variance=0.5)

@@ -154,7 +154,7 @@ def test_records_change_flow_within_its_tolerance_only() -> None:
 
 def test_a_network_without_gradient_stays(capsys: pytest.CaptureFixture[str]) -> None:
     # Hinge: all margins above 1 from the start, since the labels are those of a network with large outputs.
-    net = wa.MLP((6,), weight_variance=400.0)
+    net = wa.MLP((6,), weight_variance=1e5)
     f = flow((X, labels_for("hinge")), net, n_networks=1, n_steps=0).outputs.values[0, 0]
     assert np.abs(f).min() > 1.0
     state = flow((X, np.sign(f)), net, n_networks=1, loss="hinge", progress=True)

@@ -30,6 +30,7 @@ from bench import (
     parametrization_tables,
     peers,
     representation_tables,
+    response_kernel_tables,
     response_tables,
 )
 from bench.tables import table
@@ -215,7 +216,7 @@ PARTS: dict[str, tuple[Callable[[int, list[str]], str], ...]] = {
     ),
     "parametrization": (parametrization_tables.predictions_table, parametrization_tables.checks_table),
     "representation": (representation_tables.regressions_table, representation_tables.readouts_table),
-    "response": (response_tables.training_table,),
+    "response": (response_tables.training_table, response_kernel_tables.kernels_table),
 }
 
 

@@ -64,6 +64,14 @@ def test_clones_are_counted(n_clones: int, noise: float) -> None:
         assert verdicts["residual correlation"] == ("agrees" if noise else "not measured")
 
 
+@pytest.mark.parametrize("seed", [3, 25, 28])
+def test_a_number_is_tried_though_its_neighbour_is_given_up(seed: int) -> None:
+    # Layers in which 33 or 34 signals look likely at first.
+    layer = synthetic_clones(20_000, 16, 2, 32, 0.3, seed)
+    fit = fit_clones(chunk_statistics(layer.features, seed=seed))
+    assert (fit.attrs["decided"], float(fit.critical_width), float(fit.n_clones)) == (1, 32.0, 2.0)
+
+
 @pytest.mark.parametrize(("n_neurons", "noise"), [(64, 0.3), (128, 1.0), (256, 1.0)])
 def test_neurons_that_are_independent_mixtures(n_neurons: int, noise: float) -> None:
     # Noise and scale differ from neuron to neuron.

@@ -21,8 +21,6 @@ _STEPS_OF_ROUND = 15
 _MAX_ROUNDS = 5
 _SPARE = 8  # Vectors of the subspace beyond the signals.
 _MAX_GAPS = 4
-# Counts so near to one that cannot be meant lead to nearly its noise, and cannot be meant either.
-_NEAR = 0.1
 # Steps of a round after which the model is held against what could still become of it.
 _JUDGED_AFTER = (2, 4, 7, 11)
 # Judging costs about as much as a step with this part of the neurons for signals.
@@ -176,16 +174,15 @@ class _Trials:
         log_noise, seen = -np.log(self._inverse), set[int]()
         for _ in range(_MAX_ROUNDS):
             if count not in seen:
-                found = self._hopeless_near(count)
-                if found:
-                    return found
+                if count in self._hopeless:
+                    return self._hopeless[count]
                 vectors = self._start[:, : count + _SPARE]
                 seen.add(count)
             point = self._settle(log_noise, vectors, count)
             log_noise, vectors = point.log_noise, point.vectors
             counted = _count(point.eigenvalue, self._n_samples)
             if self._is_hopeless(point):
-                known = self._hopeless_near(counted)
+                known = self._hopeless.get(counted)
                 self._hopeless[count] = known or _judge(point, self._n_samples, hopeless=True)
                 return self._hopeless[count]
             if counted > self._limit or (point.change < _TOLERANCE if counted == count else counted in seen):
@@ -193,18 +190,13 @@ class _Trials:
             count = counted
         return _judge(point, self._n_samples, hopeless=False)
 
-    def _hopeless_near(self, count: int) -> Signals | None:
-        near = (each for each in self._hopeless if abs(count - each) <= _NEAR * each)
-        return self._hopeless.get(next(near, -1))
-
     def _is_hopeless(self, point: _Point) -> bool:
         """Return whether a point can lead to no number of signals that holds.
 
-        Its own number must be about the one that it counts, unless that is hopeless itself, or too many.
+        Its own number must be the one that it counts, unless that is hopeless itself, or too many.
         """
         counted = _count(point.eigenvalue, self._n_samples)
-        away = abs(counted - point.number) > _NEAR * point.number
-        if away and counted <= self._limit and not self._hopeless_near(counted):
+        if counted != point.number and counted <= self._limit and counted not in self._hopeless:
             return False
         return _shortfall(point.eigenvalue, self._n_samples) > _MAKES_UP[0] + _MAKES_UP[1] * point.change
 

@@ -25,6 +25,7 @@ PUBLIC = [
             "reference",
             "reports",
             "representation",
+            "response",
             "statistics",
         )
     ),

@@ -3,11 +3,13 @@
 void register_angles(pybind11::module_& module);
 void register_chunk_regression(pybind11::module_& module);
 void register_chunk_readout(pybind11::module_& module);
+void register_evaluation(pybind11::module_& module);
 void register_gram(pybind11::module_& module);
 void register_group_search(pybind11::module_& module);
 void register_forward(pybind11::module_& module);
 void register_networks(pybind11::module_& module);
 void register_kernels(pybind11::module_& module);
+void register_training(pybind11::module_& module);
 
 static std::vector<std::string> cpu_path_names() {
     std::vector<std::string> names;
@@ -22,9 +24,11 @@ PYBIND11_MODULE(_core, module) {
     register_angles(module);
     register_chunk_regression(module);
     register_chunk_readout(module);
+    register_evaluation(module);
     register_gram(module);
     register_group_search(module);
     register_forward(module);
     register_networks(module);
     register_kernels(module);
+    register_training(module);
 }

@@ -16,12 +16,14 @@ WIDEANGLE_DECLARE_KERNEL(HermiteFunction, hermite)
 WIDEANGLE_DECLARE_KERNEL(const ChunkKernels*, chunk_fused)
 WIDEANGLE_DECLARE_KERNEL(ReadoutFunction<float>, readout_float_fused)
 WIDEANGLE_DECLARE_KERNEL(ReadoutFunction<double>, readout_double_fused)
+WIDEANGLE_DECLARE_KERNEL(const EvaluationKernels*, network_evaluation)
+WIDEANGLE_DECLARE_KERNEL(const TrainingKernels*, training_step)
 
 #define WIDEANGLE_KERNELS(path)                                                                        \
     angle_step_##path, &dense_layer_##path, &gram_step_##path, &forward_float_fused_##path,            \
         &forward_double_fused_##path,                                                                  \
         kernel_distance_##path, kernel_step_##path, kernel_norm_##path, hermite_##path, &chunk_fused_##path, \
-        readout_float_fused_##path, readout_double_fused_##path
+        readout_float_fused_##path, readout_double_fused_##path, &network_evaluation_##path, &training_step_##path
 
 #ifdef WIDEANGLE_X86_PATHS
 static bool has_avx2() { return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0; }

@@ -8,7 +8,9 @@
 #include "forward_layer.hpp"
 #include "hermite_series.hpp"
 #include "kernel_recursion.hpp"
+#include "network_evaluation.hpp"
 #include "readout_sums.hpp"
+#include "training_step.hpp"
 
 // Declares a kernel that is compiled once per instruction set: name_baseline and, on x86-64, name_avx2 and name_avx512.
 #ifdef WIDEANGLE_X86_PATHS
@@ -35,6 +37,8 @@ struct CpuPath {
     const ChunkKernels* chunk;
     ReadoutFunction<float> readout_float;
     ReadoutFunction<double> readout_double;
+    const EvaluationKernels* network_evaluation;
+    const TrainingKernels* training_step;
 };
 
 // Every path compiled into this library, the widest first; the last one runs everywhere.

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         reference,
         reports,
         representation,
+        response,
         statistics,
     )
 
@@ -38,6 +39,7 @@ _SUBMODULES = (
     "reference",
     "reports",
     "representation",
+    "response",
     "statistics",
 )
 
@@ -53,6 +55,7 @@ __all__ = [
     "reference",
     "reports",
     "representation",
+    "response",
     "statistics",
 ]
 

@@ -208,3 +208,95 @@ def chunk_readout(
     ``sizes``. Of equal largest logits the first counts. Sums are in float64 and do not depend on ``n_threads``.
     ``progress`` is called with the pairs of a sample and an order that are done.
     """
+
+def evaluate_networks(
+    parameters: NDArray[np.float64],
+    sizes: list[int],
+    x: NDArray[np.float64],
+    others: NDArray[np.float64] | None,
+    *,
+    activation: int,
+    slope: float,
+    weight_rates: list[float],
+    bias_rates: list[float],
+    keep: list[str],
+    layers: list[int],
+    loss_derivatives: NDArray[np.float64] | None,
+    learning_rate: float,
+    n_threads: int,
+    cpu_path: str,
+    progress: Callable[[int], object] | None,
+) -> dict[str, NDArray[np.float64]]:
+    """Networks of one shape with a linear scalar output, one a row of ``parameters``, at the same points.
+
+    ``sizes`` are the features, the hidden layers and 1; a row has the weights of a layer row by row, its biases, and
+    then the next layer. ``keep`` names what is returned: ``outputs`` and ``diagonal`` (network, point), ``kernel``,
+    ``readout_part`` and ``hidden_part`` (network, point, other), the points themselves where ``others`` is None.
+    ``layers`` are hidden layers, from 1, that come as ``activations_1`` ... (network, point, unit). With
+    ``loss_derivatives`` (network, point) there are ``response`` (network, point, other) and ``own_response``
+    (network, point): the change of the output by a step of gradient descent on a point, over ``learning_rate``.
+    ``progress`` counts points of networks. The results are the same bits for any ``n_threads`` and ``cpu_path``.
+    """
+
+def train_networks(
+    initial: NDArray[np.float64],
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    *,
+    widths: list[int],
+    activation: int,
+    slope: float,
+    loss: int,
+    weight_rates: list[float],
+    bias_rates: list[float],
+    learning_rate: float,
+    n_steps: int,
+    records: list[int],
+    order: str,
+    batch: int,
+    given: NDArray[np.uint32] | None,
+    noise: float,
+    flips: bool,
+    seed: int,
+    first_network: int,
+    n_threads: int,
+    cpu_path: str,
+    progress: Callable[[int], object] | None,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Networks of one linear output in training, from parameters (network, parameter).
+
+    A row of parameters holds for each layer the weights (unit, input) and then the biases. ``order`` is "full",
+    "drawn", "permuted" or "given", by ``given`` (step, batch). Returned are the parameters (network, record,
+    parameter), NaN after a network has diverged, and the step (network) at which it did, or -1. Progress counts steps
+    of networks.
+    """
+
+def training_order(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    *,
+    n_steps: int,
+    order: str,
+    batch: int,
+    given: NDArray[np.uint32] | None,
+    noise: float,
+    flips: bool,
+    seed: int,
+    first_network: int,
+    n_networks: int,
+    cpu_path: str,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Samples and noisy labels that training meets, (network, step, batch); -1 and NaN where a batch is smaller."""
+
+def initial_parameters(
+    input_dim: int,
+    widths: list[int],
+    *,
+    weight_variance: float,
+    bias_variance: float,
+    seed: int,
+    first_network: int,
+    n_networks: int,
+    cpu_path: str,
+) -> NDArray[np.float64]:
+    """Parameters (network, parameter) of networks of ``simulate_networks`` with one output."""

@@ -1,0 +1,262 @@
+"""Fits of the laws of aging to one curve, their intervals, and the choice among them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from wideangle.response._aging_curves import RESOLUTION, Array, Curve
+from wideangle.response._aging_laws import INFINITE, Fitter, Point, Region, allowed_taus, log_factor
+
+LAWS = ("constant", "exponential", "power law")
+N_PARAMETERS = {"constant": 1, "exponential": 2, "power law": 3}
+
+# What "chosen" needs, see fit_aging.
+CONSTANT_WITHIN = 0.1
+LARGEST_EXPONENT = 10.0
+LARGEST_MISFIT = 0.1
+SIGNIFICANT_MISFIT = 0.01
+
+_DRAWS = 4000
+
+Interval = tuple[float, float]
+UNKNOWN: Interval = (math.nan, math.nan)
+
+
+@dataclass
+class LawFit:
+    """Values and intervals of one law."""
+
+    point: Point
+    aic: float
+    p_value: float
+    values: dict[str, float] = field(default_factory=dict)
+    intervals: dict[str, Interval] = field(default_factory=dict)
+
+
+@dataclass
+class CurveFit:
+    """Fits of all laws to one curve, and the choice."""
+
+    laws: dict[str, LawFit]
+    misfit: float
+    change: Interval
+    chosen: str
+    fitter: Fitter
+
+
+class Errors:
+    """What deviations mean: distributions of their differences, from how well the errors are known."""
+
+    def __init__(self, curve: Curve, misfit: float, confidence: float, most: int) -> None:
+        from scipy import stats
+
+        self.n_bins, self.n, self.misfit = len(curve.mean), curve.n_networks, misfit
+        self.confidence, self.most = confidence, most
+        self.from_residuals = misfit > RESOLUTION or not curve.errors_known
+        self._stats = stats
+
+    def freedom(self, n_parameters: int) -> float:
+        """Return the degrees of freedom of the errors."""
+        if self.from_residuals:
+            return float(self.n_bins - self.most)
+        return float(self.n - 1 - self.n_bins + n_parameters) if self.n else math.inf
+
+    def excess(self, factor: float, least: float, n_parameters: int) -> float:
+        """Return the deviation with a variance ratio ``factor`` to the least one."""
+        if self.from_residuals or not self.n:
+            return least + factor
+        return least + (self.n - 1 + least) * factor / self.freedom(n_parameters)
+
+    def ratio(self, deviation: float, least: float, n_parameters: int) -> float:
+        """Return the variance ratio of a deviation to the least one, the inverse of :meth:`excess`."""
+        if self.from_residuals or not self.n:
+            return deviation - least
+        return (deviation - least) * self.freedom(n_parameters) / (self.n - 1 + least)
+
+    def limit(self, least: float, n_parameters: int) -> float:
+        """Return the deviation up to which a parameter is in its interval."""
+        freedom = self.freedom(n_parameters)
+        student = self._stats.norm if freedom == math.inf else self._stats.t(freedom)
+        return self.excess(float(student.ppf(0.5 + 0.5 * self.confidence)) ** 2, least, n_parameters)
+
+    def p_value(self, deviation: float, n_parameters: int) -> float:
+        """Return how likely a deviation as large is if the law holds, by Hotelling's distribution."""
+        rest = self.n_bins - n_parameters
+        if not self.n:
+            return float(self._stats.chi2.sf(deviation, rest))
+        freedom = self.n - rest
+        return float(self._stats.f.sf(deviation * freedom / (rest * (self.n - 1)), rest, freedom))
+
+    def aic(self, deviation: float, n_parameters: int) -> float:
+        """Return AICc but for a constant common to all laws."""
+        q = self.n_bins
+        if self.from_residuals:
+            k = n_parameters + 1  # The size of the errors is fitted, too.
+            small = 2.0 * k * (k + 1) / (q - k - 1) if q > k + 1 else math.inf
+            return deviation + 2.0 * k + small
+        if not self.n:
+            return deviation + 2.0 * n_parameters
+        penalty = 0.0
+        for p in range(1, n_parameters):
+            # A parameter more is one more regressor in a regression over networks that already has q - p.
+            more = q - p + 1
+            penalty += 2.0 * self.n * (self.n - 1) / ((self.n - more - 1) * (self.n - more))
+        return self.n * math.log1p(deviation / (self.n - 1)) + 2.0 + penalty
+
+
+def fit_curves(curves: list[Curve], laws: tuple[str, ...], confidence: float) -> CurveFit:
+    """Fit the laws to a curve, under that of several descriptions of its errors which makes it likeliest."""
+    most = max(N_PARAMETERS[law] for law in laws)
+    found = []
+    for curve in curves:
+        misfit, fitter, best = _misfit(curve, laws, most)
+        # Of the description of errors only; the deviations are equal.
+        unlikely = float(np.sum(np.log(misfit**2 * curve.misfit) + 2.0 * curve.bins(curve.log_scale)))
+        found.append((unlikely, misfit, fitter, best))
+    _, misfit, fitter, best = min(found, key=lambda item: item[0])
+    return _fit(fitter, misfit, laws, confidence, best)
+
+
+def _point(fitter: Fitter, law: str) -> Point:
+    return {"constant": fitter.constant, "exponential": fitter.exponential, "power law": fitter.power_law}[law]()
+
+
+def _misfit(curve: Curve, laws: tuple[str, ...], most: int) -> tuple[float, Fitter, Point]:
+    """Return what the best law misses beyond the errors, at least the resolution, and the fit of that law.
+
+    It is what makes the deviation the expected one, where that is significantly larger.
+    """
+    flexible = max(laws, key=N_PARAMETERS.__getitem__)
+    rest = len(curve.mean) - most
+
+    def fit(log_misfit: float) -> tuple[float, Fitter, Point]:
+        fitter = Fitter.prepare(curve, math.exp(log_misfit))
+        return math.exp(log_misfit), fitter, _point(fitter, flexible)
+
+    low, high = math.log(RESOLUTION), 2.0
+    found = fit(low)
+    least = found[2].deviation
+    if curve.errors_known:
+        if Errors(curve, RESOLUTION, 0.95, most).p_value(least, most) > SIGNIFICANT_MISFIT:
+            return found
+    elif least <= rest:
+        return found
+    while high - low > 0.01:
+        # Without other errors the deviation falls with the square of the misfit, and one step is enough.
+        guess = low + 0.5 * math.log(least / rest) if not curve.errors_known else 0.5 * (low + high)
+        middle = guess if low < guess < high else 0.5 * (low + high)
+        found = fit(middle)
+        value = found[2].deviation
+        if abs(math.log(value / rest)) < 0.02:
+            return found
+        if value > rest:
+            low, least = middle, value
+        else:
+            high = middle
+    return fit(high)
+
+
+def _fit(fitter: Fitter, misfit: float, laws: tuple[str, ...], confidence: float, best: Point) -> CurveFit:
+    curve = fitter.curve
+    flexible = max(laws, key=N_PARAMETERS.__getitem__)
+    errors = Errors(curve, misfit, confidence, N_PARAMETERS[flexible])
+    clean = Fitter.prepare(curve, RESOLUTION) if errors.from_residuals and curve.errors_known else fitter
+    fits: dict[str, LawFit] = {}
+    change = 0.0, 0.0
+    for law in laws:
+        n_parameters = N_PARAMETERS[law]
+        point = best if law == flexible else _point(fitter, law)
+        p_value = math.nan
+        if curve.errors_known:
+            p_value = errors.p_value((point if clean is fitter else _point(clean, law)).deviation, n_parameters)
+        fits[law] = fit = LawFit(point, errors.aic(point.deviation, n_parameters), p_value)
+        region = _set_parameters(fit, law, fitter, errors.limit(point.deviation, n_parameters))
+        if law == flexible and region is not None:
+            change = region.of(np.ones(1))
+    return CurveFit(fits, misfit, change, _choose(fitter, fits, errors, change, misfit), fitter)
+
+
+def _set_parameters(fit: LawFit, law: str, fitter: Fitter, limit: float) -> Region | None:
+    """Fill in amplitude, tau, gamma and rate with intervals; return the region of those allowed, if they vary."""
+    point = fit.point
+    log_tau, delta = np.array([point.log_tau]), np.array([point.delta])
+    _, top, amplitude, weight = fitter.deviations(fitter.progress(log_tau), delta)
+    factor = np.exp(log_factor(fitter, log_tau, delta, top))
+    fit.values["amplitude"] = float((amplitude * factor)[0])
+    if law == "constant":
+        room = np.sqrt((limit - point.deviation) / weight)
+        fit.intervals["amplitude"] = (float(((amplitude - room) * factor)[0]), float(((amplitude + room) * factor)[0]))
+        return None
+    taus = INFINITE if law == "exponential" else allowed_taus(fitter, point, limit)
+    region = Region(fitter, taus, limit, point)
+    fit.intervals["amplitude"] = region.amplitudes(at_zero=True)
+    length = 1.0 - fitter.curve.time[0]
+    if law == "exponential":
+        low, high = region.of(np.array([1.0 / length]))
+        rate = point.delta / length
+        fit.values |= {"rate": rate, "tau": 1.0 / rate if rate else math.inf}
+        # The times of rates on both sides of 0 are two pieces that meet at infinity: the longer ones have no end.
+        tau = (1.0 / high, 1.0 / low) if low * high > 0.0 else (1.0 / max(high, -low), math.inf)
+        fit.intervals |= {"rate": (low, high), "tau": tau}
+        return region
+    span = fitter.span(region.log_tau)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gammas, own = 1.0 / span, 1.0 / fitter.span(log_tau)[0]
+        rates = np.where(np.isinf(region.log_tau), 1.0 / length, gammas * np.exp(-region.log_tau))
+        fit.values |= {
+            "tau": math.exp(point.log_tau),
+            "gamma": math.copysign(math.inf, point.delta) if np.isinf(own) else point.delta * own,
+            "rate": point.delta * (1.0 / length if np.isinf(own) else own * math.exp(-point.log_tau)),
+        }
+    lowest = fitter.taus[0]
+    tau_low = 0.0 if taus[0] <= lowest + 1e-9 else math.exp(taus[0])
+    fit.intervals |= {"tau": (tau_low, math.exp(taus[-1])), "gamma": region.of(gammas), "rate": region.of(rates)}
+    return region
+
+
+def _choose(
+    fitter: Fitter, fits: dict[str, LawFit], errors: Errors, change: Interval, misfit: float
+) -> str:
+    """Return the law that the response follows, "none", or "undecided"."""
+    if misfit > LARGEST_MISFIT:
+        return "none"
+    if len(fits) == 1:
+        return next(iter(fits))
+    if "constant" in fits and not _constant_excluded(fitter, fits, errors):
+        return "constant" if max(-change[0], change[1]) <= CONSTANT_WITHIN else "undecided"
+    if "power law" not in fits:
+        return "exponential" if "constant" in fits else "undecided"
+    low, high = fits["power law"].intervals["gamma"]
+    if "exponential" not in fits or (np.isfinite(low) and np.isfinite(high)):
+        return "power law"
+    excluded = low > LARGEST_EXPONENT or high < -LARGEST_EXPONENT
+    return "exponential" if excluded else "undecided"
+
+
+def _constant_excluded(fitter: Fitter, fits: dict[str, LawFit], errors: Errors) -> bool:
+    """Whether the other laws fit better than a constant by more than chance allows.
+
+    Where the response is constant tau is free, and the best power law is the best of many: the distribution of its
+    gain is that of the largest projection of noise on the directions in which a constant begins to change.
+    """
+    from scipy import stats
+
+    law = "power law" if "power law" in fits else "exponential"
+    point = fits[law].point
+    gain = errors.ratio(fits["constant"].point.deviation, point.deviation, 2)
+    taus = fitter.taus if law == "power law" else INFINITE
+    curve = fitter.curve
+    shape = np.exp(-curve.log_scale)
+    directions = curve.bins(shape * fitter.progress(taus)) @ fitter.whitener.T
+    level = curve.bins(shape) @ fitter.whitener.T
+    directions -= np.outer(directions @ level, level) / (level @ level)
+    directions /= np.linalg.norm(directions, axis=1)[:, None]
+    rng = np.random.Generator(np.random.Philox(1))
+    largest = np.max((rng.standard_normal((_DRAWS, len(level))) @ directions.T) ** 2, axis=1)
+    freedom = errors.freedom(2)
+    if freedom < math.inf:
+        largest /= stats.chi2.ppf(rng.random(_DRAWS), freedom) / freedom
+    return bool(gain > np.quantile(largest, errors.confidence))

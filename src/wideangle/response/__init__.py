@@ -9,6 +9,7 @@ from wideangle.response.feature_prediction import predict_feature_reduction
 from wideangle.response.feature_space import feature_space
 from wideangle.response.fragility import fragility
 from wideangle.response.fragility_relation import relate_fragility
+from wideangle.response.measurement import measure
 from wideangle.response.responses import training_response
 from wideangle.response.simulation import simulate_training
 from wideangle.response.tangent_kernels import tangent_kernel
@@ -16,6 +17,7 @@ from wideangle.response.tangent_kernels import tangent_kernel
 __all__ = [
     "feature_space",
     "fragility",
+    "measure",
     "predict_feature_reduction",
     "relate_fragility",
     "simulate_training",

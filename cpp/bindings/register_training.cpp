@@ -72,20 +72,25 @@ py::tuple train_networks(const Numbers& initial, const Numbers& x, const Numbers
     return py::make_tuple(parameters, diverged_step);
 }
 
-py::tuple training_order(const Numbers& x, const Numbers& y, std::uint64_t n_steps, const std::string& order,
-                         std::uint32_t batch, const std::optional<Indices>& given, double noise, bool flips,
-                         std::uint64_t seed, std::uint64_t first_network, std::uint64_t n_networks,
-                         const std::string& cpu_path) {
+py::tuple training_order(const Numbers& x, const Numbers& y, std::uint64_t first_step, std::uint64_t n_steps,
+                         const std::string& order, std::uint32_t batch, const std::optional<Indices>& given,
+                         double noise, bool flips, std::uint64_t seed, std::uint64_t first_network,
+                         std::uint64_t n_networks, const std::string& cpu_path) {
     wideangle::TrainingEnsemble ensemble;
     ensemble.run.visits = make_visits(x, y, order, batch, given, noise, flips, seed);
-    ensemble.run.steps = n_steps;
     ensemble.first_network = first_network;
     ensemble.networks = n_networks;
     ensemble.kernels = find_path(cpu_path).training_step;
     const auto networks = static_cast<py::ssize_t>(n_networks), steps = static_cast<py::ssize_t>(n_steps);
     py::array_t<std::int64_t> indices({networks, steps, static_cast<py::ssize_t>(batch)});
     py::array_t<double> labels({networks, steps, static_cast<py::ssize_t>(batch)});
-    wideangle::training_order(ensemble, indices.mutable_data(), labels.mutable_data());
+    const wideangle::StepRange range{first_step, n_steps};
+    std::int64_t* const to_indices = indices.mutable_data();
+    double* const to_labels = labels.mutable_data();
+    {
+        const py::gil_scoped_release release;
+        wideangle::training_order(ensemble, range, to_indices, to_labels);
+    }
     return py::make_tuple(indices, labels);
 }
 
@@ -113,9 +118,9 @@ void register_training(py::module_& module) {
                "slope"_a, "loss"_a, "weight_rates"_a, "bias_rates"_a, "learning_rate"_a, "n_steps"_a, "records"_a,
                "order"_a, "batch"_a, "given"_a, "noise"_a, "flips"_a, "seed"_a, "first_network"_a, "n_threads"_a,
                "cpu_path"_a, "progress"_a, "Ensemble of networks in training; arguments are taken as checked.");
-    module.def("training_order", training_order, "x"_a, "y"_a, py::kw_only(), "n_steps"_a, "order"_a, "batch"_a,
-               "given"_a, "noise"_a, "flips"_a, "seed"_a, "first_network"_a, "n_networks"_a, "cpu_path"_a,
-               "Samples and labels that networks meet in training, (network, step, batch).");
+    module.def("training_order", training_order, "x"_a, "y"_a, py::kw_only(), "first_step"_a = 0, "n_steps"_a,
+               "order"_a, "batch"_a, "given"_a, "noise"_a, "flips"_a, "seed"_a, "first_network"_a, "n_networks"_a,
+               "cpu_path"_a, "Samples and labels that networks meet in steps of training, (network, step, batch).");
     module.def("initial_parameters", initial_parameters, "input_dim"_a, "widths"_a, py::kw_only(), "weight_variance"_a,
                "bias_variance"_a, "seed"_a, "first_network"_a, "n_networks"_a, "cpu_path"_a,
                "Parameters of networks before training, (network, parameter).");

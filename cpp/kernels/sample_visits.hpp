@@ -26,9 +26,9 @@ class VisitSource {
     // (visit, lane)
     void draw(std::uint64_t first, std::uint32_t count, std::uint32_t* index, double* label) {
         for (std::uint32_t k = 0; k < count; ++k, index += training_lanes, label += training_lanes) {
-            choose(first + k, k == 0, index);
+            choose(first + k, index);
             for (int lane = 0; lane < training_lanes; ++lane) label[lane] = visits_.y[index[lane]];
-            if (visits_.noise > 0) disturb(first + k, k == 0, label);
+            if (visits_.noise > 0) disturb(first + k, label);
         }
     }
 
@@ -46,7 +46,7 @@ class VisitSource {
         return static_cast<std::uint32_t>(static_cast<std::uint64_t>(word) * bound >> 32);
     }
 
-    void choose(std::uint64_t visit, bool first, std::uint32_t* index) {
+    void choose(std::uint64_t visit, std::uint32_t* index) {
         switch (visits_.order) {
             case SampleOrder::full: return fill(index, static_cast<std::uint32_t>(visit % visits_.samples));
             case SampleOrder::given: return fill(index, visits_.given[visit]);
@@ -55,7 +55,7 @@ class VisitSource {
                 std::memcpy(index, permutation_.data() + visit % visits_.samples * training_lanes, sizeof network_low_);
                 return;
             case SampleOrder::drawn:
-                if (first || visit % 4 == 0) put(words(choice, visit / 4), choices_);
+                if (visit / 4 != choices_quad_) put(words(choice, choices_quad_ = visit / 4), choices_);
                 for (int lane = 0; lane < training_lanes; ++lane)
                     index[lane] = below(visits_.samples, choices_[visit % 4][lane]);
         }
@@ -86,9 +86,10 @@ class VisitSource {
         epoch_ = epoch;
     }
 
-    void disturb(std::uint64_t visit, bool first, double* label) {
-        if (first || visit % 4 == 0) {
-            const Words4<u32> bits = words(label_noise, visit / 4);
+    void disturb(std::uint64_t visit, double* label) {
+        if (visit / 4 != noise_quad_) {
+            noise_quad_ = visit / 4;
+            const Words4<u32> bits = words(label_noise, noise_quad_);
             if (visits_.flips) {
                 for (int word = 0; word < 4; ++word)
                     for (int half = 0; half < 2; ++half)
@@ -116,7 +117,8 @@ class VisitSource {
     alignas(64) std::uint32_t network_low_[training_lanes], network_high_[training_lanes];
     alignas(64) std::uint32_t choices_[4][training_lanes];
     alignas(64) double noise_[4][training_lanes];
-    std::uint64_t epoch_ = ~std::uint64_t{0};
+    // What the words at hand were drawn for.
+    std::uint64_t choices_quad_ = ~std::uint64_t{0}, noise_quad_ = choices_quad_, epoch_ = choices_quad_;
     std::vector<std::uint32_t> permutation_;  // (place, lane)
 };
 

@@ -34,12 +34,12 @@ bool train_networks(const TrainingEnsemble& ensemble, const TrainingResults& res
     return blocks.finish(watcher);
 }
 
-void training_order(const TrainingEnsemble& ensemble, std::int64_t* indices, double* labels) {
+void training_order(const TrainingEnsemble& ensemble, StepRange steps, std::int64_t* indices, double* labels) {
     for (std::uint64_t group = 0; group < groups_of(ensemble); ++group) {
         const std::uint64_t first = group * training_lanes;
-        const std::uint64_t at = first * ensemble.run.steps * ensemble.run.visits.batch;
+        const std::uint64_t at = first * steps.count * ensemble.run.visits.batch;
         ensemble.kernels->order(ensemble.run.visits, ensemble.first_network + first, networks_of_group(ensemble, group),
-                                ensemble.run.steps, indices + at, labels + at);
+                                steps, indices + at, labels + at);
     }
 }
 

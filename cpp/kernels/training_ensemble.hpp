@@ -26,8 +26,8 @@ struct TrainingResults {
 // steps of networks. Returns false if it stopped the run, and then leaves the results incomplete.
 bool train_networks(const TrainingEnsemble& ensemble, const TrainingResults& results, const Watcher& watcher);
 
-// The samples and noisy labels that such a run takes: (network, step, batch).
-void training_order(const TrainingEnsemble& ensemble, std::int64_t* indices, double* labels);
+// The samples and noisy labels that such a run takes in these steps: (network, step, batch).
+void training_order(const TrainingEnsemble& ensemble, StepRange steps, std::int64_t* indices, double* labels);
 
 // The parameters of networks of simulate_networks, (network, parameter).
 void initial_parameters(const NetworkShape& shape, std::uint64_t seed, std::uint64_t first_network,

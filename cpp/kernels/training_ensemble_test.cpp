@@ -122,10 +122,9 @@ void permutations_meet_every_sample_once() {
     Case at({4}, 20);
     at.ensemble.run.visits.order = SampleOrder::permuted;
     at.ensemble.run.visits.batch = 3;
-    at.ensemble.run.steps = 30;  // ten epochs of 3 + 3 + 1
     std::vector<std::int64_t> indices(20 * 30 * 3);
     std::vector<double> labels(indices.size());
-    training_order(at.ensemble, indices.data(), labels.data());
+    training_order(at.ensemble, {0, 30}, indices.data(), labels.data());  // ten epochs of 3 + 3 + 1
     std::set<std::vector<std::int64_t>> orders;
     for (auto epoch = indices.begin(); epoch != indices.end(); epoch += 9) {
         CHECK(epoch[7] == -1 && epoch[8] == -1);
@@ -135,6 +134,27 @@ void permutations_meet_every_sample_once() {
         for (std::int64_t sample = 0; sample < 7; ++sample) CHECK(order[static_cast<std::size_t>(sample)] == sample);
     }
     CHECK(orders.size() > 180);  // of 200 draws from 5040, 4 coincide on average
+}
+
+void the_order_is_the_same_from_any_step_on() {
+    constexpr std::size_t networks = 20, steps = 30, batch = 3, first = 10;  // neither a multiple of an epoch nor of 4
+    for (const SampleOrder order : {SampleOrder::full, SampleOrder::drawn, SampleOrder::permuted}) {
+        Case at({4}, networks);
+        at.ensemble.run.visits.order = order;
+        at.ensemble.run.visits.batch = batch;
+        std::vector<std::int64_t> whole(networks * steps * batch), part(networks * (steps - first) * batch);
+        std::vector<double> labels(whole.size()), part_labels(part.size());
+        training_order(at.ensemble, {0, steps}, whole.data(), labels.data());
+        training_order(at.ensemble, {first, steps - first}, part.data(), part_labels.data());
+        for (std::size_t k = 0; k < networks; ++k) {
+            const std::size_t from = (k * steps + first) * batch, count = (steps - first) * batch;
+            for (std::size_t i = 0; i < count; ++i) {
+                CHECK(part[k * count + i] == whole[from + i]);
+                const double is = part_labels[k * count + i], expected = labels[from + i];
+                CHECK(is == expected || (std::isnan(is) && std::isnan(expected)));
+            }
+        }
+    }
 }
 
 void a_run_can_be_stopped() {
@@ -156,6 +176,7 @@ int main() {
     records_do_not_disturb();
     a_diverging_network_leaves_the_others_alone();
     permutations_meet_every_sample_once();
+    the_order_is_the_same_from_any_step_on();
     a_run_can_be_stopped();
     return check::report();
 }

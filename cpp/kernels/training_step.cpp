@@ -240,16 +240,16 @@ void train(const TrainingRun& run, const TrainingGroup& group, const std::atomic
     write_status(group, halves, run.steps);
 }
 
-void order(const SampleVisits& visits, std::uint64_t first_network, int networks, std::uint64_t steps,
+void order(const SampleVisits& visits, std::uint64_t first_network, int networks, StepRange steps,
            std::int64_t* indices, double* labels) {
     VisitSource source(visits, first_network);
     std::vector<std::uint32_t> index(std::size_t{visits.batch} * training_lanes);
     std::vector<double> label(index.size());
-    for (std::uint64_t step = 0; step < steps; ++step) {
-        const VisitRange range = visits_of_step(visits, step);
+    for (std::uint64_t step = 0; step < steps.count; ++step) {
+        const VisitRange range = visits_of_step(visits, steps.first + step);
         source.draw(range.first, range.count, index.data(), label.data());
         for (int k = 0; k < networks; ++k) {
-            const std::size_t row = (static_cast<std::size_t>(k) * steps + step) * visits.batch;
+            const std::size_t row = (static_cast<std::size_t>(k) * steps.count + step) * visits.batch;
             for (std::uint32_t b = 0; b < visits.batch; ++b) {
                 const std::size_t from = std::size_t{b} * training_lanes + static_cast<std::size_t>(k);
                 indices[row + b] = b < range.count ? std::int64_t{index[from]} : -1;

@@ -87,9 +87,13 @@ struct TrainingGroup {
 using TrainGroupFunction = void (*)(const TrainingRun&, const TrainingGroup&, const std::atomic<bool>& stop,
                                     std::atomic<std::uint64_t>& done);
 
+struct StepRange {
+    std::uint64_t first, count;
+};
+
 // The samples and labels of steps, (step, batch) by network; -1 and NaN where a batch is smaller.
-using TrainingOrderFunction = void (*)(const SampleVisits&, std::uint64_t first_network, int networks,
-                                       std::uint64_t steps, std::int64_t* indices, double* labels);
+using TrainingOrderFunction = void (*)(const SampleVisits&, std::uint64_t first_network, int networks, StepRange,
+                                       std::int64_t* indices, double* labels);
 
 struct TrainingKernels {
     TrainGroupFunction train;

@@ -275,6 +275,7 @@ def training_order(
     x: NDArray[np.float64],
     y: NDArray[np.float64],
     *,
+    first_step: int = 0,
     n_steps: int,
     order: str,
     batch: int,
@@ -286,7 +287,7 @@ def training_order(
     n_networks: int,
     cpu_path: str,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Samples and noisy labels that training meets, (network, step, batch); -1 and NaN where a batch is smaller."""
+    """Samples and noisy labels of steps of training, (network, step, batch); -1 and NaN where a batch is smaller."""
 
 def initial_parameters(
     input_dim: int,

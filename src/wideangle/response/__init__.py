@@ -9,6 +9,7 @@ from wideangle.response.feature_prediction import predict_feature_reduction
 from wideangle.response.feature_space import feature_space
 from wideangle.response.fragility import fragility
 from wideangle.response.fragility_relation import relate_fragility
+from wideangle.response.mean_field import simulate_mean_field
 from wideangle.response.measurement import measure
 from wideangle.response.responses import training_response
 from wideangle.response.simulation import simulate_training
@@ -20,6 +21,7 @@ __all__ = [
     "measure",
     "predict_feature_reduction",
     "relate_fragility",
+    "simulate_mean_field",
     "simulate_training",
     "tangent_kernel",
     "training_response",

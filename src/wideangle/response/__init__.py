@@ -3,6 +3,7 @@
 Source: arXiv 2405.04074 and 2204.07291.
 """
 
+<<<<<<< HEAD
 from __future__ import annotations
 
 from wideangle.response.feature_prediction import predict_feature_reduction

@@ -34,7 +34,9 @@ class Curve:
     mean, covariance
         Of the bins; the covariance is that of the mean, without what a law may miss.
     misfit
-        Diagonal of the covariance of what a law may miss, but for a factor.
+        Covariance of what a law may miss, but for a factor.
+    smooth
+        Whether that is a smooth function of time, and no noise.
     n_networks
         Of which the covariance is an estimate; 0 where it is known, or unknown altogether.
     unit
@@ -48,6 +50,7 @@ class Curve:
     mean: Array
     covariance: Array
     misfit: Array
+    smooth: bool
     n_networks: int
     unit: float
 
@@ -82,7 +85,10 @@ def curve_with_errors(response: Array, time: Array, standard_error: Array) -> Cu
 
 
 def curves_alone(response: Array, time: Array) -> list[Curve]:
-    """Return what one response without errors may be: errors relative or absolute, of each time or of each bin."""
+    """Return what one response without errors may be.
+
+    Its deviations are relative or absolute, and noise of each bin, smooth, or noise of each time.
+    """
     squares = (response / _largest(response)) ** 2
     width = 2 * _NEIGHBOURS + 1
     # Over neighbours, as a value that happens to be near 0 is not therefore exact.
@@ -92,8 +98,19 @@ def curves_alone(response: Array, time: Array) -> list[Curve]:
         scaled, log_scale, unit = _scale(response, sizes)
         curve = _curve(time, log_scale, MOST_BINS, unit)
         curve = replace(curve, mean=curve.bins(scaled))
-        curves += [curve, replace(curve, misfit=1.0 / curve.counts)]
+        curves += [curve, with_smooth_misfit(curve), replace(curve, misfit=np.diag(1.0 / curve.counts))]
     return curves
+
+
+def with_smooth_misfit(curve: Curve) -> Curve:
+    """Return the curve for a law that is missed in the course of time and not at random.
+
+    The misfit is a Gaussian process of Matern type 3/2, whose length is a third of all bins: no law is missed so that
+    three parameters could not follow it on a shorter one.
+    """
+    place = np.linspace(0.0, 1.0, len(curve.mean))
+    distance = np.sqrt(3.0) * 3.0 * np.abs(place[:, None] - place)
+    return replace(curve, misfit=(1.0 + distance) * np.exp(-distance), smooth=True)
 
 
 def _largest(responses: Array) -> float:
@@ -110,8 +127,8 @@ def _scale(responses: Array, sizes: Array) -> tuple[Array, Array, float]:
 def _curve(time: Array, log_scale: Array, n_bins: int, unit: float) -> Curve:
     starts = _starts(time, n_bins)
     counts = np.diff(starts, append=len(time)).astype(np.float64)
-    nothing = np.zeros((len(starts), len(starts)))
-    return Curve(time / time[-1], log_scale, starts, counts, nothing[0], nothing, np.ones(len(starts)), 0, unit)
+    bins = np.eye(len(starts))
+    return Curve(time / time[-1], log_scale, starts, counts, np.zeros(len(starts)), 0.0 * bins, bins, False, 0, unit)
 
 
 def _starts(time: Array, n_bins: int) -> Index:

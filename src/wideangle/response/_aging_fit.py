@@ -113,9 +113,11 @@ def fit_curves(curves: list[Curve], laws: tuple[str, ...], confidence: float) ->
     found = []
     for curve in curves:
         misfit, fitter, best = _misfit(curve, laws, most)
-        # Of the description of errors only; the deviations are equal.
-        unlikely = float(np.sum(np.log(misfit**2 * curve.misfit) + 2.0 * curve.bins(curve.log_scale)))
+        # Of the description of errors only, as the deviations are equal.
+        unlikely = 2.0 * float(np.sum(curve.bins(curve.log_scale)) - np.linalg.slogdet(fitter.whitener)[1])
         found.append((unlikely, misfit, fitter, best))
+        if misfit <= RESOLUTION:
+            break
     _, misfit, fitter, best = min(found, key=lambda item: item[0])
     return _fit(fitter, misfit, laws, confidence, best)
 
@@ -137,23 +139,20 @@ def _misfit(curve: Curve, laws: tuple[str, ...], most: int) -> tuple[float, Fitt
         return math.exp(log_misfit), fitter, _point(fitter, flexible)
 
     low, high = math.log(RESOLUTION), 2.0
+    if not curve.errors_known:
+        # The misfit is all of the covariance, and the law does not depend on its size.
+        return fit(max(low, 0.5 * math.log(max(fit(0.0)[2].deviation, 1e-300) / rest)))
     found = fit(low)
-    least = found[2].deviation
-    if curve.errors_known:
-        if Errors(curve, RESOLUTION, 0.95, most).p_value(least, most) > SIGNIFICANT_MISFIT:
-            return found
-    elif least <= rest:
+    if Errors(curve, RESOLUTION, 0.95, most).p_value(found[2].deviation, most) > SIGNIFICANT_MISFIT:
         return found
     while high - low > 0.01:
-        # Without other errors the deviation falls with the square of the misfit, and one step is enough.
-        guess = low + 0.5 * math.log(least / rest) if not curve.errors_known else 0.5 * (low + high)
-        middle = guess if low < guess < high else 0.5 * (low + high)
+        middle = 0.5 * (low + high)
         found = fit(middle)
         value = found[2].deviation
         if abs(math.log(value / rest)) < 0.02:
             return found
         if value > rest:
-            low, least = middle, value
+            low = middle
         else:
             high = middle
     return fit(high)
@@ -176,7 +175,18 @@ def _fit(fitter: Fitter, misfit: float, laws: tuple[str, ...], confidence: float
         region = _set_parameters(fit, law, fitter, errors.limit(point.deviation, n_parameters))
         if law == flexible and region is not None:
             change = region.of(np.ones(1))
-    return CurveFit(fits, misfit, change, _choose(fitter, fits, errors, change, misfit), fitter)
+    excluded = True
+    if "constant" in fits and flexible != "constant":
+        gain = errors.ratio(fits["constant"].point.deviation, best.deviation, 2)
+        critical = _critical_gain(fitter, errors, flexible)
+        excluded = gain > critical
+        if not excluded and flexible == "power law":
+            limit = errors.excess(critical, best.deviation, 2)
+            change = Region(fitter, allowed_taus(fitter, best, limit), limit, best).of(np.ones(1))
+    missed = 0.0 if misfit <= RESOLUTION else fitter.missed(best)
+    noisy = not (curve.errors_known or curve.smooth)
+    chosen = "none" if missed > LARGEST_MISFIT and not noisy else _choose(fits, excluded, change)
+    return CurveFit(fits, missed, change, chosen, fitter)
 
 
 def _set_parameters(fit: LawFit, law: str, fitter: Fitter, limit: float) -> Region | None:
@@ -217,46 +227,38 @@ def _set_parameters(fit: LawFit, law: str, fitter: Fitter, limit: float) -> Regi
     return region
 
 
-def _choose(
-    fitter: Fitter, fits: dict[str, LawFit], errors: Errors, change: Interval, misfit: float
-) -> str:
-    """Return the law that the response follows, "none", or "undecided"."""
-    if misfit > LARGEST_MISFIT:
-        return "none"
+def _choose(fits: dict[str, LawFit], constant_excluded: bool, change: Interval) -> str:
+    """Return the law that the response follows, if one of them does, or "undecided"."""
     if len(fits) == 1:
         return next(iter(fits))
-    if "constant" in fits and not _constant_excluded(fitter, fits, errors):
+    if not constant_excluded:
         return "constant" if max(-change[0], change[1]) <= CONSTANT_WITHIN else "undecided"
     if "power law" not in fits:
-        return "exponential" if "constant" in fits else "undecided"
+        return "exponential"
     low, high = fits["power law"].intervals["gamma"]
     if "exponential" not in fits or (np.isfinite(low) and np.isfinite(high)):
         return "power law"
-    excluded = low > LARGEST_EXPONENT or high < -LARGEST_EXPONENT
-    return "exponential" if excluded else "undecided"
+    return "exponential" if low > LARGEST_EXPONENT or high < -LARGEST_EXPONENT else "undecided"
 
 
-def _constant_excluded(fitter: Fitter, fits: dict[str, LawFit], errors: Errors) -> bool:
-    """Whether the other laws fit better than a constant by more than chance allows.
+def _critical_gain(fitter: Fitter, errors: Errors, law: str) -> float:
+    """Return the gain over a constant that chance exceeds as seldom as the confidence says.
 
     Where the response is constant tau is free, and the best power law is the best of many: the distribution of its
     gain is that of the largest projection of noise on the directions in which a constant begins to change.
     """
     from scipy import stats
 
-    law = "power law" if "power law" in fits else "exponential"
-    point = fits[law].point
-    gain = errors.ratio(fits["constant"].point.deviation, point.deviation, 2)
-    taus = fitter.taus if law == "power law" else INFINITE
     curve = fitter.curve
-    shape = np.exp(-curve.log_scale)
-    directions = curve.bins(shape * fitter.progress(taus)) @ fitter.whitener.T
+    shape = np.exp(curve.log_scale.min() - curve.log_scale)  # But for a factor, which may be beyond floats.
+    courses = fitter.progress(fitter.taus if law == "power law" else INFINITE)
+    directions = curve.bins(shape * courses) @ fitter.whitener.T
     level = curve.bins(shape) @ fitter.whitener.T
     directions -= np.outer(directions @ level, level) / (level @ level)
-    directions /= np.linalg.norm(directions, axis=1)[:, None]
+    directions /= np.maximum(np.linalg.norm(directions, axis=1), 1e-150)[:, None]
     rng = np.random.Generator(np.random.Philox(1))
     largest = np.max((rng.standard_normal((_DRAWS, len(level))) @ directions.T) ** 2, axis=1)
     freedom = errors.freedom(2)
     if freedom < math.inf:
         largest /= stats.chi2.ppf(rng.random(_DRAWS), freedom) / freedom
-    return bool(gain > np.quantile(largest, errors.confidence))
+    return float(np.quantile(largest, errors.confidence))

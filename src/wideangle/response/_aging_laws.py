@@ -52,7 +52,7 @@ class Fitter:
     @classmethod
     def prepare(cls, curve: Curve, misfit: float) -> Fitter:
         """Count a misfit, in units of the curve's scales, among the errors."""
-        values, vectors = np.linalg.eigh(curve.covariance + misfit**2 * np.diag(curve.misfit))
+        values, vectors = np.linalg.eigh(curve.covariance + misfit**2 * curve.misfit)
         # Below the last digit of the largest the values are rounding.
         values = np.maximum(values, np.finfo(float).eps * values[-1])
         whitener = vectors.T / np.sqrt(values)[:, None]
@@ -122,6 +122,18 @@ class Fitter:
             at_left, at_right = np.where(down, at_new, at_right), np.where(down, at_left, at_new)
         delta = np.where(at_left <= at_right, left, right)
         return delta, np.minimum(at_left, at_right)
+
+    def law(self, point: Point) -> Array:
+        """Return the best law with the parameters of a point at all times, in the curve's unit."""
+        course = self.progress(np.array([point.log_tau]))
+        _, top, amplitude, _ = self.deviations(course, np.array([point.delta]))
+        with np.errstate(under="ignore"):
+            return np.asarray(amplitude * np.exp(-point.delta * course[0] - top))
+
+    def missed(self, point: Point) -> float:
+        """Return the root mean square deviation of the bins from a law, in units of the curve's scales."""
+        law = self.curve.bins(self.law(point) * np.exp(-self.curve.log_scale))
+        return float(np.sqrt(np.mean((self.curve.mean - law) ** 2)))
 
     @cached_property
     def taus(self) -> Array:

@@ -1,0 +1,106 @@
+"""Responses as given to fits of aging: arrays of networks and times, by factor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from wideangle._checks import check_array, check_increasing, check_numbers
+from wideangle.response._aging_curves import LEAST_NETWORKS, LEAST_TIMES, Array
+
+FACTORS = ("response", "loss_derivative", "kernel", "readout_part", "hidden_part", "amplitude")
+
+_REMEDY = "give (time,), (network, time), or what wideangle.response.training_response returns"
+
+
+@dataclass(frozen=True, eq=False)
+class Responses:
+    """Responses (time,) or (network, time) of each factor, ``None`` for one without name, finite, and their times."""
+
+    time: Array
+    of_factor: dict[str | None, Array]
+    n_dropped: dict[str | None, int]
+    standard_error: Array | None
+
+    @property
+    def named(self) -> bool:
+        """Whether there is a dimension of factors."""
+        return None not in self.of_factor
+
+
+def read_responses(response: Any, time: Any, standard_error: Any) -> Responses:
+    """Check and sort out the arguments of :func:`wideangle.response.fit_aging`."""
+    arrays, own_time = _arrays(response)
+    if time is None and own_time is None:
+        raise TypeError("time must be given, as response has no coordinate 'time'; give the times of its values")
+    remedy = "give the times of the responses, 0 or more, as gradient-flow time or steps"
+    times = check_increasing("time", own_time if time is None else getattr(time, "values", time), remedy=remedy)
+    if times[0] < 0.0:
+        raise ValueError(f"time must not be negative, got time[0] = {times[0]}; {remedy}")
+    if len(times) < LEAST_TIMES:
+        raise ValueError(
+            f"time must have at least {LEAST_TIMES} values, got {len(times)}; three laws with up to three parameters "
+            "cannot be told apart by fewer: record more times"
+        )
+    kept: dict[str | None, Array] = {}
+    dropped: dict[str | None, int] = {}
+    for name, values in arrays.items():
+        kept[name], dropped[name] = _finite("response" if name is None else name, values, len(times))
+    return Responses(times, kept, dropped, _errors(standard_error, kept, len(times)))
+
+
+def _arrays(response: Any) -> tuple[dict[str | None, Any], Any]:
+    """Return the arrays of each factor, with network before time, and the coordinate of time if there is one."""
+    variables = getattr(response, "data_vars", None)
+    if variables is None and not hasattr(response, "dims"):
+        return {None: response}, None
+    if "time" not in response.dims:
+        raise ValueError(f"response must have a dimension 'time', got {tuple(map(str, response.dims))}; {_REMEDY}")
+    own_time = response["time"].values if "time" in response.coords else None
+    if variables is None:
+        return {None: _over_inputs(response)}, own_time
+    present = [name for name in FACTORS if name in variables and "time" in response[name].dims]
+    if not present:
+        raise ValueError(f"response must hold one or more of {', '.join(FACTORS)}, got {list(variables)}; {_REMEDY}")
+    return {name: _over_inputs(response[name]) for name in present}, own_time
+
+
+def _over_inputs(variable: Any) -> Any:
+    inputs = [dim for dim in variable.dims if dim not in ("network", "time")]
+    if inputs:
+        variable = abs(variable).mean(inputs, skipna=False)
+    return variable.transpose("network", "time", missing_dims="ignore").values
+
+
+def _finite(name: str, values: Any, n_times: int) -> tuple[Array, int]:
+    """Return the responses without the networks that have diverged, and the number of these."""
+    array = check_array(name, values, ndim=(1, 2), remedy=_REMEDY)
+    if array.shape[-1] != n_times:
+        raise ValueError(f"{name} must have a value for each of {n_times} times, got shape {array.shape}; {_REMEDY}")
+    if array.ndim == 1:
+        return check_numbers(name, array, remedy="give a response that is finite at all times"), 0
+    result = array.astype(np.float64)
+    finite = np.all(np.isfinite(result), axis=1)
+    if not np.any(finite):
+        raise ValueError(f"{name} must have a network with finite values at all times, got none of {len(result)}; "
+                         "choose earlier times or a smaller learning rate")
+    return np.ascontiguousarray(result[finite]), int(np.sum(~finite))
+
+
+def _errors(standard_error: Any, arrays: dict[str | None, Array], n_times: int) -> Array | None:
+    if standard_error is None:
+        return None
+    remedy = "give one positive number for each time, with a response of shape (time,)"
+    if any(array.ndim == 2 for array in arrays.values()) or len(arrays) > 1:
+        raise ValueError(f"standard_error is for one curve, and the networks of response give the errors; {remedy}")
+    result = check_numbers("standard_error", getattr(standard_error, "values", standard_error), ndim=(1,), remedy=remedy)
+    if len(result) != n_times or not np.all(result > 0.0):
+        raise ValueError(f"standard_error must hold {n_times} positive numbers, got {result}; {remedy}")
+    return result
+
+
+def too_few(array: Array) -> bool:
+    """Whether networks are too few to tell the covariance of their responses."""
+    return array.ndim == 1 or len(array) < LEAST_NETWORKS

@@ -1,0 +1,211 @@
+"""How responses age: constant, exponential and power-law fits, and the choice among them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from wideangle._checks import check_real
+from wideangle._provenance import provenance
+from wideangle.response._aging_curves import Array, Curve, curve_of_networks, curve_with_errors, curves_alone, with_smooth_misfit
+from wideangle.response._aging_fit import LAWS, UNKNOWN, CurveFit, fit_curves
+from wideangle.response._aging_input import Responses, read_responses, too_few
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+SOURCE = "arXiv 2405.04074 (aging of the response); generalised least squares of growth curves: C. R. Rao, 1965"
+
+_UNITS = {"amplitude": 0, "tau": 1, "gamma": 0, "rate": -1}  # the power of time; the amplitude is a response
+
+
+def fit_aging(
+    response: ArrayLike | xr.DataArray | xr.Dataset,
+    time: ArrayLike | None = None,
+    *,
+    standard_error: ArrayLike | None = None,
+    laws: Iterable[str] = LAWS,
+    confidence: float = 0.95,
+) -> xr.Dataset:
+    r"""Fit laws of aging to responses, and choose among them where the data can tell.
+
+    The laws are :math:`a`, :math:`a\,e^{-t/\tau}` and :math:`a\,(1 + t/\tau)^{-\gamma}`. Each contains the one before:
+    the last is an exponential for :math:`\gamma, \tau \to \infty`. Growth has :math:`\tau < 0` in the exponential and
+    :math:`\gamma < 0` in the power law.
+
+    Parameters
+    ----------
+    response
+        Responses (time,), or (network, time) of independent networks, of any sign; networks with values that are not
+        finite are dropped and counted. A DataArray may have further dimensions, such as inputs: means of absolute
+        values over them are fitted. Of a Dataset of ``wideangle.response.training_response`` each factor is fitted:
+        response, loss_derivative, kernel, readout_part, hidden_part and amplitude, where they are there.
+    time
+        Times (time,), at least 6, not negative and increasing, in any unit; by default the coordinate ``time`` of the
+        response.
+    standard_error
+        Of a single curve (time,), if known, with errors that are independent between times; default None. Networks
+        bring their own.
+    laws
+        Which laws to fit and to choose from; default all.
+    confidence
+        Of the intervals and of the choice; default 0.95.
+
+    Returns
+    -------
+    xarray.Dataset
+        By ``law``: ``amplitude`` at time 0, ``tau``, ``gamma`` and ``rate``, the slope of -ln response at time 0, NaN
+        where a law has no such parameter, and the ends of their intervals with ``_low`` and ``_high``, infinite where
+        the data set none; ``aic``, AICc but for a constant common to all laws, and ``weight``, the Akaike weights;
+        ``p_value`` of the deviation from the law, NaN where errors are unknown; ``fitted(law, time)``. For all laws
+        together ``chosen``; ``change``, the decrease of ln response from the first to the last time, with its
+        interval; ``misfit``, the relative deviation of the response from the best law beyond its errors, 0 where there
+        is none of significance. ``mean(time)`` and ``standard_error(time)`` of the response; ``n_networks`` and
+        ``n_dropped``. All with a leading dimension ``factor`` for a Dataset.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If values are of the wrong type, shape or range, or no network is finite.
+
+    Notes
+    -----
+    *Errors.* Responses of one network at different times go together. Times are averaged in up to 12 bins, and the
+    covariance of the bins over networks enters the fit, which is that of a growth curve with unknown covariance (Rao
+    1965): deviations have Hotelling's distribution. Intervals are profiles of the likelihood: all values of a
+    parameter for which some values of the others deviate no more than Student's quantile allows. So they are right also
+    where :math:`\gamma` and :math:`\tau` degenerate. Where the best law deviates significantly (p < 0.01) a white
+    relative error, independent between bins, is added that makes the deviation the expected one, ``misfit``: intervals
+    then tell how firmly the shape of the curve holds the parameters, and are indicative, since what a law misses is not
+    noise. With fewer than 10 networks, or one curve without errors, all errors are taken from the residuals so, relative
+    or absolute, whichever is likelier. Errors that go together over longer than a bin cannot be told from aging then,
+    and intervals come out too short.
+
+    *Choice* (derived; not in the literature). ``"none"``: the best law misses more than 10 % (``misfit``).
+    ``"constant"``: no other law fits better than chance allows, counting that tau is chosen freely, and the interval of
+    ``change`` lies within 0.1. ``"power law"``: a constant is excluded, and so is an exponential, as the interval of
+    gamma is finite. ``"exponential"``: a constant is excluded, and so are all power laws up to :math:`|\gamma| = 10`,
+    but not an exponential. Else ``"undecided"``. So each wrong law is chosen with a probability of 1 - confidence at
+    most, but for gamma beyond 10 and changes below 0.1.
+
+    References
+    ----------
+    arXiv 2405.04074; C. R. Rao, Biometrika 52 (1965) 447; C. M. Hurvich and C.-L. Tsai, Biometrika 76 (1989) 297.
+
+    Examples
+    --------
+    >>> import numpy as np, wideangle as wa
+    >>> rng = np.random.default_rng(1)
+    >>> time = np.append(0.0, np.logspace(0, 4, 30))
+    >>> scatter = 1.0 + 0.2 * rng.standard_normal((100, 1)) + 0.1 * rng.standard_normal((100, 31))
+    >>> fit = wa.response.fit_aging(scatter * (1.0 + time / 20.0) ** -1.2, time)
+    >>> fit["chosen"].item()
+    'power law'
+    >>> fit[["gamma_low", "gamma_high"]].sel(law="power law").to_array().round(2).values.tolist()
+    [1.18, 1.21]
+    """
+    chosen_laws = _check_laws(laws)
+    confidence = check_real("confidence", confidence, remedy="give a probability such as 0.95")
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}; give a probability such as 0.95")
+    given = read_responses(response, time, standard_error)
+    parts = [_fit_one(given, name, chosen_laws, confidence) for name in given.of_factor]
+    import xarray as xr
+
+    dataset = xr.concat(parts, dim="factor") if given.named else parts[0]
+    if given.named:
+        dataset = dataset.assign_coords(factor=[str(name) for name in given.of_factor])
+    dataset.attrs = provenance(
+        "wideangle.response.fit_aging", source=SOURCE, laws=chosen_laws, confidence=confidence
+    )
+    return dataset
+
+
+def _check_laws(laws: Any) -> tuple[str, ...]:
+    if isinstance(laws, str) or not isinstance(laws, Iterable):
+        raise TypeError(f"laws must be a sequence of names, got {laws!r}; give some of {', '.join(map(repr, LAWS))}")
+    names = list(laws)
+    if not names or len(set(names)) != len(names) or not set(names) <= set(LAWS):
+        raise ValueError(f"laws must be some of {', '.join(map(repr, LAWS))}, each once, got {names}")
+    return tuple(law for law in LAWS if law in names)
+
+
+def _fit_one(given: Responses, name: str | None, laws: tuple[str, ...], confidence: float) -> xr.Dataset:
+    import xarray as xr
+
+    responses, time = given.of_factor[name], given.time
+    networks = np.atleast_2d(responses)
+    mean = networks.mean(axis=0)
+    error = given.standard_error
+    if error is None:
+        error = networks.std(axis=0, ddof=1) / math.sqrt(len(networks)) if len(networks) > 1 else np.full(len(time), np.nan)
+    fit: CurveFit | None
+    if not np.any(networks):
+        fit = None
+    elif not too_few(responses):
+        fit = fit_curves(_with_misfits(curve_of_networks(responses, time)), laws, confidence)
+    elif given.standard_error is not None:
+        fit = fit_curves(_with_misfits(curve_with_errors(mean, time, given.standard_error)), laws, confidence)
+    else:
+        fit = fit_curves(curves_alone(mean, time), laws, confidence) if np.any(mean) else None
+    variables: dict[str, Any] = {
+        **_of_laws(fit, laws, time),
+        "mean": ("time", mean),
+        "standard_error": ("time", error),
+        "n_networks": len(networks),
+        "n_dropped": given.n_dropped[name],
+    }
+    return xr.Dataset(variables, {"law": list(laws), "time": time})
+
+
+def _with_misfits(curve: Curve) -> list[Curve]:
+    return [curve, with_smooth_misfit(curve)]
+
+
+def _of_laws(fit: CurveFit | None, laws: tuple[str, ...], time: Array) -> dict[str, Any]:
+    """Return the variables that come from the fits, in the units of responses and times."""
+    if fit is None:
+        return _of_nothing(laws, len(time))
+    result: dict[str, Any] = {}
+    for name, power in _UNITS.items():
+        unit = fit.fitter.curve.unit if name == "amplitude" else float(time[-1]) ** power
+        values = [fit.laws[law].values.get(name, math.nan) * unit for law in laws]
+        ends = [fit.laws[law].intervals.get(name, UNKNOWN) for law in laws]
+        result |= {name: ("law", values)}
+        result |= {f"{name}_{end}": ("law", [pair[k] * unit for pair in ends]) for k, end in enumerate(("low", "high"))}
+    aic = np.array([fit.laws[law].aic for law in laws])
+    weight = np.exp(-0.5 * (aic - aic.min()))
+    curves = [fit.fitter.law(fit.laws[law].point) * fit.fitter.curve.unit for law in laws]
+    flexible = fit.laws[laws[-1]].point
+    return result | {
+        "aic": ("law", aic),
+        "weight": ("law", weight / weight.sum()),
+        "p_value": ("law", [fit.laws[law].p_value for law in laws]),
+        "fitted": (("law", "time"), np.array(curves)),
+        "chosen": fit.chosen,
+        "change": flexible.delta,
+        "change_low": fit.change[0],
+        "change_high": fit.change[1],
+        "misfit": fit.misfit,
+    }
+
+
+def _of_nothing(laws: tuple[str, ...], n_times: int) -> dict[str, Any]:
+    """Return the variables of a response that is 0 at all times: a constant, if that is a choice."""
+    zero = ("law", np.zeros(len(laws)))
+    unknown = ("law", np.full(len(laws), np.nan))
+    result: dict[str, Any] = {}
+    for name in _UNITS:
+        result |= dict.fromkeys((name, f"{name}_low", f"{name}_high"), zero if name == "amplitude" else unknown)
+    return result | {
+        "aic": unknown,
+        "weight": unknown,
+        "p_value": unknown,
+        "fitted": (("law", "time"), np.zeros((len(laws), n_times))),
+        "chosen": "constant" if "constant" in laws else "undecided",
+        **dict.fromkeys(("change", "change_low", "change_high", "misfit"), 0.0),
+    }

@@ -6,6 +6,7 @@ Source: arXiv 2405.04074 and 2204.07291.
 <<<<<<< HEAD
 from __future__ import annotations
 
+from wideangle.response.aging import fit_aging
 from wideangle.response.feature_prediction import predict_feature_reduction
 from wideangle.response.feature_space import feature_space
 from wideangle.response.fragility import fragility
@@ -18,6 +19,7 @@ from wideangle.response.tangent_kernels import tangent_kernel
 
 __all__ = [
     "feature_space",
+    "fit_aging",
     "fragility",
     "measure",
     "predict_feature_reduction",

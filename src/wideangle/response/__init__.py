@@ -3,7 +3,6 @@
 Source: arXiv 2405.04074 and 2204.07291.
 """
 
-<<<<<<< HEAD
 from __future__ import annotations
 
 from wideangle.response.aging import fit_aging

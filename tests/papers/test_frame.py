@@ -15,7 +15,7 @@ import pytest
 import xarray as xr
 
 from wideangle.data import load_digits
-from wideangle.papers import _frame, dynamics, parametrization, propagation, representation
+from wideangle.papers import _frame, dynamics, parametrization, propagation, representation, response
 from wideangle.reports import Claim
 
 pytest.importorskip("torch")
@@ -26,6 +26,7 @@ EXPECTED = {
     dynamics: (("parallel", "phases", "speed", "losses", "starvation", "patches", "particles"), 27),
     parametrization: (("depths", "curves", "hybrid", "layers", "checks"), 26),
     representation: (("chunks", "conditions", "errors", "ensembles", "synthetic"), 32),
+    response: (("kernels", "aging", "factors", "features", "fragility", "images", "model"), 81),
 }
 
 

@@ -78,7 +78,9 @@ class Job(_frame.Job):
     def lacking(self) -> str:
         """What the data must do and do not."""
         found = self.data.n_classes
-        return f"have at least two classes, got {found}" if found < 2 else lacking_a_batch(self.data, self.image_samples)
+        if found < 2:
+            return f"have at least two classes, got {found}"
+        return lacking_a_batch(self.data, self.image_samples)
 
 
 @dataclass(frozen=True)

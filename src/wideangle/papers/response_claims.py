@@ -28,8 +28,8 @@ POWER = 0.2  # Around the exponent 1 of the cross-entropy with a constant kernel
 FOLLOWED = 0.2  # Error of the model over the change of outputs, up to which the model describes networks.
 SAME_STEP = 0.5  # Difference between responses by steps and by the kernel, with the training's learning rate.
 SIZE_NAMES = {
-    "kinks": "distinct kinks",
-    "active_units": "active units",
+    "kinks": "number of kinks",
+    "active_units": "number of active units",
     "effective_rank": "effective rank",
     "participation_ratio": "participation ratio",
 }
@@ -46,7 +46,7 @@ def judge(measurements: Measurements) -> tuple[Claim, ...]:
         *ideal_claims(measurements.ideal),
         *aging_claims(measurements.aging),
         *factor_claims(measurements.aging),
-        *(claim for loss in LOSSES for claim in size_claims(measurements.features.sel(loss_name=loss), loss, rate(measurements))),
+        *(claim for loss in LOSSES for claim in size_claims(measurements, loss)),
         *(claim for loss in LOSSES for claim in fragility_claims(measurements, loss)),
         *image_claims(measurements.images),
         *model_claims(measurements),
@@ -148,8 +148,6 @@ def ideal_claims(ideal: xr.Dataset) -> list[Claim]:
     hinge = ideal["response"].sel(loss="hinge").transpose("network", "time").values
     answering = hinge > 0.0
     change = np.max(np.abs(np.where(answering, hinge / hinge[:, :1] - 1.0, 0.0)))
-    rates = ideal["fitted_rate"] / ideal["rate"].isel(time=0) if "time" in ideal["rate"].dims else ideal["fitted_rate"] / ideal["rate"]
-    squared = rates.sel(loss="squared") if "loss" in rates.dims else rates
     return [
         exact_claim(
             "In ideal situations the response is constant: with a constant kernel and the hinge loss it does not"
@@ -167,7 +165,7 @@ def ideal_claims(ideal: xr.Dataset) -> list[Claim]:
         claim_on(
             "With a constant kernel and the squared loss it falls exponentially (derived), with the rate of the"
             f" kernel; their ratio is within {RATE:g} of 1.",
-            squared,
+            ideal["fitted_rate"] / ideal["rate"],
             (1.0 - RATE, 1.0 + RATE),
         ),
     ]
@@ -236,21 +234,18 @@ def factor_claims(aging: xr.Dataset) -> list[Claim]:
     return claims
 
 
-def size_claims(features: xr.Dataset, loss: str, learning_rate: float) -> list[Claim]:
+def size_claims(measurements: Measurements, loss: str) -> list[Claim]:
     """Judge whether stochastic training reduces the space of features more than gradient descent in the same time."""
-    last = features.isel(time=-1)
-    here = last.sel(learning_rate=learning_rate)
+    last = measurements.features.sel(loss_name=loss).isel(time=-1)
+    here = last.sel(learning_rate=rate(measurements))
     claims = []
     for method in (SINGLE, NOISY):
         for name, words in SIZE_NAMES.items():
             pair = here[name].sel(training=[DESCENT, method])
             claims.append(
                 claim_on(
-                    f"Stochastic training reduces the space of features ({loss}, {method}): {words} are fewer than"
-                    " after gradient descent; the difference is negative."
-                    if name in ("kinks", "active_units")
-                    else f"Stochastic training reduces the space of features ({loss}, {method}): the {words} is less"
-                    " than after gradient descent; the difference is negative.",
+                    f"Stochastic training reduces the space of features ({loss}, {method}): the {words} less that after"
+                    " gradient descent is negative.",
                     pair.sel(training=method).values - pair.sel(training=DESCENT).values,
                     (-math.inf, 0.0),
                     f"{pair.sel(training=method).mean().item():.2f} and {pair.sel(training=DESCENT).mean().item():.2f}",
@@ -302,7 +297,7 @@ def fragility_claims(measurements: Measurements, loss: str) -> list[Claim]:
             claims.append(
                 Claim(
                     f"Reduction comes with fragility ({loss}, all methods and learning rates): the rank correlation"
-                    f" between {SIZE_NAMES[size]} and the {words}, is negative.",
+                    f" between the {SIZE_NAMES[size]} and the {words}, is negative.",
                     at["correlation"].item(),
                     known(at["low"].item(), at["high"].item()),
                     (-1.0, 0.0),
@@ -355,7 +350,7 @@ def image_claims(images: xr.Dataset) -> list[Claim]:
         pair = [images[name].sel(training=each).values for each in (SINGLE, DESCENT)]
         claims.append(
             claim_on(
-                f"Images: single samples reduce the space of features; the difference in {SIZE_NAMES[name]} from"
+                f"Images: single samples reduce the space of features; the difference in the {SIZE_NAMES[name]} from"
                 " gradient descent is negative.",
                 pair[0] - pair[1],
                 (-math.inf, 0.0),

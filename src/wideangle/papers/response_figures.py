@@ -83,7 +83,9 @@ def _draw_curves(axes: Axes, theme: Theme, aging: xr.Dataset, case: Case, style:
     mean = here["response"].mean("network")
     axes.loglog(here["time"], mean.where(mean > 0.0), color=theme.methods[style], linewidth=1.6, label=label)
     constant = here["constant_kernel"].mean("network")
-    axes.loglog(here["time"], constant.where(constant > 0.0), color=theme.methods[style], linewidth=1.0, linestyle=GUIDE)
+    axes.loglog(
+        here["time"], constant.where(constant > 0.0), color=theme.methods[style], linewidth=1.0, linestyle=GUIDE
+    )
     if case.loss == "cross-entropy":
         bottom = float(aging["response"].sel(case=case.name).mean("network").min())
         axes.set_ylim(bottom=min(axes.get_ylim()[0], bottom / 5.0))
@@ -191,7 +193,9 @@ def _draw_correlations(axes: Axes, relations: xr.Dataset, theme: Theme) -> None:
             found, low, high = (at[each].item() for each in ("correlation", "low", "high"))
             colour = theme.methods[style]
             axes.plot([low, high], [place, place], color=colour, linewidth=1.6)
-            axes.plot([found], [place], "o", color=colour, markersize=4, label=TITLES[size] if name == fragile[0] else None)
+            axes.plot(
+                [found], [place], "o", color=colour, markersize=4, label=TITLES[size] if name == fragile[0] else None
+            )
             place += 1.0
         place += 1.0
     axes.axvline(0.0, color=theme.muted, linewidth=0.9)

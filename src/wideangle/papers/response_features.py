@@ -56,7 +56,6 @@ def features(job: Job, progress: bool) -> xr.Dataset:
 
 
 def _measure(job: Job, case: Case, rate: float) -> xr.Dataset:
-    import xarray as xr
 
     x, grid = samples()[0], points()
     n_steps = round(job.duration / rate)

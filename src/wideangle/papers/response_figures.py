@@ -9,7 +9,18 @@ import numpy as np
 from wideangle.papers.response_claims import rate
 from wideangle.papers.response_features import LOSSES, RADIUS
 from wideangle.papers.response_models import MODELLED
-from wideangle.papers.response_panels import ACTIVATIONS, DESCENT, METHODS, NOISE, NOISY, SINGLE, STAGES, Case, samples
+from wideangle.papers.response_panels import (
+    ACTIVATIONS,
+    DESCENT,
+    METHODS,
+    NOISE,
+    NOISY,
+    SINGLE,
+    STAGES,
+    Case,
+    points,
+    samples,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -39,7 +50,7 @@ def draw_kernels(measurements: Measurements, figure: Any, theme: Theme) -> None:
     """Panel (a): shapes of responses to one sample, by activation and stage."""
     kernels = measurements.kernels.isel(train=SAMPLE)
     grid = figure.subplots(2, len(ACTIVATIONS), sharex=True)
-    x = kernels["x_probe"].values.ravel()[: kernels.sizes["probe"]]
+    x = points()[:, 0]
     for column, activation in enumerate(ACTIVATIONS):
         for row, (name, title) in enumerate((("kernel", "K(x', x)"), ("shape", "K(x', x)/K(x, x)"))):
             axes = grid[row][column]

@@ -1,10 +1,11 @@
-"""The numbers of panels (f) and (g) of the reproduction of arXiv 2405.04074 and 2204.07291: images, mean-field model."""
+"""Panels (f) and (g) of the reproduction of arXiv 2405.04074 and 2204.07291: images and the mean-field model."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wideangle._progress import progress_callback
 from wideangle.data import LabelledData
@@ -147,7 +148,7 @@ def _train_on_images(job: Job, batch: Any, seed: int) -> xr.Dataset:
     return dataset.assign(numbers).reset_coords(drop=True)
 
 
-def _hidden_sizes(module: Any, x: Array) -> dict[str, float]:
+def _hidden_sizes(module: Any, x: NDArray[Any]) -> dict[str, float]:
     """Return sizes of the space of hidden activations over inputs."""
     weights, bias = (values.detach().numpy().astype(float) for values in (module[0].weight, module[0].bias))
     hidden = np.maximum(x @ weights.T + bias, 0.0)

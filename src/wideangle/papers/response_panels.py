@@ -1,4 +1,4 @@
-"""The numbers of panels (a) to (c) of the reproduction of arXiv 2405.04074 and 2204.07291: responses and their aging."""
+"""Panels (a) to (c) of the reproduction of arXiv 2405.04074 and 2204.07291: responses and their aging."""
 
 from __future__ import annotations
 
@@ -172,8 +172,8 @@ def ideal(job: Job) -> xr.Dataset:
     -------
     xarray.Dataset
         ``response(loss, network, time)``. For each network ``rate``, that of the exponential which the kernel predicts
-        for the squared loss, ``fitted_rate``, that of a fit to the network alone, and ``fitted_gamma``, the power fitted
-        for the cross-entropy.
+        for the squared loss, ``fitted_rate``, that of a fit to the network alone, and ``fitted_gamma``, the power
+        fitted for the cross-entropy.
     """
     import xarray as xr
 

@@ -168,9 +168,9 @@ def aging_caption(job: Job) -> str:
     return (
         "Response |l'| K(x, x) at the sample itself, mean over samples and networks (solid), and what it would be with"
         f" the kernel of the start, with the same order of samples (dashed). Learning rate {job.learning_rate:g};"
-        f" label noise: single samples, of whose labels {NOISE['cross-entropy']:.0%} have the wrong sign, or normal with"
-        f" standard deviation {NOISE['squared']:g} for the squared loss. Exponents in the table are slopes over the last"
-        " factor 4 of time. Fits are over all time: 'none' is a law that misses more than 10 %, as a plateau before the"
+        f" label noise: single samples, of whose labels {NOISE['cross-entropy']:.0%} have the wrong sign, or normal"
+        f" with standard deviation {NOISE['squared']:g} for the squared loss. Exponents are slopes over the last factor 4"
+        " of time. Fits are over all time: 'none' is a law that misses more than 10 %, as a plateau before the"
         " decay makes it. Where the response vanished there is no exponent."
     )
 
@@ -333,8 +333,8 @@ def fragility_table(measurements: Measurements) -> str:
 
 def images_caption(job: Job) -> str:
     return (
-        f"{job.description} PyTorch networks of one hidden layer of {IMAGE_WIDTH} units on {job.image_samples} samples of"
-        f" {job.data.name} with learning rate {IMAGE_RATE:g}, means over {job.n_runs} networks with each method:"
+        f"{job.description} PyTorch networks of one hidden layer of {IMAGE_WIDTH} units on {job.image_samples} samples"
+        f" of {job.data.name} with learning rate {IMAGE_RATE:g}, means over {job.n_runs} networks with each method:"
         " response at the sample itself, loss derivative and kernel along it; cosine of the kernel with that at the"
         f" start, and minus the rank correlation of the response at {IMAGE_PROBES} test images with their distance;"
         " sizes of the space of hidden features over the test images at the end."

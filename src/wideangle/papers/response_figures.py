@@ -39,7 +39,8 @@ TITLES = {
     "effective_rank": "Effective rank",
     "participation_ratio": "Participation ratio",
     "distinct_units": "Distinct units",
-    "relative_worst_change": "worst change",
+    "worst_change": "worst change",
+    "relative_worst_change": "worst, relative",
     "flip_fraction": "flips by inputs",
     "contradiction_mean": "contradiction",
     "contradiction_flips": "flips by contradiction",
@@ -60,7 +61,8 @@ def draw_kernels(measurements: Measurements, figure: Any, theme: Theme) -> None:
             if column == 0:
                 axes.set_ylabel(title)
             if row == 0:
-                axes.set_yscale("symlog", linthresh=10.0)
+                if activation == "relu":
+                    axes.set_yscale("log")
                 first = column == 0
                 axes.set_title(f"a   {activation}" if first else activation, fontweight="bold" if first else "normal")
             else:
@@ -97,11 +99,6 @@ def _draw_curves(axes: Axes, theme: Theme, aging: xr.Dataset, case: Case, style:
     axes.loglog(
         here["time"], constant.where(constant > 0.0), color=theme.methods[style], linewidth=1.0, linestyle=GUIDE
     )
-    if case.loss == "cross-entropy":
-        bottom = float(aging["response"].sel(case=case.name).mean("network").min())
-        axes.set_ylim(bottom=min(axes.get_ylim()[0], bottom / 5.0))
-    else:
-        axes.set_ylim(bottom=1e-4)
 
 
 def draw_factors(measurements: Measurements, figure: Any, theme: Theme) -> None:
@@ -156,12 +153,12 @@ def draw_features(measurements: Measurements, figure: Any, theme: Theme) -> None
 
 
 def _draw_with_errors(axes: Axes, values: xr.DataArray, theme: Theme, style: str, label: str) -> None:
-    """Draw means over networks against the learning rate, with bands of five standard errors."""
+    """Draw means over networks against the learning rate, with bands of one standard error."""
     mean = values.mean("network")
-    error = 5.0 * values.std("network", ddof=1) / np.sqrt(values.count("network"))
+    error = values.std("network", ddof=1) / np.sqrt(values.count("network"))
     axes.plot(mean["learning_rate"], mean, **theme.line(style), marker="o", markersize=3, label=label)
     axes.fill_between(
-        mean["learning_rate"], mean - error, mean + error, color=theme.methods[style], alpha=0.18, linewidth=0
+        mean["learning_rate"], mean - error, mean + error, color=theme.methods[style], alpha=0.2, linewidth=0
     )
 
 
@@ -212,8 +209,8 @@ def _draw_correlations(axes: Axes, relations: xr.Dataset, theme: Theme) -> None:
     axes.axvline(0.0, color=theme.muted, linewidth=0.9)
     axes.set(xlim=(-1.0, 1.0), xlabel="rank correlation")
     axes.set_yticks(ticks, [TITLES.get(name, name.replace("_", " ")) for name in fragile])
-    axes.set_ylim(place, -1.0)
-    axes.legend(loc="lower left", fontsize=7, handlelength=1.0)
+    axes.set_ylim(place + 5.0, -1.0)
+    axes.legend(loc="lower center", fontsize=7, handlelength=0.6, ncols=2, columnspacing=0.8)
 
 
 def draw_images(measurements: Measurements, figure: Any, theme: Theme) -> None:
@@ -234,7 +231,7 @@ def draw_images(measurements: Measurements, figure: Any, theme: Theme) -> None:
             linestyle=GUIDE,
             label=f"{method}: loss derivative",
         )
-        kernel.loglog(time[1:], here["kernel"].mean("run")[1:], **line)
+        kernel.semilogx(time[1:], here["kernel"].mean("run")[1:], **line)
         simple.semilogx(time[1:], here["similarity"].mean("run")[1:], **line)
         simple.semilogx(
             time[1:],
@@ -256,7 +253,7 @@ def draw_images(measurements: Measurements, figure: Any, theme: Theme) -> None:
                 markersize=3.5,
                 alpha=0.7,
             )
-    sizes.set_yscale("log")
+    sizes.set_ylim(bottom=0.0)
     sizes.set_xticks(range(len(names)), [TITLES[name].replace(" ", "\n") for name in names])
     for axes, title in zip(panels, ("f   Response", "K(x, x)", "Form of the kernel", "Hidden features"), strict=True):
         axes.set_title(title, fontweight="bold" if axes is left else "normal")

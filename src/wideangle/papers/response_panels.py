@@ -30,7 +30,7 @@ STEP_RATES = (1e-2, 1e-3, 1e-4, 1e-5)
 FACTORS = ("response", "loss_derivative", "kernel")
 LATEST = 4.0  # Exponents are measured over the time from a part of 1/4 to the whole.
 N_RECORDS = 36
-IDEAL_STEPS, IDEAL_NETWORKS = 20_000, 10
+IDEAL_STEPS, IDEAL_NETWORKS = 400_000, 10
 
 
 class Case(NamedTuple):

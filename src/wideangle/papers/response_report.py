@@ -113,7 +113,7 @@ def describe(job: Job, measurements: Measurements) -> Page[Measurements]:
                 MODEL_CAPTION,
             ),
         ),
-        overview=Figure("response", draw_overview, (11.5, 25.0)),
+        overview=Figure("response", draw_overview, (11.0, 22.0)),
         numbers=dict(vars(measurements)),
         provenance=provenance(job, measurements),
         source=SOURCE,
@@ -168,8 +168,8 @@ def aging_caption(job: Job) -> str:
     return (
         "Response |l'| K(x, x) at the sample itself, mean over samples and networks (solid), and what it would be with"
         f" the kernel of the start, with the same order of samples (dashed). Learning rate {job.learning_rate:g};"
-        f" label noise: single samples, of whose labels {NOISE['cross-entropy']:.0%} have the wrong sign, or normal"
-        f" with standard deviation {NOISE['squared']:g} for the squared loss. Exponents are slopes over the last factor 4"
+        f" label noise: single samples, of whose labels {NOISE['cross-entropy']:.0%} have the wrong sign, or"
+        f" normal with standard deviation {NOISE['squared']:g} for the squared loss. Exponents are slopes over the last factor 4"
         " of time. Fits are over all time: 'none' is a law that misses more than 10 %, as a plateau before the"
         " decay makes it. Where the response vanished there is no exponent."
     )
@@ -237,8 +237,8 @@ def features_caption(job: Job) -> str:
     return (
         f"Hidden activations over 41 inputs after time {job.duration:g}, the same for all methods and learning rates;"
         " networks of ReLU. Kinks: different places in the interval at which a unit turns on. Effective rank and"
-        " participation ratio are those of the covariance over inputs. Bands: five standard errors over"
-        f" {job.n_networks} networks. Steps of single samples are beyond their stability where learning rate times"
+        " participation ratio are those of the covariance over inputs. Means over"
+        f" {job.n_networks} networks, bands: one standard error. Steps of single samples are beyond their stability where learning rate times"
         " K(x, x), about 22 at the start, exceeds 2."
     )
 

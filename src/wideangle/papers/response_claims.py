@@ -158,9 +158,9 @@ def ideal_claims(ideal: xr.Dataset) -> list[Claim]:
             f"zero at the end in {np.mean(hinge[:, -1] == 0.0):.0%} of {len(hinge)} networks",
         ),
         claim_on(
-            "In ideal situations it ages like a power: with a constant kernel and the cross-entropy; the power is"
-            f" within {POWER:g} of 1, up to logarithms.",
-            ideal["fitted_gamma"],
+            "In ideal situations it ages like a power: with a constant kernel and the cross-entropy; the late"
+            f" exponent is within {POWER:g} of 1.",
+            ideal["exponent"],
             (1.0 - POWER, 1.0 + POWER),
         ),
         claim_on(

@@ -84,10 +84,12 @@ def draw_aging(measurements: Measurements, figure: Any, theme: Theme) -> None:
     last = panels[-1]
     for activation, style in zip(ACTIVATIONS[1:], SERIES, strict=False):
         _draw_curves(last, theme, aging, Case("cross-entropy", DESCENT, activation), style, activation)
-    last.set_title("cross-entropy, gradient descent", fontweight="normal")
+    last.set_title("other activations", fontweight="normal")
     last.legend(loc="lower left")
     for axes in panels:
         axes.set_xlabel("time")
+        drawn = np.concatenate([line.get_ydata() for line in axes.lines[::2]])  # Not those of constant kernels.
+        axes.set_ylim(np.nanmin(drawn) / 3.0, np.nanmax(drawn) * 2.0)
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
 
 
@@ -95,7 +97,8 @@ def _draw_curves(axes: Axes, theme: Theme, aging: xr.Dataset, case: Case, style:
     here = aging.sel(case=case.name).isel(time=slice(1, None))
     mean = here["response"].mean("network")
     axes.loglog(here["time"], mean.where(mean > 0.0), color=theme.methods[style], linewidth=1.6, label=label)
-    constant = here["constant_kernel"].mean("network")
+    # Where single samples make a constant kernel unstable the mean is that of what diverges.
+    constant = here["constant_kernel"].median("network")
     axes.loglog(
         here["time"], constant.where(constant > 0.0), color=theme.methods[style], linewidth=1.0, linestyle=GUIDE
     )
@@ -184,7 +187,7 @@ def draw_fragility(measurements: Measurements, figure: Any, theme: Theme) -> Non
     handles, names = panels[0].get_legend_handles_labels()
     for axes, loss in zip(panels[2:], LOSSES, strict=True):
         _draw_correlations(axes, measurements.relations.sel(loss_name=loss, pool="all"), theme)
-        axes.set_title(f"Correlations, {loss}", fontweight="normal")
+        axes.set_title(f"{loss}, all", fontweight="normal")
     panels[3].tick_params(axis="y", labelleft=False)
     figure.legend(handles, names, loc="outside lower center", ncols=4, markerscale=2.0)
 

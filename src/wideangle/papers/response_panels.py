@@ -172,8 +172,8 @@ def ideal(job: Job) -> xr.Dataset:
     -------
     xarray.Dataset
         ``response(loss, network, time)``. For each network ``rate``, that of the exponential which the kernel predicts
-        for the squared loss, ``fitted_rate``, that of a fit to the network alone, and ``fitted_gamma``, the power
-        fitted for the cross-entropy.
+        for the squared loss, ``fitted_rate``, that of a fit to the network alone, and ``exponent``, the late one for
+        the cross-entropy, see :func:`late_exponent`.
     """
     import xarray as xr
 
@@ -201,19 +201,14 @@ def ideal(job: Job) -> xr.Dataset:
     # Each sample is one of two in the mean; steps of a finite size are a little faster than the flow.
     kernel = found["kernel"].sel(loss="squared", drop=True).isel(time=0, drop=True)
     decay = -np.log1p(-learning_rate * kernel / 2.0) / learning_rate
-    fitted = {"squared": ("rate", "exponential"), "cross-entropy": ("gamma", "power law")}
-    values = {loss: np.full(IDEAL_NETWORKS, np.nan) for loss in fitted}
-    for loss, (parameter, law) in fitted.items():
-        for network, curve in enumerate(found["response"].sel(loss=loss).transpose("network", "time").values):
-            # What is left of the response must be more than rounding.
-            kept = np.abs(curve) > 1e-6 * np.abs(curve[0])
-            fit = fit_aging(curve[kept], found["time"].values[kept], laws=(law,))
-            values[loss][network] = fit[parameter].sel(law=law).item()
-    return found.drop_vars("kernel").assign(
-        rate=decay,
-        fitted_rate=("network", values["squared"]),
-        fitted_gamma=("network", values["cross-entropy"]),
-    )
+    fitted = np.empty(IDEAL_NETWORKS)
+    for network, curve in enumerate(found["response"].sel(loss="squared").transpose("network", "time").values):
+        # What is left of the response must be more than rounding.
+        kept = curve > 1e-6 * curve[0]
+        fit = fit_aging(curve[kept], found["time"].values[kept], laws=("exponential",))
+        fitted[network] = fit["rate"].sel(law="exponential").item()
+    exponent = late_exponent(found["response"].sel(loss="cross-entropy", drop=True))
+    return found.drop_vars("kernel").assign(rate=decay, fitted_rate=("network", fitted), exponent=exponent)
 
 
 def aging(job: Job, progress: bool) -> xr.Dataset:

@@ -169,8 +169,8 @@ def aging_caption(job: Job) -> str:
         "Response |l'| K(x, x) at the sample itself, mean over samples and networks (solid), and what it would be with"
         f" the kernel of the start, with the same order of samples (dashed). Learning rate {job.learning_rate:g};"
         f" label noise: single samples, of whose labels {NOISE['cross-entropy']:.0%} have the wrong sign, or"
-        f" normal with standard deviation {NOISE['squared']:g} for the squared loss. Exponents are slopes over the last factor 4"
-        " of time. Fits are over all time: 'none' is a law that misses more than 10 %, as a plateau before the"
+        f" normal with standard deviation {NOISE['squared']:g} for the squared loss. The dashed lines are medians: with"
+        " single samples some constant kernels are unstable. Exponents are slopes over the last factor 4 of time. Fits are over all time: 'none' is a law that misses more than 10 %, as a plateau before the"
         " decay makes it. Where the response vanished there is no exponent."
     )
 
@@ -238,8 +238,8 @@ def features_caption(job: Job) -> str:
         f"Hidden activations over 41 inputs after time {job.duration:g}, the same for all methods and learning rates;"
         " networks of ReLU. Kinks: different places in the interval at which a unit turns on. Effective rank and"
         " participation ratio are those of the covariance over inputs. Means over"
-        f" {job.n_networks} networks, bands: one standard error. Steps of single samples are beyond their stability where learning rate times"
-        " K(x, x), about 22 at the start, exceeds 2."
+        f" {job.n_networks} networks, bands: one standard error. Steps of single samples are beyond their stability"
+        " where learning rate times K(x, x), about 22 at the start, exceeds 2."
     )
 
 
@@ -285,7 +285,7 @@ FRAGILITY_CAPTION = (
     f"Left: each dot is a network. Worst change: largest exact change of the output within {RADIUS:g} of an input, over"
     " the root mean square of the outputs. Contradiction: change at other samples by a step on one whose label is"
     " changed, over that at the sample. Flips: share of inputs, or of samples, whose sign changes by that. Right:"
-    " rank correlations over networks of all methods and learning rates, with 95 % intervals; smaller spaces in more"
+    " rank correlations, by loss, over networks of all methods and learning rates, with 95 % intervals; smaller spaces in more"
     " fragile networks are negative."
 )
 

@@ -92,7 +92,7 @@ def test_verdicts_turn_with_the_measurement(
 def test_reduction_is_relative_to_gradient_descent(
     measured: Measurements, loss: str, method: str, name: str, words: str
 ) -> None:
-    part = f"reduces the space of features ({loss}, {method}): the {words}"
+    part = f"reduces the space of features ({loss}, {method}, learning rate 0.05): the {words}"
     base = planted(measured, "features", name, 10.0, loss_name=loss)
     assert verdicts(base, part) == {"disagrees"}  # Equal is not reduced.
     assert verdicts(planted(base, "features", name, 9.0, loss_name=loss, training=method), part) == {"agrees"}
@@ -102,7 +102,7 @@ def test_reduction_is_relative_to_gradient_descent(
 @pytest.mark.parametrize("name", ["relative_worst_change", "contradiction_mean"])
 def test_fragility_is_relative_to_gradient_descent(measured: Measurements, name: str) -> None:
     words = {"relative_worst_change": "the worst change", "contradiction_mean": "the change elsewhere"}[name]
-    part = f"makes fragile (squared, {SINGLE}): {words}"
+    part = f"makes fragile (squared, {SINGLE}, learning rate 0.05): {words}"
     base = planted(measured, "features", name, 0.5, loss_name="squared")
     for value, verdict in ((0.6, "agrees"), (0.4, "disagrees")):
         changed = planted(base, "features", name, value, loss_name="squared", training=SINGLE)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from wideangle.papers._verdicts import Bounds, estimated_claim, exact_claim, standard_error
 from wideangle.papers.response_features import LOSSES
 from wideangle.papers.response_models import MODELLED
-from wideangle.papers.response_panels import ACTIVATIONS, DESCENT, NOISY, SINGLE, Case
+from wideangle.papers.response_panels import DESCENT, NOISY, SINGLE, Case
 from wideangle.reports import Claim
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
+JUDGED = ("relu", "tanh", "sigmoid")  # Activations.
 SIMILAR = 0.95  # Cosine from which on kernels are taken for the same up to a factor.
 NOTICED = math.log(1.1)  # Logarithm of factors that count as a change.
 ORDER, RATE = 0.1, 0.02  # Around the order 1 of the error of steps, and of rates around those of constant kernels.
@@ -101,7 +102,7 @@ def kernel_claims(measurements: Measurements) -> list[Claim]:
             (-math.inf, 0.0),
             f"at the start {kernels['fall'].sel(activation=name, stage='start').mean().item():.2f}",
         )
-        for name in ACTIVATIONS
+        for name in JUDGED
     ]
     claims += [
         claim_on(
@@ -111,7 +112,7 @@ def kernel_claims(measurements: Measurements) -> list[Claim]:
             (SIMILAR, math.inf),
             f"early {kernels['similarity'].sel(activation=name, stage='early').mean().item():.3f}",
         )
-        for name in ACTIVATIONS
+        for name in JUDGED
     ]
     claims.append(
         claim_on(
@@ -239,31 +240,11 @@ def size_claims(measurements: Measurements, loss: str) -> list[Claim]:
     """Judge whether stochastic training reduces the space of features more than gradient descent in the same time."""
     last = measurements.features.sel(loss_name=loss).isel(time=-1)
     here = last.sel(learning_rate=rate(measurements))
-    claims = []
-    for method in (SINGLE, NOISY):
-        for name, words in SIZE_NAMES.items():
-            pair = here[name].sel(training=[DESCENT, method])
-            claims.append(
-                claim_on(
-                    f"Stochastic training reduces the space of features ({loss}, {method}): the {words}, relative to"
-                    f" that after gradient descent in the same time, changes by -{REDUCED:g} or less.",
-                    pair.sel(training=method).values / pair.sel(training=DESCENT).mean().item()
-                    - pair.sel(training=DESCENT).values / pair.sel(training=DESCENT).mean().item(),
-                    (-math.inf, -REDUCED),
-                    f"{pair.sel(training=method).mean().item():.2f} and {pair.sel(training=DESCENT).mean().item():.2f}",
-                )
-            )
-    rates = last["learning_rate"].values
-    kinks = last["kinks"].sel(training=SINGLE)
-    claims.append(
-        claim_on(
-            f"It is the noise of large steps that does it ({loss}, single samples): with learning rate {rates[-1]:g}"
-            f" there are fewer kinks than with {rates[0]:g} after the same time; the difference is negative.",
-            kinks.isel(learning_rate=-1).values - kinks.isel(learning_rate=0).values,
-            (-math.inf, 0.0),
-            f"{kinks.isel(learning_rate=-1).mean().item():.2f} and {kinks.isel(learning_rate=0).mean().item():.2f}",
-        )
-    )
+    claims = [
+        claim
+        for method, each in judged(measurements)
+        for claim in _reductions(last.sel(learning_rate=each), f"{loss}, {method}, learning rate {each:g}", method)
+    ]
     curvature = here["curvature"]
     claims.append(
         claim_on(
@@ -276,20 +257,42 @@ def size_claims(measurements: Measurements, loss: str) -> list[Claim]:
     return claims
 
 
+def judged(measurements: Measurements) -> tuple[tuple[str, float], ...]:
+    """Return the methods and learning rates that are judged: steps of single samples are unstable at the largest."""
+    usual, largest = rate(measurements), float(measurements.features["learning_rate"].values[-1])
+    return (SINGLE, usual), (NOISY, usual), (SINGLE, largest)
+
+
+def _reductions(here: xr.Dataset, words: str, method: str) -> list[Claim]:
+    claims = []
+    for name, size in SIZE_NAMES.items():
+        found, reference = (here[name].sel(training=each).values for each in (method, DESCENT))
+        claims.append(
+            claim_on(
+                f"Stochastic training reduces the space of features ({words}): the {size}, relative to that after"
+                f" gradient descent in the same time, changes by -{REDUCED:g} or less.",
+                (found - reference) / reference.mean(),
+                (-math.inf, -REDUCED),
+                f"{found.mean():.2f} and {reference.mean():.2f}",
+            )
+        )
+    return claims
+
+
 def fragility_claims(measurements: Measurements, loss: str) -> list[Claim]:
     """Judge whether stochastic training makes networks fragile, and those with fewer features more so."""
-    here = measurements.features.sel(loss_name=loss, learning_rate=rate(measurements))
     claims = []
-    for method in (SINGLE, NOISY):
+    for method, each in judged(measurements):
+        here = measurements.features.sel(loss_name=loss, learning_rate=each)
         for name, words in FRAGILE_NAMES.items():
-            pair = [here[name].sel(training=each).values for each in (method, DESCENT)]
+            found, reference = (here[name].sel(training=kind).values for kind in (method, DESCENT))
             claims.append(
                 claim_on(
-                    f"Stochastic training makes fragile ({loss}, {method}): the {words}, is larger than after gradient"
-                    " descent; the difference is positive.",
-                    pair[0] - pair[1],
+                    f"Stochastic training makes fragile ({loss}, {method}, learning rate {each:g}): the {words}, is"
+                    " larger than after gradient descent; the difference is positive.",
+                    found - reference,
                     (0.0, math.inf),
-                    f"{np.nanmean(pair[0]):.3f} and {np.nanmean(pair[1]):.3f}",
+                    f"{np.nanmean(found):.3f} and {np.nanmean(reference):.3f}",
                 )
             )
     pooled = measurements.relations.sel(loss_name=loss, pool="all")

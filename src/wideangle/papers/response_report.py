@@ -168,9 +168,10 @@ def aging_caption(job: Job) -> str:
     return (
         "Response |l'| K(x, x) at the sample itself, mean over samples and networks (solid), and what it would be with"
         f" the kernel of the start, with the same order of samples (dashed). Learning rate {job.learning_rate:g};"
-        f" label noise: single samples, of whose labels {NOISE['cross-entropy']:.0%} have the wrong sign, or"
-        f" normal with standard deviation {NOISE['squared']:g} for the squared loss. The dashed lines are medians: with"
-        " single samples some constant kernels are unstable. Exponents are slopes over the last factor 4 of time. Fits are over all time: 'none' is a law that misses more than 10 %, as a plateau before the"
+        f" label noise: single samples, of whose labels {NOISE['cross-entropy']:.0%} have the wrong sign, or with"
+        f" normal noise of standard deviation {NOISE['squared']:g} for the squared loss. Dashed lines are medians:"
+        " with single samples some constant kernels are unstable. Exponents are slopes over the last factor 4 of time."
+        " Fits are over all time: 'none' is a law that misses more than 10 %, as a plateau before the"
         " decay makes it. Where the response vanished there is no exponent."
     )
 
@@ -285,8 +286,8 @@ FRAGILITY_CAPTION = (
     f"Left: each dot is a network. Worst change: largest exact change of the output within {RADIUS:g} of an input, over"
     " the root mean square of the outputs. Contradiction: change at other samples by a step on one whose label is"
     " changed, over that at the sample. Flips: share of inputs, or of samples, whose sign changes by that. Right:"
-    " rank correlations, by loss, over networks of all methods and learning rates, with 95 % intervals; smaller spaces in more"
-    " fragile networks are negative."
+    " correlations of ranks over networks of all methods and learning rates, with 95 % intervals; smaller spaces in"
+    " more fragile networks are negative."
 )
 
 

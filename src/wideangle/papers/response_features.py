@@ -52,7 +52,8 @@ def features(job: Job, progress: bool) -> xr.Dataset:
         ]
         by_loss.append(xr.concat(by_rate, xr.Variable("learning_rate", list(job.learning_rates)), combine_attrs="drop"))
     every = xr.concat(by_loss, xr.Variable("loss_name", list(LOSSES)), combine_attrs="drop")
-    return every.assign_attrs(learning_rate=job.learning_rate)
+    result: xr.Dataset = every.assign_attrs(learning_rate=job.learning_rate)
+    return result
 
 
 def _measure(job: Job, case: Case, rate: float) -> xr.Dataset:
@@ -80,7 +81,8 @@ def _measure(job: Job, case: Case, rate: float) -> xr.Dataset:
         "lower": fragile["lower"],
         "output": fragile["output"],
     }
-    return sizes.assign({name: values.reset_coords(drop=True) for name, values in means.items()})
+    result: xr.Dataset = sizes.assign({name: values.reset_coords(drop=True) for name, values in means.items()})
+    return result
 
 
 def relations(features: xr.Dataset, job: Job) -> xr.Dataset:
@@ -112,4 +114,5 @@ def _relate(pool: xr.Dataset, seed: int) -> xr.Dataset:
     extra = {name: pool[name].expand_dims("sample") for name in ("contradiction_mean", "contradiction_flips")}
     sizes = pool[list(SIZES)].reset_coords(drop=True)
     found = relate_fragility(sizes, fragile.reset_coords(drop=True).assign(extra), seed=seed, n_bootstrap=300)
-    return found.reset_coords(drop=True)
+    plain: xr.Dataset = found.reset_coords(drop=True)
+    return plain

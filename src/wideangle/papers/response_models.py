@@ -58,7 +58,8 @@ def model(job: Job) -> xr.Dataset:
         constant = simulate_mean_field(None, kernel=state, aging=1.0, probe=points(), n_threads=job.n_threads)
         found.append(_compare(followed, constant))
     result = xr.concat(found, xr.Variable("activation", list(MODELLED)), combine_attrs="drop")
-    return result.assign(label_domains=int(1 + np.count_nonzero(np.diff(samples()[1]))))
+    labelled: xr.Dataset = result.assign(label_domains=int(1 + np.count_nonzero(np.diff(samples()[1]))))
+    return labelled
 
 
 def _compare(followed: xr.Dataset, constant: xr.Dataset) -> xr.Dataset:
@@ -145,7 +146,8 @@ def _train_on_images(job: Job, batch: Any, seed: int) -> xr.Dataset:
         "step_difference": np.sqrt(((begin["response"].isel(time=0) - first) ** 2).mean() / (first**2).mean()),
         **_hidden_sizes(module, data.x_test),
     }
-    return dataset.assign(numbers).reset_coords(drop=True)
+    complete: xr.Dataset = dataset.assign(numbers).reset_coords(drop=True)
+    return complete
 
 
 def _hidden_sizes(module: Any, x: NDArray[Any]) -> dict[str, float]:

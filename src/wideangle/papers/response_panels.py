@@ -120,9 +120,10 @@ def kernels(job: Job) -> xr.Dataset:
         }
         one = means.drop_vars(["step", "time"], errors="ignore").rename(time="stage")
         found.append(one.assign({name: (("network", "stage"), values) for name, values in each.items()}))
-    return xr.concat(found, xr.Variable("activation", list(ACTIVATIONS)), combine_attrs="drop").assign_coords(
-        stage=list(STAGES)
-    )
+    result: xr.Dataset = xr.concat(
+        found, xr.Variable("activation", list(ACTIVATIONS)), combine_attrs="drop"
+    ).assign_coords(stage=list(STAGES))
+    return result
 
 
 def distance_correlation(shape: Array, distances: Array) -> Array:
@@ -208,7 +209,10 @@ def ideal(job: Job) -> xr.Dataset:
         fit = fit_aging(curve[kept], found["time"].values[kept], laws=("exponential",))
         fitted[network] = fit["rate"].sel(law="exponential").item()
     exponent = late_exponent(found["response"].sel(loss="cross-entropy", drop=True))
-    return found.drop_vars("kernel").assign(rate=decay, fitted_rate=("network", fitted), exponent=exponent)
+    result: xr.Dataset = found.drop_vars("kernel").assign(
+        rate=decay, fitted_rate=("network", fitted), exponent=exponent
+    )
+    return result
 
 
 def aging(job: Job, progress: bool) -> xr.Dataset:
@@ -238,7 +242,8 @@ def aging(job: Job, progress: bool) -> xr.Dataset:
     names = [case.name for case in CASES]
     cases = xr.concat(found, xr.Variable("case", names), combine_attrs="drop")
     columns = zip(("loss_name", "training", "activation"), zip(*CASES, strict=True), strict=True)
-    return cases.assign_coords({name: ("case", list(values)) for name, values in columns})
+    result: xr.Dataset = cases.assign_coords({name: ("case", list(values)) for name, values in columns})
+    return result
 
 
 def _factors(job: Job, state: xr.Dataset) -> xr.Dataset:
@@ -247,11 +252,15 @@ def _factors(job: Job, state: xr.Dataset) -> xr.Dataset:
     x, y = samples()
     own = training_response(state, x, x, n_threads=job.n_threads)
     parts = {name: _diagonal(own[name]) for name in ("kernel", "readout_part", "hidden_part")}
-    values = {"response": own["amplitude"], "loss_derivative": np.abs(own["loss_derivative"]), **parts}
+    values: dict[str, xr.DataArray] = {
+        "response": own["amplitude"],
+        "loss_derivative": abs(own["loss_derivative"]),
+        **parts,
+    }
     if state.attrs["loss"] != "squared":
         other = training_response(state, x, x[:1], y_train=-y, n_threads=job.n_threads)
         values["contradiction"] = other["amplitude"]
-        values["undo"] = np.abs(state["outputs"]).rename(sample="train") / other["amplitude"]
+        values["undo"] = abs(state["outputs"]).rename(sample="train") / other["amplitude"]
     means = {name: each.mean("train") for name, each in values.items()}
     frozen = simulate_mean_field(None, kernel=state, aging=1.0, n_threads=job.n_threads)
     means["constant_kernel"] = frozen["response"]
@@ -259,7 +268,8 @@ def _factors(job: Job, state: xr.Dataset) -> xr.Dataset:
     dataset = dataset.assign(loss=state["loss"].reset_coords(drop=True)).assign_coords(time=state["time"])
     for name in ("response", "loss_derivative", "kernel", "constant_kernel"):
         dataset[f"{name}_exponent"] = late_exponent(dataset[name])
-    return dataset.reset_coords("step", drop=True)
+    result: xr.Dataset = dataset.reset_coords("step", drop=True)
+    return result
 
 
 def _diagonal(values: xr.DataArray) -> xr.DataArray:
@@ -274,8 +284,9 @@ def late_exponent(values: xr.DataArray) -> xr.DataArray:
     first = values.sel(time=last / LATEST, method="nearest")
     end = values.isel(time=-1)
     ratio = (first / end).where((first > 0.0) & (end > 0.0))
-    found: xr.DataArray = np.log(ratio) / math.log(last / float(first["time"]))
-    return found.reset_coords(drop=True)
+    slope = np.log(ratio) / math.log(last / float(first["time"]))
+    found: xr.DataArray = slope.reset_coords(drop=True)
+    return found
 
 
 def fits(aging: xr.Dataset) -> xr.Dataset:
@@ -288,4 +299,5 @@ def fits(aging: xr.Dataset) -> xr.Dataset:
         here = aging.sel(case=name)
         each = [fit_aging(here[factor].transpose("network", "time").values, here["time"].values) for factor in FACTORS]
         cases.append(xr.concat([one[kept] for one in each], xr.Variable("factor", list(FACTORS)), combine_attrs="drop"))
-    return xr.concat(cases, xr.Variable("case", aging["case"].values), combine_attrs="drop")
+    result: xr.Dataset = xr.concat(cases, xr.Variable("case", aging["case"].values), combine_attrs="drop")
+    return result

@@ -9,7 +9,7 @@ import numpy as np
 from wideangle.papers._page import Figure, Page, Panel, explain_verdicts
 from wideangle.papers.response import SOURCE
 from wideangle.papers.response_claims import SIZE_NAMES, rate, step_orders
-from wideangle.papers.response_features import LOSSES, RADIUS
+from wideangle.papers.response_features import FRAGILE, LOSSES, RADIUS
 from wideangle.papers.response_figures import (
     SAMPLE,
     draw_aging,
@@ -311,8 +311,7 @@ def fragility_table(measurements: Measurements) -> str:
         for method in METHODS:
             here = last.sel(loss_name=loss, training=method)
             relation = measurements.relations.sel(loss_name=loss, pool=method, feature_measure="effective_rank")
-            names = ("worst_change", "relative_worst_change", "flip_fraction", "contradiction_mean")
-            names = (*names, "contradiction_flips")
+            names = ("worst_change", *FRAGILE)
             within = [relation.sel(fragility_measure=name) for name in ("relative_worst_change", "contradiction_mean")]
             intervals = [
                 f"{shown(each['correlation'])} ({shown(each['low'])} to {shown(each['high'])})" for each in within

@@ -264,7 +264,7 @@ def draw_images(measurements: Measurements, figure: Any, theme: Theme) -> None:
             axes.set_xlabel("time")
     simple.set_ylim(-0.05, 1.05)
     simple.set_ylabel("solid: cosine, dashed: fall")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
 
 
 def draw_model(measurements: Measurements, figure: Any, theme: Theme) -> None:
@@ -303,11 +303,11 @@ def draw_model(measurements: Measurements, figure: Any, theme: Theme) -> None:
         strict=False,
     ):
         values = aging["contradiction"].sel(case=case.name).mean("network")
-        label = case.activation if case.method == DESCENT else f"{case.activation}, {case.method}"
+        label = case.activation if case.method == DESCENT else case.method
         plasticity.loglog(aging["time"][1:], (values / values[0])[1:], **theme.line(style), label=label)
     plasticity.axhline(1.0, color=theme.muted, linewidth=0.7)
     plasticity.set_title("Response to the other label", fontweight="normal")
-    plasticity.legend(loc="upper left")
+    plasticity.legend(loc="upper left", fontsize=7.5)
     for axes in (errors, domains, plasticity):
         axes.set_xlabel("time")
 

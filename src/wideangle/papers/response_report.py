@@ -102,7 +102,7 @@ def describe(job: Job, measurements: Measurements) -> Page[Measurements]:
             ),
             Panel(
                 "f. Images",
-                Figure("images", draw_images, (9.2, 3.0)),
+                Figure("images", draw_images, (9.2, 3.2)),
                 images_alt(measurements),
                 images_caption(job),
             ),

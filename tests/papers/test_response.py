@@ -87,7 +87,8 @@ def test_verdicts_turn_with_the_measurement(
 @pytest.mark.parametrize("loss", ["squared", "cross-entropy"])
 @pytest.mark.parametrize("method", [SINGLE, NOISY])
 @pytest.mark.parametrize(
-    ("name", "words"), [("kinks", "number of kinks"), ("effective_rank", "effective rank"), ("active_units", "active")]
+    ("name", "words"),
+    [("kinks", "number of kinks"), ("effective_rank", "effective rank"), ("active_units", "number of active units")],
 )
 def test_reduction_is_relative_to_gradient_descent(
     measured: Measurements, loss: str, method: str, name: str, words: str

@@ -29,6 +29,7 @@ COMMANDS: tuple[list[str], ...] = (
     ["reproduce", "dynamics"],
     ["reproduce", "parametrization"],
     ["reproduce", "representation"],
+    ["reproduce", "response"],
     ["info"],
 )
 
@@ -128,7 +129,13 @@ def test_simulate_does_not_depend_on_threads(capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.parametrize(
     ("paper", "option"),
-    [("propagation", "--full"), ("dynamics", "--seed=5"), ("parametrization", "--full"), ("representation", "--full")],
+    [
+        ("propagation", "--full"),
+        ("dynamics", "--seed=5"),
+        ("parametrization", "--full"),
+        ("representation", "--full"),
+        ("response", "--full"),
+    ],
 )
 def test_reproduce_prints_claims_and_where_the_report_is(
     paper: str, option: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -148,8 +155,8 @@ def test_reproduce_prints_claims_and_where_the_report_is(
     ran = Ran(capsys, "reproduce", paper, option, "--out", str(tmp_path))
     (job,) = jobs
     assert (ran.code, job.out) == (0, tmp_path)
-    expected = {"propagation": (10, 0), "dynamics": (24, 5), "parametrization": (5, 0), "representation": (10, 0)}
-    assert (job.n_runs, job.seed) == expected[paper]
+    n_runs = {"propagation": 10, "dynamics": 24, "parametrization": 5, "representation": 10, "response": 10}
+    assert (job.n_runs, job.seed) == (n_runs[paper], 5 if paper == "dynamics" else 0)
     assert re.search(r"^agrees +The number is", ran.out, re.MULTILINE)
     assert job.description in ran.out
     assert f"Report, figures and numbers: {tmp_path / 'report.html'}" in ran.out
@@ -234,6 +241,9 @@ def test_info(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
         ("reproduce representation --data no-such-data --out {tmp}/out", "no-such-data"),
         ("reproduce representation --seed -1 --out {tmp}/out", "seed must lie between 0"),
         ("reproduce representation --out {tmp}/file/below", "file"),
+        ("reproduce response --data no-such-data --out {tmp}/out", "no-such-data"),
+        ("reproduce response --seed -1 --out {tmp}/out", "seed must lie between 0"),
+        ("reproduce response --out {tmp}/file/below", "file"),
         ("analyze-representation", "Missing argument 'FILE'"),
         ("analyze-representation {tmp}/none.npy", "none.npy does not exist"),
         ("analyze-representation {tmp}/file", "has the suffix ''"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from wideangle.data import LabelledData
-from wideangle.papers import _frame, dynamics, parametrization, propagation, representation
+from wideangle.papers import _frame, dynamics, parametrization, propagation, representation, response
 
 
 class Reduced(NamedTuple):
@@ -101,7 +101,26 @@ def reduced_representation(tmp_path_factory: pytest.TempPathFactory) -> Reduced:
     return Reduced(representation, job, representation.reproduce(job))
 
 
-@pytest.fixture(scope="session", params=["propagation", "dynamics", "parametrization", "representation"])
+@pytest.fixture(scope="session")
+def reduced_response(tmp_path_factory: pytest.TempPathFactory) -> Reduced:
+    pytest.importorskip("torch")
+    job = response.Job(
+        data=clouds(3, 6, 3.0 * np.eye(6), 200, 300),
+        out=tmp_path_factory.mktemp("response"),
+        seed=3,
+        n_networks=12,
+        n_steps=2**11,
+        learning_rates=(0.05, 0.1),
+        duration=50.0,
+        n_runs=2,
+        image_steps=32,
+        image_samples=10,
+        n_threads=2,
+    )
+    return Reduced(response, job, response.reproduce(job))
+
+
+@pytest.fixture(scope="session", params=["propagation", "dynamics", "parametrization", "representation", "response"])
 def reduced(request: pytest.FixtureRequest) -> Reduced:
     """Each of the reproductions in turn."""
     result: Reduced = request.getfixturevalue(f"reduced_{request.param}")

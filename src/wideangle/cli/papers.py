@@ -114,6 +114,24 @@ def representation(**options: Any) -> None:
     run_reproduction(representation, options)
 
 
+@reproduce.command()
+@reproduction_options("response", "initial weights, the data split, orders of samples and label noise")
+@click.option("--full", is_flag=True, help="400 small networks of each kind, four times the steps, ten on images.")
+def response(**options: Any) -> None:
+    """Training response of neural networks: kernels, aging, features, fragility (arXiv 2405.04074 and 2204.07291).
+
+    Writes report.html, figures as PNG and SVG, and all numbers as NetCDF; prints a table of claims with verdicts.
+    Takes about two minutes on two cores; needs the part [reference] (PyTorch).
+
+    \b
+    Example:
+      wideangle reproduce response --seed 1 --out response-report
+    """
+    from wideangle.papers import response
+
+    run_reproduction(response, options)
+
+
 def run_reproduction(paper: ModuleType, options: dict[str, Any]) -> None:
     """Check the options of a paper's module, reproduce the paper, and print what was found, and where."""
     from wideangle.reports import claims_table

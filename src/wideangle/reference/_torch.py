@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -52,3 +52,10 @@ def torch_threads(n_threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def plain_descent(learning_rate: float) -> Callable[[list[Any]], torch.optim.Optimizer]:
+    """Return what makes the optimizer of plain gradient descent from parameters."""
+    import torch
+
+    return lambda parameters: torch.optim.SGD(parameters, lr=learning_rate)

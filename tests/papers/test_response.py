@@ -1,0 +1,193 @@
+"""The reproduction of arXiv 2405.04074 and 2204.07291: verdicts that turn with the numbers, what is trained, extent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from wideangle.papers._frame import Reproduction
+from wideangle.papers.response import Job, Measurements
+from wideangle.papers.response_claims import judge, step_orders
+from wideangle.papers.response_panels import (
+    DESCENT,
+    NOISY,
+    SINGLE,
+    Case,
+    distance_correlation,
+    geometric,
+    late_exponent,
+    samples,
+)
+
+pytest.importorskip("torch")
+
+RELU = Case("cross-entropy", DESCENT, "relu").name
+
+
+@pytest.fixture
+def measured(reduced_response: Any) -> Measurements:
+    result: Reproduction[Measurements] = reduced_response.result
+    return result.measurements
+
+
+def verdicts(measurements: Measurements, part: str) -> set[str]:
+    """Return the verdicts on the claims whose statements have these words."""
+    found = {claim.verdict for claim in judge(measurements) if part in claim.statement}
+    assert found, part
+    return found
+
+
+def planted(measurements: Measurements, group: str, name: str, value: Any, **where: Any) -> Measurements:
+    """Return measurements with a number in place of others, and a scatter over networks that is small."""
+    dataset: xr.Dataset = getattr(measurements, group).copy(deep=True)
+    values = dataset[name].astype(float)
+    dim = next((dim for dim in ("network", "run") if dim in values.dims), None)
+    scatter = 1.0 if dim is None else 1.0 + 1e-6 * (np.arange(values.sizes[dim]) % 2)
+    filled = value * (scatter if dim is None else xr.DataArray(scatter, dims=dim))
+    chosen = values.loc[where]
+    values.loc[where] = (xr.zeros_like(chosen) + filled).transpose(*chosen.dims)
+    dataset[name] = values
+    return replace(measurements, **{group: dataset})
+
+
+@pytest.mark.parametrize(
+    ("part", "group", "name", "where", "good", "bad"),
+    [
+        ("A simple response kernel (relu)", "kernels", "fall", {"activation": "relu", "stage": "late"}, -0.5, 0.5),
+        ("the kernel keeps its form", "kernels", "similarity", {"stage": "late"}, 0.97, 0.9),
+        ("Factors depend on the stage", "kernels", "growth", {"activation": "relu", "stage": "late"}, -0.3, 0.01),
+        ("the late exponent", "ideal", "exponent", {}, 1.1, 1.5),
+        (f"ages like a power ({RELU})", "aging", "response_exponent", {"case": RELU}, 0.9, 0.5),
+        ("that ages (relu", "aging", "kernel_exponent", {"case": RELU}, -0.1, 0.1),
+        ("Images: the response ages like a power", "images", "exponent", {}, 1.1, 0.7),
+        ("Images: a decay times one kernel", "images", "similarity", {"training": DESCENT}, 0.99, 0.5),
+        ("The mean-field model explains", "model", "error", {}, 0.1, 0.3),
+        ("the number of active units and", "relations", "high", {}, -0.1, None),
+    ],
+)
+def test_verdicts_turn_with_the_measurement(
+    measured: Measurements, part: str, group: str, name: str, where: Any, good: float, bad: float | None
+) -> None:
+    if group == "relations":
+        low = planted(planted(measured, group, "low", -0.3), group, name, good)
+        assert verdicts(low, part) == {"agrees"}
+        high = planted(planted(measured, group, "low", 0.1), group, name, 0.3)
+        assert verdicts(high, part) == {"disagrees"}
+        return
+    assert verdicts(planted(measured, group, name, good, **where), part) == {"agrees"}
+    assert bad is not None
+    assert verdicts(planted(measured, group, name, bad, **where), part) == {"disagrees"}
+
+
+@pytest.mark.parametrize("loss", ["squared", "cross-entropy"])
+@pytest.mark.parametrize("method", [SINGLE, NOISY])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("kinks", "number of kinks"), ("effective_rank", "effective rank"), ("active_units", "number of active units")],
+)
+def test_reduction_is_relative_to_gradient_descent(
+    measured: Measurements, loss: str, method: str, name: str, words: str
+) -> None:
+    part = f"reduces the space of features ({loss}, {method}, learning rate 0.05): the {words}"
+    base = planted(measured, "features", name, 10.0, loss_name=loss)
+    assert verdicts(base, part) == {"disagrees"}  # Equal is not reduced.
+    assert verdicts(planted(base, "features", name, 9.0, loss_name=loss, training=method), part) == {"agrees"}
+    assert verdicts(planted(base, "features", name, 11.0, loss_name=loss, training=method), part) == {"disagrees"}
+
+
+@pytest.mark.parametrize("name", ["relative_worst_change", "contradiction_mean"])
+def test_fragility_is_relative_to_gradient_descent(measured: Measurements, name: str) -> None:
+    words = {"relative_worst_change": "the worst change", "contradiction_mean": "the change elsewhere"}[name]
+    part = f"makes fragile (squared, {SINGLE}, learning rate 0.05): {words}"
+    base = planted(measured, "features", name, 0.5, loss_name="squared")
+    for value, verdict in ((0.6, "agrees"), (0.4, "disagrees")):
+        changed = planted(base, "features", name, value, loss_name="squared", training=SINGLE)
+        assert verdicts(changed, part) == {verdict}
+
+
+def test_plasticity_is_the_response_to_the_other_label(measured: Measurements) -> None:
+    part = f"Plasticity is lost finally ({RELU})"
+    last = measured.aging["time"].values[-1]
+    base = planted(measured, "aging", "contradiction", 2.0, case=RELU)
+    assert verdicts(planted(base, "aging", "contradiction", 1.0, case=RELU, time=last), part) == {"agrees"}
+    assert verdicts(planted(base, "aging", "contradiction", 4.0, case=RELU, time=last), part) == {"disagrees"}
+
+
+def test_what_is_not_measured_is_not_resolved(measured: Measurements) -> None:
+    nothing = planted(measured, "aging", "response_exponent", np.nan, case=RELU)
+    (claim,) = (claim for claim in judge(nothing) if f"ages like a power ({RELU})" in claim.statement)
+    assert (claim.verdict, claim.measured_text.split(" (")[0]) == ("not resolved", "not measured")
+
+
+def test_factors_make_up_the_response(measured: Measurements) -> None:
+    aging = measured.aging
+    np.testing.assert_allclose(aging["readout_part"] + aging["hidden_part"], aging["kernel"], rtol=1e-12)
+    # All networks of one activation start alike, and a constant kernel is that of the start.
+    np.testing.assert_allclose(aging["response"].isel(time=0), aging["constant_kernel"].isel(time=0), rtol=1e-9)
+    relu = aging.isel(case=aging["activation"].values == "relu").isel(time=0)
+    np.testing.assert_array_equal(relu["kernel"], relu["kernel"].isel(case=[0] * relu.sizes["case"]))
+
+
+def test_methods_are_compared_from_the_same_start_at_the_same_time(measured: Measurements) -> None:
+    first = measured.features.isel(time=0)
+    for name in ("kinks", "active_units", "effective_rank"):
+        reference = first[name].isel(loss_name=0, training=0, learning_rate=0)
+        assert (first[name] == reference).all()
+    assert measured.features["time"].values[[0, -1]].tolist() == [0.0, 50.0]
+
+
+def test_ideal_networks_follow_their_kernel(measured: Measurements) -> None:
+    ideal = measured.ideal
+    np.testing.assert_allclose(ideal["fitted_rate"], ideal["rate"], rtol=1e-3)
+    hinge = ideal["response"].sel(loss="hinge").transpose("network", "time").values
+    assert all(len(np.unique(curve[curve > 0.0].round(12))) <= 1 for curve in hinge)
+
+
+def test_steps_approach_the_kernel(measured: Measurements) -> None:
+    orders = step_orders(measured.steps, "sigmoid")
+    assert np.abs(orders - 1.0).max() < 0.05
+    assert (measured.steps["error"].sel(activation="tanh").isel(learning_rate=-1) < 1e-2).all()
+
+
+def test_late_exponent_of_a_power() -> None:
+    time = np.array([0.0, 1.0, 25.0, 50.0, 100.0])
+    values = xr.DataArray(3.0 * np.maximum(time, 1.0) ** -1.5, {"time": time}, ("time",))
+    assert late_exponent(values).item() == pytest.approx(1.5)
+    assert np.isnan(late_exponent(0.0 * values).item())
+
+
+def test_distance_correlation_of_shapes_that_fall_or_rise() -> None:
+    distances = np.array([[0.0, 1.0, 2.0, 3.0], [1.0, 0.0, 1.5, 2.0]])
+    shape = np.exp(-distances)
+    np.testing.assert_allclose(distance_correlation(np.stack([shape, -shape]), distances), [-1.0, 1.0])
+
+
+def test_geometric_steps() -> None:
+    assert geometric(16, 6) == (0, 1, 2, 4, 8, 16)
+
+
+def test_samples_split_the_interval() -> None:
+    x, y = samples()
+    assert x.shape == (8, 1)
+    assert np.count_nonzero(np.diff(y)) == 4
+
+
+def test_full_extent(tmp_path: Path) -> None:
+    job = Job.prepare(out=tmp_path, full=True)
+    assert (job.n_networks, job.n_steps, job.n_runs, job.image_samples) == (400, 2**19, 10, 128)
+    assert "400 networks of each kind" in job.description
+
+
+def test_data_must_have_classes_and_samples(tmp_path: Path) -> None:
+    images = np.arange(2 * 3 * 10, dtype="uint8").reshape(10, 2, 3)
+    labels = np.arange(10) % 2
+    for y, message in ((0 * labels, "at least two classes, got 1"), (labels, "batch of 64 training samples, got 10")):
+        np.savez(tmp_path / "few.npz", x_train=images, y_train=y, x_test=images, y_test=y)
+        with pytest.raises(ValueError, match=message):
+            Job.prepare(data=tmp_path / "few.npz", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

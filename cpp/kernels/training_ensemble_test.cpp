@@ -69,8 +69,22 @@ std::vector<Case> some_cases() {
     return cases;
 }
 
-void parts_threads_and_paths_give_the_same_bits() {
-    for (Case& at : some_cases()) {
+std::vector<Case> some_flows() {
+    std::vector<Case> cases;
+    for (const std::vector<std::uint32_t>& widths : {std::vector<std::uint32_t>{20}, {7, 5}}) {
+        cases.emplace_back(widths, 40);
+        TrainingRun& run = cases.back().ensemble.run;
+        run.tolerance = 1e-6;
+        run.network.activation = Activation::tanh;
+        run.visits.order = SampleOrder::full;
+        run.visits.batch = samples;
+        run.visits.noise = 0;
+    }
+    return cases;
+}
+
+void parts_threads_and_paths_give_the_same_bits(std::vector<Case> cases) {
+    for (Case& at : cases) {
         const Results whole = at.run();
         const std::size_t row = 3 * at.ensemble.run.network.parameters();
         at.ensemble.threads = 3;
@@ -158,8 +172,8 @@ void the_order_is_the_same_from_any_step_on() {
     }
 }
 
-void a_run_can_be_stopped() {
-    for (Case& at : some_cases()) {
+void a_run_can_be_stopped(std::vector<Case> cases) {
+    for (Case& at : cases) {
         at.ensemble.run.steps = std::uint64_t{1} << 50;
         at.ensemble.initial = at.initial.data();
         std::vector<double> parameters(at.ensemble.networks * 3 * at.ensemble.run.network.parameters());
@@ -173,11 +187,13 @@ void a_run_can_be_stopped() {
 }  // namespace
 
 int main() {
-    parts_threads_and_paths_give_the_same_bits();
+    parts_threads_and_paths_give_the_same_bits(some_cases());
+    parts_threads_and_paths_give_the_same_bits(some_flows());
     records_do_not_disturb();
     a_diverging_network_leaves_the_others_alone();
     permutations_meet_every_sample_once();
     the_order_is_the_same_from_any_step_on();
-    a_run_can_be_stopped();
+    a_run_can_be_stopped(some_cases());
+    a_run_can_be_stopped(some_flows());
     return check::report();
 }

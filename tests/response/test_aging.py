@@ -74,6 +74,19 @@ def check_case(name: str, n_ensembles: int, seed: int) -> None:
     assert sum(name == choice for name in chosen) > 0.75 * n_ensembles, chosen
 
 
+def test_networks_with_somewhat_different_rates_age_exponentially() -> None:
+    # Their mean is (1 + t/tau)^-gamma with gamma = 1/v^2 for gamma-distributed rates, in which v is the variation.
+    rng = np.random.default_rng(11)
+    time = np.append(0.0, np.geomspace(1.0, 3000.0, 40))
+    for gamma, law in ((100.0, "exponential"), (3.0, "power law")):
+        rates = rng.gamma(gamma, 1e-3 / gamma, size=400)
+        fit = fit_aging(np.exp(-rates[:, None] * time), time)
+        power = fit.sel(law="power law")
+        assert fit["chosen"] == law
+        assert power["gamma_low"] < gamma < power["gamma_high"] < np.inf
+        assert fit["rate"].sel(law="exponential" if gamma > 10.0 else "power law") == pytest.approx(1e-3, rel=0.05)
+
+
 @pytest.mark.parametrize("name", ["power law", "exponential", "constant", "barely begun"])
 def test_intervals_and_choice(name: str) -> None:
     check_case(name, 24, seed=2)

@@ -236,9 +236,11 @@ def _choose(fits: dict[str, LawFit], constant_excluded: bool, change: Interval) 
     if "power law" not in fits:
         return "exponential"
     low, high = fits["power law"].intervals["gamma"]
-    if "exponential" not in fits or (np.isfinite(low) and np.isfinite(high)):
+    if "exponential" not in fits:
         return "power law"
-    return "exponential" if low > LARGEST_EXPONENT or high < -LARGEST_EXPONENT else "undecided"
+    if low > LARGEST_EXPONENT or high < -LARGEST_EXPONENT:
+        return "exponential"
+    return "power law" if np.isfinite(low) and np.isfinite(high) else "undecided"
 
 
 def _critical_gain(fitter: Fitter, errors: Errors, law: str) -> float:

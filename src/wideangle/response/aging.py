@@ -103,10 +103,10 @@ def fit_aging(
     *Choice* (derived; not in the literature). ``"none"``: the best law misses more than 20 % (``misfit``),
     and not by the noise of one curve, or all networks have exact zeros at a time, which no law has.
     ``"constant"``: no other law fits better than chance allows, counting that tau is chosen freely, and the interval of
-    ``change`` lies within 0.1. ``"power law"``: a constant is excluded, and so is an exponential, as the interval of
-    gamma is finite. ``"exponential"``: a constant is excluded, and so are all power laws up to :math:`|\gamma| = 10`,
-    but not an exponential. Else ``"undecided"``. So each wrong law is chosen with a probability of 1 - confidence at
-    most, but for gamma beyond 10 and changes below 0.1.
+    ``change`` lies within 0.1. ``"exponential"``: a constant is excluded, and so are all power laws up to
+    :math:`|\gamma| = 10`, which is as far as networks get whose rates differ by a third. ``"power law"``: a constant is
+    excluded, and so is an exponential, as the interval of gamma is finite. Else ``"undecided"``. So each wrong law is
+    chosen with a probability of 1 - confidence at most, but for gamma beyond 10 and changes below 0.1.
 
     References
     ----------

@@ -216,3 +216,15 @@ def test_what_is_refused(make_state: MakeState, options: dict[str, Any], message
 def test_weights_need_inputs() -> None:
     with pytest.raises(ValueError, match="x must be given"):
         wa.response.feature_space(one_layer([[1.0]], [0.0]))
+
+
+def test_networks_on_their_way_to_infinity_count_as_diverged() -> None:
+    weights = np.random.default_rng(3).normal(size=(2, 6, 1))
+    readout = np.random.default_rng(4).normal(size=(2, 1, 6))
+    weights[1] *= 1e200
+    x = np.linspace(-1.0, 1.0, 7)[:, None]
+    nets = wa.NetworkWeights([weights, readout])
+    found = wa.response.feature_space(nets, x)
+    np.testing.assert_array_equal(np.isnan(found["participation_ratio"]), [False, True])
+    fragile = wa.response.fragility(nets, x, radius=0.1)
+    np.testing.assert_array_equal(np.isnan(fragile["lower"]).all("probe"), [False, True])

@@ -171,7 +171,7 @@ def aging_caption(job: Job) -> str:
         f" label noise: single samples, of whose labels {NOISE['cross-entropy']:.0%} have the wrong sign, or with"
         f" normal noise of standard deviation {NOISE['squared']:g} for the squared loss. Dashed lines are medians:"
         " with single samples some constant kernels are unstable. Exponents are slopes over the last factor 4 of time."
-        " Fits are over all time: 'none' is a law that misses more than 10 %, as a plateau before the"
+        " Fits are over all time: 'none' is a law that misses more than 20 %, as a plateau before the"
         " decay makes it. Where the response vanished there is no exponent."
     )
 

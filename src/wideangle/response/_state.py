@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 _PROVENANCE = ("wideangle_version", "function", "source")
+# Of a parameter: what a network that diverges still has in its last record can be any number.
+_LARGEST = 1e130
 _REMEDY = "give what wideangle.response.simulate_training returns, or a wideangle.NetworkWeights with one output"
 
 
@@ -83,6 +85,11 @@ class States:
     def __len__(self) -> int:
         """Return the number of states."""
         return len(self.parameters)
+
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """Which states have not diverged: all parameters are numbers, of sizes that products of some can hold."""
+        return np.asarray((np.abs(self.parameters) < _LARGEST).all(axis=1))
 
     @property
     def layers(self) -> list[tuple[Array, Array]]:

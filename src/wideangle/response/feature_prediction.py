@@ -139,7 +139,7 @@ def predict_feature_reduction(
     }
     if drifts:
         values["curvature_rate"] = np.full(number, math.nan)
-    rows = np.flatnonzero(np.isfinite(states.parameters).all(axis=1))
+    rows = np.flatnonzero(states.usable)
     for first in range(0, len(rows), _BLOCK):
         block = rows[first : first + _BLOCK]
         for name, found in _predict(select(states.layers, block), states, eta, kind, drifts).items():

@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 
 def feature_space(
-    state: Any,
+    states: Any,
     x: ArrayLike | None = None,
     *,
     layer: int | None = None,
@@ -38,7 +38,7 @@ def feature_space(
 
     Parameters
     ----------
-    state
+    states
         What :func:`simulate_training` returns, any selection of it, or :class:`wideangle.NetworkWeights`.
     x
         Inputs, shape (point, feature); default those of the training.
@@ -98,37 +98,37 @@ def feature_space(
     """
     import xarray as xr
 
-    states = read_state(state)
-    points = check_points_or_training(x, states)
-    chosen = len(states.sizes) - 2 if layer is None else _check_layer(layer, states)
+    networks = read_state(states)
+    points = check_points_or_training(x, networks)
+    chosen = len(networks.sizes) - 2 if layer is None else _check_layer(layer, networks)
     remedy = "give what counts as no difference, such as 1e-3"
     least = check_real("tolerance", tolerance, remedy=remedy)
     if not 1e-6 <= least < 1.0:
         raise ValueError(f"tolerance must lie in [1e-6, 1), got {tolerance!r}; {remedy}")
     around_mean = check_flag("centred", centred)
 
-    layers = states.layers[:chosen]
-    finite: NDArray[np.bool_] = np.asarray(np.isfinite(states.parameters).all(axis=1))
-    values = _allocate(len(states), states.sizes[chosen], len(points), _has_kinks(states))
-    widest = max(states.sizes[1 : chosen + 1])
-    numbers = max(widest * len(points), states.sizes[chosen] ** 2)
-    with progress_callback(len(states), check_flag("progress", progress), unit="network") as report:
-        for block in blocks(len(states), numbers):
-            rows = np.arange(len(states))[block][finite[block]]
+    layers = networks.layers[:chosen]
+    finite = networks.usable
+    values = _allocate(len(networks), networks.sizes[chosen], len(points), _has_kinks(networks))
+    widest = max(networks.sizes[1 : chosen + 1])
+    numbers = max(widest * len(points), networks.sizes[chosen] ** 2)
+    with progress_callback(len(networks), check_flag("progress", progress), unit="network") as report:
+        for block in blocks(len(networks), numbers):
+            rows = np.arange(len(networks))[block][finite[block]]
             if len(rows):
-                measured = _measure(select(layers, rows), states, points, centred=around_mean, tolerance=least)
+                measured = _measure(select(layers, rows), networks, points, centred=around_mean, tolerance=least)
                 for name, found in measured.items():
                     values[name][rows] = found
             if report is not None:
-                report(min(block.stop, len(states)))
+                report(min(block.stop, len(networks)))
     trailing = {"singular_values": ("component",), "group": ("unit",)}
     return xr.Dataset(
-        {name: states.variable(array, *trailing.get(name, ())) for name, array in values.items()},
-        states.coords,
+        {name: networks.variable(array, *trailing.get(name, ())) for name, array in values.items()},
+        networks.coords,
         provenance(
             "wideangle.response.feature_space",
             source="participation ratio, effective rank (Roy, Vetterli 2007), kinds of units; arXiv 2405.04074",
-            activation=str(states.activation),
+            activation=str(networks.activation),
             layer=chosen,
             centred=around_mean,
             tolerance=least,

@@ -39,7 +39,7 @@ class _Search(NamedTuple):
 
 
 def fragility(
-    state: Any,
+    states: Any,
     x: ArrayLike | None = None,
     *,
     radius: float,
@@ -55,7 +55,7 @@ def fragility(
 
     Parameters
     ----------
-    state
+    states
         What :func:`simulate_training` returns, any selection of it, or :class:`wideangle.NetworkWeights`.
     x
         Inputs, shape (probe, feature); default those of the training.
@@ -120,36 +120,37 @@ def fragility(
     """
     import xarray as xr
 
-    states = read_state(state)
-    points = check_points_or_training(x, states)
-    search = _check_search(states, radius, norm, method, n_starts, n_steps, seed)
-    with_training = _check_contradiction(contradiction, states)
+    networks = read_state(states)
+    points = check_points_or_training(x, networks)
+    search = _check_search(networks, radius, norm, method, n_starts, n_steps, seed)
+    with_training = _check_contradiction(contradiction, networks)
 
-    finite: NDArray[np.bool_] = np.asarray(np.isfinite(states.parameters).all(axis=1))
-    values = _allocate(states, len(points), with_training)
-    numbers = len(points) * _numbers_at_a_point(states, search)
-    if with_training and states.x is not None:
-        numbers = max(numbers, len(states.x) * max(states.parameters.shape[1], len(states.x) * max(states.sizes)))
-    with progress_callback(len(states), check_flag("progress", progress), unit="network") as report:
-        for block in blocks(len(states), numbers):
-            rows = np.arange(len(states))[block][finite[block]]
+    finite = networks.usable
+    values = _allocate(networks, len(points), with_training)
+    numbers = len(points) * _numbers_at_a_point(networks, search)
+    if with_training and networks.x is not None:
+        at_once = max(networks.parameters.shape[1], len(networks.x) * max(networks.sizes))
+        numbers = max(numbers, len(networks.x) * at_once)
+    with progress_callback(len(networks), check_flag("progress", progress), unit="network") as report:
+        for block in blocks(len(networks), numbers):
+            rows = np.arange(len(networks))[block][finite[block]]
             if len(rows):
-                for piece in blocks(len(points), len(rows) * _numbers_at_a_point(states, search)):
-                    for name, array in _worst_changes(states, rows, points[piece], search).items():
+                for piece in blocks(len(points), len(rows) * _numbers_at_a_point(networks, search)):
+                    for name, array in _worst_changes(networks, rows, points[piece], search).items():
                         values[name][rows, piece] = array
                 values["flip_fraction"][rows] = values["flipped"][rows].mean(axis=1)
                 if with_training:
-                    for name, array in contradiction_measures(*step_on_contradictions(states, rows)).items():
+                    for name, array in contradiction_measures(*step_on_contradictions(networks, rows)).items():
                         values[name][rows] = array
             if report is not None:
-                report(min(block.stop, len(states)))
+                report(min(block.stop, len(networks)))
     return xr.Dataset(
-        {name: states.variable(array, *_DIMS.get(name, ("probe",))) for name, array in values.items()},
-        {**states.coords, "x_probe": (("probe", "feature"), points)},
+        {name: networks.variable(array, *_DIMS.get(name, ("probe",))) for name, array in values.items()},
+        {**networks.coords, "x_probe": (("probe", "feature"), points)},
         provenance(
             "wideangle.response.fragility",
             source="worst changes by corners of pieces or projected gradients, derived bounds; arXiv 2405.04074",
-            activation=str(states.activation),
+            activation=str(networks.activation),
             radius=search.radius,
             norm=search.norm,
             method="exact" if search.exact else "gradient",
@@ -157,8 +158,8 @@ def fragility(
             n_steps=n_steps,
             seed=seed,
             contradiction=with_training,
-            learning_rate=states.learning_rate,
-            loss=None if states.loss is None else str(states.loss),
+            learning_rate=networks.learning_rate,
+            loss=None if networks.loss is None else str(networks.loss),
         ),
     )
 

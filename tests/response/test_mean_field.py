@@ -600,3 +600,21 @@ def test_ctrl_c_leaves_the_process_usable(interrupt: Callable[[str, str, str], s
         compiled = f"; {call.format(3, batch)}"
         after = f"print({call.format(3, batch)}.sizes['time'])"
         assert interrupt(setup + compiled, call.format(10**12, batch), after) == "4\n"
+
+
+@pytest.mark.parametrize(
+    ("selected", "match"),
+    [
+        (lambda state: state.isel(sample=slice(0, 4)), "all the samples that its networks were trained on"),
+        (lambda state: state.isel(sample=slice(None, None, -1)), "in their order"),
+        (lambda state: state.isel(network=[0]).drop_vars("network"), "must have the coordinate network"),
+    ],
+)
+def test_states_whose_samples_cannot_be_drawn_again_are_refused(selected: Any, match: str) -> None:
+    x = np.linspace(-1.0, 1.0, 6)[:, None]
+    state = wa.response.simulate_training(
+        wa.MLP((3,)), (x, np.sign(x[:, 0])), n_networks=2, n_steps=4, batch=1, learning_rate=0.01, seed=1
+    )
+    wa.response.simulate_mean_field(None, kernel=state)
+    with pytest.raises(ValueError, match=match):
+        wa.response.simulate_mean_field(None, kernel=selected(state))

@@ -11,6 +11,7 @@ from wideangle.losses import Loss
 from wideangle.response._evaluation import check_evaluation_memory, evaluate
 from wideangle.response._mean_field_order import SampleOrder
 from wideangle.response._state import check_trained, read_state
+from wideangle.response._training_results import data_digest
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
+_ATTRIBUTES = ("batch", "replacement", "noise", "seed", "method")
 _REMEDY = "give what wideangle.response.simulate_training returns, with two records or more"
 
 
@@ -78,7 +80,7 @@ def read_networks(state: xr.Dataset) -> TrainedNetworks:
         state = state.assign(
             {name: values.expand_dims("network") for name, values in state.items() if "time" in values.dims}
         )
-    missing = [name for name in ("batch", "replacement", "noise", "seed", "method") if name not in state.attrs]
+    missing = [name for name in _ATTRIBUTES if name not in state.attrs]
     if missing or states.learning_rate is None or "step" not in state:
         raise ValueError(
             f"kernel must be a state that holds how it was trained, and lacks {missing or 'step'}; {_REMEDY}"
@@ -87,6 +89,17 @@ def read_networks(state: xr.Dataset) -> TrainedNetworks:
         raise ValueError(
             f"kernel must be a state of method 'descent', got {state.attrs['method']!r}, which takes no steps; "
             "train with method='descent', or give the tangent kernel as an array"
+        )
+    digest = data_digest(x, y)
+    if state.attrs.get("data_digest", digest) != digest:
+        raise ValueError(
+            "kernel must hold all the samples that its networks were trained on, in their order, got others: the "
+            "samples of each step are drawn by number; give a selection of networks and times only"
+        )
+    if "network" not in state.coords:
+        raise ValueError(
+            "kernel must have the coordinate network, by whose numbers the samples of each step are drawn, got none; "
+            "keep it in selections"
         )
     steps = np.atleast_1d(state["step"].values).astype(np.int64)
     if len(steps) < 2 or np.any(np.diff(steps) <= 0):

@@ -34,7 +34,7 @@ from wideangle.response._training_arguments import (
     check_noise,
     check_records,
 )
-from wideangle.response._training_results import add_evaluations, training_dataset
+from wideangle.response._training_results import add_evaluations, data_digest, training_dataset
 from wideangle.response._training_run import TrainingRun, initial_parameters, learning_rate_factors
 
 if TYPE_CHECKING:
@@ -247,6 +247,7 @@ def simulate_training(
         weight_rates=run.weight_rates,
         bias_rates=run.bias_rates,
         first_network=first_network,
+        data_digest=data_digest(x, y),
     )
     return dataset
 

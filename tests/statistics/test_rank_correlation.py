@@ -47,13 +47,13 @@ def test_replicates_are_coefficients_of_the_resampled_items(coefficient: str, mo
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 5, (2, 9)).astype(float), rng.integers(0, 4, (9, 3)).astype(float)
     drawn: list[Any] = []
-    resample = module._resample
+    mean_outcomes = module._mean_outcomes
 
-    def recording(*arguments: Any) -> Any:
-        drawn.append(resample(*arguments))
-        return drawn[-1]
+    def recording(outcomes: Any, items: Any, rng: Any) -> Any:
+        drawn.append((items, mean_outcomes(outcomes, items, rng)))
+        return drawn[-1][1]
 
-    monkeypatch.setattr(module, "_resample", recording)
+    monkeypatch.setattr(module, "_mean_outcomes", recording)
     monkeypatch.setattr(module, "_PAIRS_AT_ONCE", 700)
     found = rank_correlation(x, y, seed=1, coefficient=coefficient, n_bootstrap=20)
     assert [len(means) for _, means in drawn] == [8, 8, 4]
@@ -68,7 +68,9 @@ def test_replicates_are_coefficients_of_the_resampled_items(coefficient: str, mo
 def test_resampling_draws_items_and_the_valid_repetitions_within_them() -> None:
     outcomes = np.array([[0.0, 1.0, np.nan], [10.0, 10.0, 10.0], [20.0, np.nan, np.nan], [30.0, 32.0, 34.0]])
     n_samples = 20_000
-    drawn, means = module._resample(outcomes, n_samples, np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    (drawn,) = module._draw_items(4, n_samples, rng)
+    means = module._mean_outcomes(outcomes, drawn, rng)
     share = np.bincount(drawn.ravel(), minlength=4) / drawn.size
     np.testing.assert_allclose(share, 0.25, atol=5.0 * math.sqrt(0.25 * 0.75 / drawn.size))
     assert set(means[drawn == 0]) == {0.0, 0.5, 1.0}
@@ -177,3 +179,30 @@ def test_bad_arguments_are_refused(arguments: dict[str, Any], message: str) -> N
 def test_bad_level_is_refused(level: float) -> None:
     with pytest.raises(ValueError, match="level"):
         percentile_interval([1.0, 2.0], level=level)
+
+
+def test_groups_are_drawn_together() -> None:
+    """Copies of an item tell nothing new: in groups they leave the scatter of the items, each by itself far less."""
+    rng = np.random.default_rng(7)
+    x = rng.normal(size=(1, 40))
+    y = 0.5 * x[0] + rng.normal(size=40)
+    copied_x, copied_y, labels = np.repeat(x, 9, axis=1), np.repeat(y, 9)[:, None], np.repeat(np.arange(40), 9)
+    once = rank_correlation(x, y[:, None], seed=1)
+    together = rank_correlation(copied_x, copied_y, seed=2, groups=labels)
+    apart = rank_correlation(copied_x, copied_y, seed=3)
+    np.testing.assert_allclose(together.estimate, once.estimate, rtol=1e-12)
+    spread, expected = together.replicates.std(), once.replicates.std()
+    # Of standard deviations from 2,000 replicates each, which are nearly normal.
+    assert abs(spread / expected - 1.0) < 5.0 * math.sqrt(2.0 / (2.0 * 2000))
+    assert apart.replicates.std() < 0.5 * expected
+
+
+def test_a_single_group_has_no_replicates() -> None:
+    found = rank_correlation([[1.0, 2.0, 3.0]], [[1.0], [3.0], [2.0]], seed=1, groups=["a", "a", "a"])
+    assert found.estimate[0] == pytest.approx(0.5)
+    assert np.isnan(found.replicates).all()
+
+
+def test_groups_need_a_label_for_each_item() -> None:
+    with pytest.raises(ValueError, match="groups must hold one label for each of 3 items"):
+        rank_correlation([[1.0, 2.0, 3.0]], [[1.0], [3.0], [2.0]], seed=1, groups=[1, 2])

@@ -306,7 +306,7 @@ def fragility_claims(measurements: Measurements, loss: str) -> list[Claim]:
                     at["correlation"].item(),
                     known(at["low"].item(), at["high"].item()),
                     (-1.0, 0.0),
-                    f"95 % interval, {int(at['n_networks'])} networks",
+                    f"95 % interval over initial states, {int(at['n_networks'])} networks",
                 )
             )
     return claims

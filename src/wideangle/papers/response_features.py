@@ -57,7 +57,6 @@ def features(job: Job, progress: bool) -> xr.Dataset:
 
 
 def _measure(job: Job, case: Case, rate: float) -> xr.Dataset:
-
     x, grid = samples()[0], points()
     n_steps = round(job.duration / rate)
     # The same times for all learning rates, with the steps that they have in common.
@@ -102,7 +101,10 @@ def relations(features: xr.Dataset, job: Job) -> xr.Dataset:
         here = last.sel(loss_name=loss)
         pools = {method: here.sel(learning_rate=job.learning_rate, training=method) for method in METHODS}
         everything = here.rename(network="number").stack(network=("learning_rate", "training", "number"))
-        pools["all"] = everything.drop_vars(["network", "learning_rate", "training", "number"])
+        # All methods and learning rates begin with the same networks.
+        starts = everything["number"].values
+        everything = everything.drop_vars(["network", "learning_rate", "training", "number"])
+        pools["all"] = everything.assign_coords(start=("network", starts))
         each = [_relate(pool, job.seed) for pool in pools.values()]
         by_loss.append(xr.concat(each, xr.Variable("pool", list(pools)), combine_attrs="drop"))
     return xr.concat(by_loss, xr.Variable("loss_name", list(LOSSES)), combine_attrs="drop")
@@ -112,7 +114,15 @@ def _relate(pool: xr.Dataset, seed: int) -> xr.Dataset:
     """Relate sizes with fragility; contradictions are measured at samples, of which there is a mean already."""
     fragile = pool[["lower", "output", "flip_fraction"]]
     extra = {name: pool[name].expand_dims("sample") for name in ("contradiction_mean", "contradiction_flips")}
-    sizes = pool[list(SIZES)].reset_coords(drop=True)
-    found = relate_fragility(sizes, fragile.reset_coords(drop=True).assign(extra), seed=seed, n_bootstrap=300)
+    sizes, grouped = pool[list(SIZES)].reset_coords(drop=True), "start" in pool.coords
+    if grouped:
+        sizes = sizes.assign_coords(start=pool["start"].variable)
+    found = relate_fragility(
+        sizes,
+        fragile.reset_coords(drop=True).assign({name: part.reset_coords(drop=True) for name, part in extra.items()}),
+        seed=seed,
+        n_bootstrap=1000,
+        groups="start" if grouped else None,
+    )
     plain: xr.Dataset = found.reset_coords(drop=True)
     return plain

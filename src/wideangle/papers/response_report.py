@@ -286,8 +286,8 @@ FRAGILITY_CAPTION = (
     f"Left: each dot is a network. Worst change: largest exact change of the output within {RADIUS:g} of an input, over"
     " the root mean square of the outputs. Contradiction: change at other samples by a step on one whose label is"
     " changed, over that at the sample. Flips: share of inputs, or of samples, whose sign changes by that. Right:"
-    " correlations of ranks over networks of all methods and learning rates, with 95 % intervals; smaller spaces in"
-    " more fragile networks are negative."
+    " correlations of ranks over networks of all methods and learning rates, with 95 % intervals, for which"
+    " networks that began alike are drawn together; smaller spaces in more fragile networks are negative."
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wideangle._checks import check_integer, check_seed
 from wideangle._provenance import provenance
@@ -17,7 +18,13 @@ FEATURE_MEASURES = ("participation_ratio", "effective_rank", "active_units", "di
 
 
 def relate_fragility(
-    features: xr.Dataset, fragility: xr.Dataset, *, seed: int, n_bootstrap: int = 1000, confidence: float = 0.95
+    features: xr.Dataset,
+    fragility: xr.Dataset,
+    *,
+    seed: int,
+    n_bootstrap: int = 1000,
+    confidence: float = 0.95,
+    groups: str | None = None,
 ) -> xr.Dataset:
     r"""Correlate the ranks of networks by the size of their feature space with those by their fragility.
 
@@ -33,6 +40,9 @@ def relate_fragility(
         Bootstrap samples of networks, default 1000.
     confidence
         Level of the intervals, default 0.95.
+    groups
+        Name of a coordinate of ``features`` along ``network`` in which networks agree that are not independent, such
+        as those of several methods that started alike; they are drawn together in the bootstrap. Default None.
 
     Returns
     -------
@@ -46,7 +56,8 @@ def relate_fragility(
         ``contradiction_largest`` and ``contradiction_flips``.
 
         A relation between methods of training, rather than among networks of one, needs both: concatenate them along
-        ``network`` for the former, and keep them apart for the latter.
+        ``network`` for the former, with ``groups`` if they started from the same weights, and keep them apart for the
+        latter.
 
     Raises
     ------
@@ -73,6 +84,7 @@ def relate_fragility(
 
     check_seed(seed)
     check_integer("n_bootstrap", n_bootstrap, low=2, high=10**7, remedy="give a number of samples, such as 1000")
+    labels = None if groups is None else _labels(features, groups)
     sizes = _gather("features", features, FEATURE_MEASURES)
     changes = _gather("fragility", _means(fragility), None)
     try:
@@ -94,7 +106,7 @@ def relate_fragility(
     number = np.zeros(shape, dtype=np.int64)
     for place in np.ndindex(shape):
         for column, outcomes in enumerate(y[place]):
-            ranks = rank_correlation(x[place], outcomes[:, None], seed=seed, n_bootstrap=n_bootstrap)
+            ranks = rank_correlation(x[place], outcomes[:, None], seed=seed, n_bootstrap=n_bootstrap, groups=labels)
             low, high = percentile_interval(ranks.replicates, level=confidence)
             found[place][:, column] = np.stack([ranks.estimate, low, high], axis=-1)
             number[place] = ranks.n_items
@@ -110,8 +122,19 @@ def relate_fragility(
             seed=seed,
             n_bootstrap=n_bootstrap,
             confidence=confidence,
+            groups=groups,
         ),
     )
+
+
+def _labels(features: xr.Dataset, name: object) -> NDArray[np.generic]:
+    if not isinstance(name, str) or name not in features.coords or features[name].dims != ("network",):
+        raise ValueError(
+            f"groups must be the name of a coordinate of features along network, got {name!r}; assign one, such as"
+            " features.assign_coords(start=('network', numbers))"
+        )
+    labels: NDArray[np.generic] = features[name].values
+    return labels
 
 
 def _means(fragility: xr.Dataset) -> xr.Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,7 @@ def rank_correlation(
     coefficient: str = "spearman",
     n_bootstrap: int = 2000,
     resample_repetitions: bool = True,
+    groups: ArrayLike | None = None,
 ) -> RankCorrelation:
     """Correlate the ranks of predictions with those of mean outcomes, and resample both.
 
@@ -64,11 +66,14 @@ def rank_correlation(
         which lowers the replicates: by little if items differ by more than their repetitions do, otherwise so much
         that intervals meant for 95% covered about 75%, where those of whole items covered about 96% (45 items, 3 or
         10 repetitions, each with 0.6 times the scatter between items).
+    groups
+        Label of each item, shape (item,), for items that are not independent, such as networks that started alike:
+        those with the same label are drawn together. Default None: all are independent.
 
     Returns
     -------
     RankCorrelation
-        NaN where fewer than two distinct values are left to rank.
+        NaN where fewer than two distinct values are left to rank; the replicates also where there is only one group.
 
     Raises
     ------
@@ -96,6 +101,10 @@ def rank_correlation(
     check_integer("n_bootstrap", n_bootstrap, low=1, high=10**7, remedy="give a number of samples, such as 2000")
     rng = np.random.Generator(np.random.Philox(check_seed(seed)))
 
+    labels = np.arange(len(y)) if groups is None else np.asarray(groups)
+    if labels.shape != (len(y),):
+        raise ValueError(f"groups must hold one label for each of {len(y)} items, got shape {labels.shape}")
+
     kept = ~np.isnan(x).any(axis=0) & ~np.isnan(y).all(axis=1)
     # Sorting moves the missing outcomes behind the others, where the resampling does not reach.
     x, y = x[:, kept], np.sort(y[kept], axis=1)
@@ -108,12 +117,10 @@ def rank_correlation(
 
     correlate = _spearman if coefficient == "spearman" else _kendall
     estimate = correlate(x[:, None], np.nanmean(y, axis=1)[None])[:, 0]
-    # A block depends on the number of items alone, so the seed fixes the result.
-    block = max(1, _PAIRS_AT_ONCE // n_items**2)
-    blocks = []
-    for first in range(0, n_bootstrap, block):
-        drawn, means = _resample(y, min(block, n_bootstrap - first), rng)
-        blocks.append(correlate(x[:, drawn], means))
+    samples = _draw_items(n_items, n_bootstrap, rng) if groups is None else _draw_groups(labels[kept], n_bootstrap, rng)
+    blocks = [correlate(x[:, drawn], _mean_outcomes(y, drawn, rng)) for drawn in samples]
+    if not blocks:
+        blocks = [np.full((len(x), n_bootstrap), np.nan)]
     return RankCorrelation(estimate=estimate, replicates=np.concatenate(blocks, axis=1), n_items=n_items)
 
 
@@ -141,17 +148,34 @@ def percentile_interval(
     return np.where(lost, np.nan, low), np.where(lost, np.nan, high)
 
 
-def _resample(
-    outcomes: NDArray[np.float64], n_samples: int, rng: np.random.Generator
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Return the items drawn, shape (sample, item), and the mean of the outcomes drawn for each."""
-    n_items, n_repetitions = outcomes.shape
-    drawn = rng.integers(n_items, size=(n_samples, n_items))
+def _draw_items(n_items: int, n_samples: int, rng: np.random.Generator) -> Iterator[NDArray[np.intp]]:
+    """Yield blocks of samples (sample, item), of a size that depends on the number of items alone."""
+    block = max(1, _PAIRS_AT_ONCE // n_items**2)
+    for first in range(0, n_samples, block):
+        yield rng.integers(n_items, size=(min(block, n_samples - first), n_items))
+
+
+def _draw_groups(labels: NDArray[np.generic], n_samples: int, rng: np.random.Generator) -> Iterator[NDArray[np.intp]]:
+    """Yield samples (1, item) of as many groups as there are, with all their items; none of a single group."""
+    _, group = np.unique(labels, return_inverse=True)
+    members = [np.flatnonzero(group == k) for k in range(int(group.max()) + 1)]
+    if len(members) < 2:
+        return
+    for _ in range(n_samples):
+        yield np.concatenate([members[k] for k in rng.integers(len(members), size=len(members))])[None]
+
+
+def _mean_outcomes(
+    outcomes: NDArray[np.float64], drawn: NDArray[np.intp], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Return the mean of the outcomes drawn for each item drawn, shape (sample, item)."""
+    n_repetitions = outcomes.shape[1]
     n_valid = (~np.isnan(outcomes)).sum(axis=1)[drawn][..., None]
-    chosen = rng.integers(n_valid, size=(n_samples, n_items, n_repetitions))
+    chosen = rng.integers(n_valid, size=(*drawn.shape, n_repetitions))
     values = outcomes[drawn[..., None], chosen]
     counted = np.arange(n_repetitions) < n_valid
-    return drawn, (values * counted).sum(axis=-1) / n_valid[..., 0]
+    means: NDArray[np.float64] = (values * counted).sum(axis=-1) / n_valid[..., 0]
+    return means
 
 
 def _spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -111,23 +111,19 @@ def _descend(
 ) -> list[NDArray[np.float64]]:
     import torch
 
+    from wideangle.reference.module_responses import BINARY_LOSSES
+
     x, y, shares = tensors
-    losses: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-        "cross-entropy": lambda m: torch.nn.functional.softplus(-m),
-        "exponential": lambda m: torch.exp(-m),
-        "squared": lambda m: 0.5 * (1.0 - m) ** 2,
-        "hinge": lambda m: torch.relu(1.0 - m),
-    }
     optimizer = torch.optim.SGD(model.parameters(), lr=rate)
     rows = []
     for step in range(steps + 1):
-        margins = y * model(x).reshape(-1)
+        outputs = model(x).reshape(len(x), 1)
         with torch.no_grad():
-            kept = margins if record is None else record(model)
+            kept = y * outputs[:, 0] if record is None else record(model)
         rows.append(kept.detach().numpy().astype(np.float64))
         if step == steps:
             break
         optimizer.zero_grad()
-        (shares @ losses[loss](margins)).backward()  # type: ignore[no-untyped-call]
+        (shares @ BINARY_LOSSES[loss](outputs, y)).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return rows

@@ -135,7 +135,6 @@ def simulate_mean_field(
     xarray.Dataset
         Dimensions run, time, sample, probe, feature.
 
-        - ``x(sample, feature)`` and ``y(sample)``, the data, and ``probe_x(probe, feature)`` if there are probes;
         - ``outputs(run, time, sample)`` and with probes ``probe_outputs(run, time, probe)``;
         - ``loss(run, time)``, the mean over the samples, with the labels as given;
         - ``plasticity(run, time)``: mean of :math:`\alpha(t) k(x, x)` over the samples;
@@ -145,7 +144,8 @@ def simulate_mean_field(
         - ``status(run)``: 0, or 1 where a run has diverged; ``diverged_step(run)``: the step in which an output
           exceeded 1e100 in size, or -1. Later records of that run are NaN; the others go on.
 
-        Coordinates: ``time``, :math:`\eta` times the step, that of gradient flow; ``step``; ``run``.
+        Coordinates: ``time``, :math:`\eta` times the step, that of gradient flow; ``step``; ``run``; the data,
+        ``x(sample, feature)`` and ``y(sample)``, and ``probe_x(probe, feature)`` if there are probes.
 
         For networks the dimension run is called network, the plasticity :math:`\alpha` at the records is the mean over
         the samples of :math:`K_t(x, x)/K_0(x, x)`, K the tangent kernel and 0 the first record, linear in between, and

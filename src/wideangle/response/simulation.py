@@ -128,7 +128,8 @@ def simulate_training(
         What a step of gradient flow may err by, as a part of the norm of all parameters; default 1e-8. Steps end at the
         recorded times, so that for flow results depend on ``record`` within this accuracy.
     first_network
-        Index of the first network, default 0, so that one ensemble can be trained in parts.
+        Index of the first network, default 0, so that one ensemble can be trained in parts;
+        ``xarray.concat(parts, "network")`` is the whole.
     n_threads
         Threads; default every processor available. Results do not depend on it.
     progress
@@ -141,7 +142,6 @@ def simulate_training(
 
         - ``weights_1(network, time, unit_1, feature)``, ``biases_1(network, time, unit_1)``, ..., the readout being
           ``weights_{L+1}(network, time, output, unit_L)`` and ``biases_{L+1}(network, time, output)``;
-        - ``x(sample, feature)`` and ``y(sample)``, the data;
         - ``outputs(network, time, sample)``, and ``loss(network, time)``, their mean loss with the labels as given;
         - ``tangent_kernel(network, time, sample, other_sample)``,
           :math:`\sum_p c_p\, \partial_p f(x)\, \partial_p f(x')` over all parameters p, and
@@ -150,7 +150,8 @@ def simulate_training(
           output for a sample of its batch exceeded 1e100 in size or was not a number (``n_steps`` if that was still to
           come, but a parameter had become infinite), else -1. Later records of that network are NaN; the others go on.
 
-        Coordinates: ``time``, :math:`\eta` times the step, that of gradient flow; ``step``; ``network``.
+        Coordinates: ``time``, :math:`\eta` times the step, that of gradient flow; ``step``; ``network``; the data,
+        ``x(sample, feature)`` and ``y(sample)``.
 
     Raises
     ------

@@ -192,3 +192,19 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
 def test_bad_input(change: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         compared(**change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_steps": 10**12, "record": (0,)}, r"the samples of n_steps = 1000000000000 steps on 1 each need .* GiB"),
+        ({"n_steps": 10**12, "record": (0,), "batch": "full"}, "steps on 10 each need .*; take fewer steps"),
+        ({"n_networks": 10**12}, "the responses of n_networks = 1000000000000 to steps on 8 examples need"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_any_work(
+    monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setattr(comparison, "simulate_training", lambda *_, **__: pytest.fail("has begun to work"))
+    with pytest.raises(ValueError, match=message):
+        compared(**change)

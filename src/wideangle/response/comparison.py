@@ -134,7 +134,7 @@ def compare(
     >>> bool(run.training_difference < 1e-10), round(float(run.order), 1)
     (True, 1.0)
     """
-    from wideangle.reference._torch import require_torch, torch_threads
+    from wideangle.reference._torch import require_torch
 
     require_torch()
     law = parse_loss(loss)
@@ -163,18 +163,7 @@ def compare(
         n_threads=n_threads,
         progress=progress,
     )
-    ends = state.isel(time=[0, -1] if state.sizes["time"] > 1 else [0])
-    examples = state["x"].values[:n_examples]
-    rates = _default_rates(ends, examples) if given_rates is None else given_rates
-    with torch_threads(1):
-        differences = _train_again(state, progress)
-        steps = _take_steps(ends, examples, rates)
-    dataset: xr.Dataset = state[["status", "diverged_step", "loss"]].assign(
-        _of_training(differences, state, limit) | _of_steps(ends, examples, rates, steps, n_threads)
-    )
-    own = provenance("wideangle.response.compare", source=SOURCE, n_examples=len(examples), tolerance=limit)
-    dataset.attrs = {name: value for name, value in state.attrs.items() if name not in ("function", "source")} | own
-    return dataset
+    return _with_torch(state, n_examples, given_rates, limit, n_threads, progress)
 
 
 def _check_steps(n_examples: Any, learning_rates: Any, tolerance: Any) -> tuple[int, Array | None, float]:
@@ -211,6 +200,26 @@ def _check_rates(value: Any) -> Array | None:
     if np.any(rates <= 0.0) or np.unique(rates).size < max(3, rates.size):
         raise ValueError(f"learning_rates must be three different positive numbers or more, got {rates}; {remedy}")
     return rates
+
+
+def _with_torch(
+    state: xr.Dataset, n_examples: int, rates: Array | None, limit: float, n_threads: int | None, progress: bool
+) -> xr.Dataset:
+    """Return the comparison of a state with PyTorch: its training, and steps from its first and last record."""
+    from wideangle.reference._torch import torch_threads
+
+    ends = state.isel(time=[0, -1] if state.sizes["time"] > 1 else [0])
+    examples = state["x"].values[:n_examples]
+    rates = _default_rates(ends, examples) if rates is None else rates
+    with torch_threads(1):
+        differences = _train_again(state, progress)
+        steps = _take_steps(ends, examples, rates)
+    dataset: xr.Dataset = state[["status", "diverged_step", "loss"]].assign(
+        _of_training(differences, state, limit) | _of_steps(ends, examples, rates, steps, n_threads)
+    )
+    own = provenance("wideangle.response.compare", source=SOURCE, n_examples=len(examples), tolerance=limit)
+    dataset.attrs = {name: value for name, value in state.attrs.items() if name not in ("function", "source")} | own
+    return dataset
 
 
 def _default_rates(ends: xr.Dataset, examples: Array) -> Array:

@@ -14,7 +14,7 @@ from wideangle.reference.visits import Rates, Visits, step_and_return, train_on_
 from wideangle.response import comparison
 from wideangle.response._training_results import samples_met
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 
 X = np.linspace(-1, 1, 10)[:, None]
 DATA = X, np.where(np.sin(7 * X[:, 0]) > 0, 1.0, -1.0)
@@ -152,6 +152,12 @@ def test_what_is_recorded_and_where(tmp_path: Any) -> None:
     whole = compared(n_networks=9, n_steps=10)
     np.testing.assert_array_equal(whole.loss.sel(network=[7, 8], time=0), run.loss.sel(time=0))
     assert compared(n_steps=0).sizes["time"] == 1
+
+
+def test_the_default_device_does_not_matter() -> None:
+    expected = compared(n_steps=20)
+    with torch.device("meta"):
+        xr.testing.assert_identical(compared(n_steps=20), expected)
 
 
 def test_steps_and_training_by_hand() -> None:

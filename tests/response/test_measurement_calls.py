@@ -153,6 +153,12 @@ def test_survives_a_file(tmp_path: Any) -> None:
 
 # ---- What is refused
 
+
+def test_nothing_is_trained_in_inference_mode() -> None:
+    with torch.inference_mode(), pytest.raises(ValueError, match=r"call measure outside of it"):
+        measure(dense(), X, PROBES, sgd(), [0], y_train=SIGNS)
+
+
 BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"module": 3}, TypeError, "module must be"),
     ({"module": torch.nn.Tanh()}, ValueError, "requires_grad"),
@@ -163,6 +169,11 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"x_train": X[:, 0]}, ValueError, "x_train"),
     ({"x_train": X[:, :3], "x_probe": PROBES[:, :3]}, ValueError, r"0 \(Linear\) is no layer.*shapes"),
     ({"x_probe": PROBES[:, :3]}, ValueError, "x_probe must have samples like"),
+    (
+        {"module": torch.nn.Sequential(torch.nn.ReLU(inplace=True), torch.nn.Linear(4, 1))},
+        ValueError,
+        "module must not change its inputs; take inplace=False",
+    ),
     ({"optimizer_factory": 3}, TypeError, "optimizer_factory must be"),
     ({"optimizer_factory": lambda p: p}, TypeError, "optimizer_factory must return"),
     ({"optimizer_factory": torch.optim.LBFGS}, TypeError, "closure"),

@@ -34,11 +34,11 @@ def is_module(value: Any) -> bool:
 
 
 def generator(seed: int, purpose: int) -> torch.Generator:
-    """Return a generator of its own, so that equal seeds for two purposes do not give equal numbers."""
+    """Return a generator of its own on the CPU, so that equal seeds for two purposes do not give equal numbers."""
     import torch
 
     mixed = np.random.SeedSequence(seed, spawn_key=(purpose,)).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(mixed[0]))
+    return torch.Generator("cpu").manual_seed(int(mixed[0]))
 
 
 @contextmanager

@@ -195,7 +195,7 @@ def sample_batches(n_samples: int, batch_size: int, rng: torch.Generator) -> Ite
     import torch
 
     while True:
-        yield from torch.split(torch.randperm(n_samples, generator=rng), batch_size)
+        yield from torch.split(torch.randperm(n_samples, generator=rng, device=rng.device), batch_size)
 
 
 def _accuracy(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:

@@ -206,12 +206,14 @@ def _with_torch(
     state: xr.Dataset, n_examples: int, rates: Array | None, limit: float, n_threads: int | None, progress: bool
 ) -> xr.Dataset:
     """Return the comparison of a state with PyTorch: its training, and steps from its first and last record."""
+    import torch
+
     from wideangle.reference._torch import torch_threads
 
     ends = state.isel(time=[0, -1] if state.sizes["time"] > 1 else [0])
     examples = state["x"].values[:n_examples]
     rates = _default_rates(ends, examples) if rates is None else rates
-    with torch_threads(1):
+    with torch.device("cpu"), torch_threads(1):
         differences = _train_again(state, progress)
         steps = _take_steps(ends, examples, rates)
     dataset: xr.Dataset = state[["status", "diverged_step", "loss"]].assign(

@@ -63,7 +63,9 @@ def measure(
     module
         Maps x (sample, ...) to outputs (sample,), (sample, 1) or (sample, C), each sample by itself, without random
         numbers and without changing its buffers. A copy of it is trained, in the mode (training or evaluation) in which
-        it is, with its own type and device; parameters with ``requires_grad=False`` are frozen and no part of K.
+        it is, on its own device; parameters with ``requires_grad=False`` are frozen and no part of K. Its type may be
+        any: of 16 bits the sums over parameters are taken in float32. Where training makes do with TF32, measurements
+        do not.
     x_train
         Samples (sample, ...), with labels as ``y_train``. Or both together: a pair (x, y),
         :class:`wideangle.data.LabelledData`, of which the training part is taken, for a module with one output with

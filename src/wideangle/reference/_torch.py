@@ -54,6 +54,18 @@ def torch_threads(n_threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def on_cpu() -> Iterator[None]:
+    """Let PyTorch make tensors on the CPU, whatever the user's default device is."""
+    import torch
+
+    if torch.get_default_device().type == "cpu":  # the context makes every call slower
+        yield
+        return
+    with torch.device("cpu"):
+        yield
+
+
 def plain_descent(learning_rate: float) -> Callable[[list[Any]], torch.optim.Optimizer]:
     """Return what makes the optimizer of plain gradient descent from parameters."""
     import torch

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from wideangle._checks import check_integer, check_memory, check_numbers, check_real, check_samples
+from wideangle._checks import check_integer, check_memory, check_numbers, check_positive_real, check_samples
 from wideangle._progress import progress_callback
 from wideangle._provenance import provenance
 from wideangle.activations import Activation
@@ -170,9 +170,7 @@ def _check_steps(n_examples: Any, learning_rates: Any, tolerance: Any) -> tuple[
     """Return what single steps are taken with, and the largest difference of two runs that agree."""
     remedy = "give a number of examples, such as 8"
     n_examples = check_integer("n_examples", n_examples, low=1, high=10**6, remedy=remedy)
-    limit = check_real("tolerance", tolerance, remedy="give a positive number, such as 1e-10")
-    if limit <= 0.0:
-        raise ValueError(f"tolerance must be positive, got {tolerance!r}; give a number such as 1e-10")
+    limit = check_positive_real("tolerance", tolerance, remedy="give a positive number, such as 1e-10")
     return n_examples, _check_rates(learning_rates), limit
 
 
@@ -206,14 +204,12 @@ def _with_torch(
     state: xr.Dataset, n_examples: int, rates: Array | None, limit: float, n_threads: int | None, progress: bool
 ) -> xr.Dataset:
     """Return the comparison of a state with PyTorch: its training, and steps from its first and last record."""
-    import torch
-
-    from wideangle.reference._torch import torch_threads
+    from wideangle.reference._torch import on_cpu, torch_threads
 
     ends = state.isel(time=[0, -1] if state.sizes["time"] > 1 else [0])
     examples = state["x"].values[:n_examples]
     rates = _default_rates(ends, examples) if rates is None else rates
-    with torch.device("cpu"), torch_threads(1):
+    with on_cpu(), torch_threads(1):
         differences = _train_again(state, progress)
         steps = _take_steps(ends, examples, rates)
     dataset: xr.Dataset = state[["status", "diverged_step", "loss"]].assign(

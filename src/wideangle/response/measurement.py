@@ -14,7 +14,6 @@ from wideangle._checks import (
     check_increasing_integers,
     check_integer,
     check_memory,
-    check_real,
     check_seed,
 )
 from wideangle._progress import progress_callback
@@ -22,6 +21,7 @@ from wideangle._provenance import provenance
 from wideangle.losses import Loss, parse_loss
 from wideangle.response._module_data import read_training_data
 from wideangle.response._module_labels import check_labels, derivative, mean_loss
+from wideangle.response._training_arguments import check_learning_rate
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -156,7 +156,7 @@ def measure(
     kind = check_choice("kind", kind, KINDS)
     seed = check_seed(seed)
     in_place, progress = check_flag("in_place", in_place), check_flag("progress", progress)
-    rate = None if learning_rate is None else _check_rate(learning_rate)
+    rate = None if learning_rate is None else check_learning_rate(learning_rate)
     data = read_training_data(x_train, y_train)
     prepared = _prepare(module, data.x, x_probe, optimizer_factory, readout, in_place)
     labels = check_labels(data, len(prepared.x_train), prepared.function.n_outputs, law)
@@ -194,21 +194,13 @@ def _prepare(
     return PreparedModule(module, x_train, x_probe, optimizer_factory, readout=readout, in_place=in_place)
 
 
-def _check_rate(value: Any) -> float:
-    remedy = "give a positive learning rate, such as 1e-3"
-    result = check_real("learning_rate", value, remedy=remedy)
-    if result <= 0.0:
-        raise ValueError(f"learning_rate must be positive, got {value!r}; {remedy}")
-    return result
-
-
 def _common_rate(prepared: PreparedModule) -> float:
     rates = prepared.learning_rates
     if len(rates) != 1:
         raise ValueError(
             f"learning_rate must be given where the groups of the optimizer have not one, got {sorted(rates)}"
         )
-    return _check_rate(rates.pop())
+    return check_learning_rate(rates.pop())
 
 
 def _check_batch(batch: Any, n_samples: int) -> int | None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wideangle._checks import check_increasing, check_numbers, check_rtol
+from wideangle._checks import check_increasing, check_numbers, check_positive_real, check_rtol
 
 
 @pytest.mark.parametrize("kind", [">f8", "<f4", "f2", ">i4", "u1", "longdouble"])
@@ -57,3 +57,12 @@ def test_relative_tolerances() -> None:
     for wrong in (0.9e-14, 0.11):
         with pytest.raises(ValueError, match=r"rtol must lie in \[1e-14, 0\.1\], got .*; give a relative tolerance"):
             check_rtol(wrong)
+
+
+def test_positive_numbers() -> None:
+    assert check_positive_real("x", 5e-324, remedy="") == 5e-324
+    for wrong in (0.0, -0.0, -1, np.float32(-2)):
+        with pytest.raises(ValueError, match=r"x must be positive, got .*; give more"):
+            check_positive_real("x", wrong, remedy="give more")
+    with pytest.raises(TypeError, match="x must be a real number"):
+        check_positive_real("x", True, remedy="")

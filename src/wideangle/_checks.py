@@ -48,6 +48,14 @@ def check_real(name: str, value: Any, *, remedy: str) -> float:
     return result
 
 
+def check_positive_real(name: str, value: Any, *, remedy: str) -> float:
+    """Return ``value`` as a finite float above 0."""
+    result = check_real(name, value, remedy=remedy)
+    if result <= 0.0:
+        raise ValueError(f"{name} must be positive, got {value!r}; {remedy}")
+    return result
+
+
 def check_array(name: str, value: Any, *, ndim: Collection[int], remedy: str) -> NDArray[Any]:
     """Return ``value`` as an array of real numbers with one of these numbers of dimensions, none of them of length 0.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,16 @@ def test_steps_of_a_linear_model(loss: str) -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
         weights += 0.3 * (SHARES * parse_loss(loss).force(expected) * Y) @ X
     np.testing.assert_allclose(margins[-1], Y * (X @ model.weight.detach().numpy()[0]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("margin", [-40.0, -20.5, 0.0, 20.5, 40.0])
+def test_slope_of_cross_entropy_at_large_margins(margin: float) -> None:
+    # f = w x with x = 1: the step of size 1 / slope moves the margin by 1, up to its rounding.
+    model = torch.nn.Linear(1, 1, bias=False, dtype=torch.float64)
+    torch.nn.init.constant_(model.weight, margin)
+    slope = 1.0 / (1.0 + math.exp(margin))
+    margins = wa.reference.train_full_batch(model, [[1.0]], [1], learning_rate=1.0 / slope, steps=1)
+    np.testing.assert_allclose(margins[1] - margins[0], 1.0, rtol=0, atol=2e-14)
 
 
 def test_record_and_equal_weights() -> None:

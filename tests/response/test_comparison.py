@@ -14,7 +14,7 @@ from wideangle.reference.visits import Rates, Visits, step_and_return, train_on_
 from wideangle.response import comparison
 from wideangle.response._training_results import samples_met
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 
 X = np.linspace(-1, 1, 10)[:, None]
 DATA = X, np.where(np.sin(7 * X[:, 0]) > 0, 1.0, -1.0)
@@ -154,6 +154,12 @@ def test_what_is_recorded_and_where(tmp_path: Any) -> None:
     assert compared(n_steps=0).sizes["time"] == 1
 
 
+def test_the_default_device_does_not_matter() -> None:
+    expected = compared(n_steps=20)
+    with torch.device("meta"):
+        xr.testing.assert_identical(compared(n_steps=20), expected)
+
+
 def test_steps_and_training_by_hand() -> None:
     # f = a relu(w x): everything can be written down.
     network = wa.NetworkWeights([[[2.0]], [[3.0]]], biases=[[0.0], [0.0]])
@@ -191,4 +197,20 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
 @pytest.mark.parametrize(("change", "error", "message"), BAD)
 def test_bad_input(change: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
+        compared(**change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_steps": 10**12, "record": (0,)}, r"the samples of n_steps = 1000000000000 steps on 1 each need .* GiB"),
+        ({"n_steps": 10**12, "record": (0,), "batch": "full"}, "steps on 10 each need .*; take fewer steps"),
+        ({"n_networks": 10**12}, "the responses of n_networks = 1000000000000 to steps on 8 examples need"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_any_work(
+    monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setattr(comparison, "simulate_training", lambda *_, **__: pytest.fail("has begun to work"))
+    with pytest.raises(ValueError, match=message):
         compared(**change)

@@ -132,7 +132,6 @@ def test_same_bits_for_any_threads_and_parts(monkeypatch: pytest.MonkeyPatch) ->
         xr.concat(
             [flow((X, y), net, n_networks=n, first_network=f) for f, n in ((0, 21), (21, 19))],
             "network",
-            data_vars="minimal",
         )
     )
     for path in ("avx2", "baseline"):

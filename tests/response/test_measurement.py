@@ -231,20 +231,6 @@ def test_batches_meet_every_sample_once_in_an_epoch() -> None:
     np.testing.assert_allclose(last.outputs[3] / y[:5], np.where(last.outputs[2] == 0, 0.5, 0.25))
 
 
-def test_module_and_generator_stay_as_they_were() -> None:
-    module = dense(3)
-    before = {name: value.clone() for name, value in module.state_dict().items()}
-    state = torch.get_rng_state()
-    with torch.no_grad():
-        measure(module, X, PROBES, sgd(), [0, 5], y_train=CLASSES, batch=2)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
-    assert all(value.grad is None for value in module.parameters())
-    assert not any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
-    measure(module, X, PROBES, sgd(), [0, 5], y_train=CLASSES, batch=2, in_place=True)
-    assert not torch.equal(before["0.weight"], module[0].weight)
-
-
 def test_what_is_not_trained_is_no_part() -> None:
     whole = measure(dense(), X, PROBES, sgd(), [0], y_train=SIGNS)
     frozen = dense()
@@ -292,32 +278,6 @@ def test_shared_parameters_count_once_and_the_readout_can_be_named() -> None:
         np.testing.assert_allclose([run.readout_part, run.hidden_part], [readout, hidden], rtol=1e-12)
 
 
-def test_types() -> None:
-    double = measure(dense(3), X, PROBES, sgd(), [0, 5], y_train=CLASSES)
-    single = measure(
-        dense(3).float(), X.astype(">f4"), np.asfortranarray(PROBES), sgd(), [0, 5], y_train=CLASSES.astype(np.uint8)
-    )
-    from_tensors = measure(
-        dense(3), torch.tensor(X), torch.tensor(PROBES), sgd(), [0, 5], y_train=torch.tensor(CLASSES)
-    )
-    xr.testing.assert_equal(double, from_tensors)
-    for name in ("response", "kernel", "amplitude", "shape"):
-        assert single[name].dtype == np.float64
-        np.testing.assert_allclose(single[name], double[name], rtol=1e-4, atol=1e-5)
-    one = measure(dense(), X, PROBES, sgd(), [0], y_train=SIGNS[:, None], loss="hinge")
-    assert one.response.dims == ("time", "train", "probe")
-
-
-def test_tokens() -> None:
-    torch.manual_seed(6)
-    module = torch.nn.Sequential(torch.nn.Embedding(9, 3), torch.nn.Flatten(), torch.nn.Linear(6, 2)).double()
-    tokens = torch.tensor([[0, 1], [2, 3], [0, 3]])
-    run = measure(module, tokens, tokens, sgd(), [0], y_train=[0, 1, 1]).isel(time=0)
-    shared = {0: {0, 2}, 1: {1, 2}, 2: {0, 1, 2}}  # only samples with a token in common meet in the embedding
-    for i, j in itertools.product(range(3), repeat=2):
-        assert (float(run.hidden_part[i, j]) != 0.0) == (j in shared[i])
-
-
 def test_targets_of_several_outputs() -> None:
     targets = RANDOM.normal(size=(5, 3))
     run = measure(dense(3), X, PROBES, sgd(), [0], y_train=targets, loss="squared")
@@ -357,69 +317,3 @@ def test_aging_of_a_fixed_kernel() -> None:
     np.testing.assert_allclose(run.kernel[:, 0, 0], 1.5, rtol=1e-14)
     np.testing.assert_allclose(run.amplitude[:, 0] / run.amplitude[0, 0], 0.95 ** np.array([0, 1, 10]), rtol=1e-12)
     np.testing.assert_allclose(run["shape"][:, 0, 0], 0.3, rtol=1e-12)
-
-
-def test_survives_a_file(tmp_path: Any) -> None:
-    run = measure(dense(3), X, PROBES, sgd(), [0, 2], y_train=CLASSES, readout=())
-    run.to_netcdf(tmp_path / "run.nc")
-    with xr.open_dataset(tmp_path / "run.nc") as back:
-        xr.testing.assert_equal(back, run)
-
-
-BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
-    ({"module": 3}, TypeError, "module must be"),
-    ({"module": torch.nn.Tanh()}, ValueError, "requires_grad"),
-    ({"x_train": [["a"]]}, TypeError, "x_train"),
-    ({"x_train": np.empty((0, 4))}, ValueError, "x_train"),
-    ({"x_train": np.full((5, 4), np.nan)}, ValueError, "x_train must be finite"),
-    ({"x_train": torch.ones(5, 4, dtype=torch.complex64)}, TypeError, "x_train"),
-    ({"x_train": X[:, 0]}, ValueError, "x_train"),
-    ({"x_train": X[:, :3], "x_probe": PROBES[:, :3]}, ValueError, r"0 \(Linear\) is no layer.*shapes"),
-    ({"x_probe": PROBES[:, :3]}, ValueError, "x_probe must have samples like"),
-    ({"optimizer_factory": 3}, TypeError, "optimizer_factory must be"),
-    ({"optimizer_factory": lambda p: p}, TypeError, "optimizer_factory must return"),
-    ({"optimizer_factory": torch.optim.LBFGS}, TypeError, "closure"),
-    ({"optimizer_factory": lambda _: torch.optim.SGD(dense().parameters(), 0.1)}, ValueError, "others"),
-    (
-        {"optimizer_factory": lambda p: torch.optim.SGD([{"params": p[:2], "lr": 0.1}, {"params": p[2:], "lr": 0.2}])},
-        ValueError,
-        "learning_rate must be given",
-    ),
-    ({"times": []}, ValueError, "times"),
-    ({"times": [3, 1]}, ValueError, "times"),
-    ({"times": [-1, 1]}, ValueError, "times"),
-    ({"times": [0.5]}, TypeError, "times"),
-    ({"y_train": [1, -1]}, ValueError, "y_train must hold 5"),
-    ({"y_train": [0, 1, 0, 1, 0]}, ValueError, "2 \\* y - 1"),
-    ({"y_train": [1, np.nan, 1, 1, 1], "loss": "squared"}, ValueError, "y_train"),
-    ({"y_train": np.ones((5, 2))}, ValueError, "single output"),
-    ({"module": dense(3)}, ValueError, "classes from 0 to 2"),
-    ({"module": dense(3), "y_train": [0, 1, 2, 3, 0]}, ValueError, "classes from 0 to 2"),
-    ({"module": dense(3), "y_train": [0, 1, 2, 0.5, 0]}, ValueError, "classes from 0 to 2"),
-    ({"module": dense(3), "y_train": CLASSES, "loss": "hinge"}, ValueError, "loss must be 'cross-entropy'"),
-    ({"module": dense(3), "y_train": np.ones((5, 3))}, ValueError, "y_train must hold one class"),
-    ({"loss": "mse"}, ValueError, "loss must be one of"),
-    ({"batch": 6}, ValueError, "batch"),
-    ({"batch": "half"}, ValueError, "batch"),
-    ({"kind": "adam"}, ValueError, "kind"),
-    ({"learning_rate": 0.0}, ValueError, "learning_rate"),
-    ({"readout": "head"}, ValueError, "readout must name parameters"),
-    ({"readout": 3}, TypeError, "readout"),
-    ({"seed": -1}, ValueError, "seed"),
-    ({"in_place": 1}, TypeError, "in_place"),
-]
-
-
-@pytest.mark.parametrize(("change", "error", "message"), BAD)
-def test_bad_input(change: dict[str, Any], error: type[Exception], message: str) -> None:
-    arguments: dict[str, Any] = {
-        "module": dense(),
-        "x_train": X,
-        "x_probe": PROBES,
-        "optimizer_factory": sgd(),
-        "times": [0, 1],
-        "y_train": SIGNS,
-    } | change
-    positional = [arguments.pop(name) for name in ("module", "x_train", "x_probe", "optimizer_factory", "times")]
-    with pytest.raises(error, match=message):
-        measure(*positional, **arguments)

@@ -229,6 +229,37 @@ def test_labels_are_looked_up(make_state: MakeState) -> None:
     assert given.y_train.values.tolist() == [-1.0, 1.0, 1.0]
 
 
+@pytest.mark.parametrize("kind", ["f4", "f2"])
+def test_labels_are_looked_up_after_rounding(make_state: MakeState, tmp_path: Any, kind: str) -> None:
+    state = make_state((2, 5, 1), n_samples=50)
+    x, y = state.x.values, state.y.values
+    rounded = state.astype(kind)
+    if kind == "f4":
+        encoding = {str(name): {"dtype": kind} for name, values in state.variables.items() if values.dtype == "f8"}
+        state.to_netcdf(tmp_path / "state.nc", encoding=encoding)
+        with xr.open_dataset(tmp_path / "state.nc") as file:
+            rounded = file.load()
+    assert rounded.x.dtype == kind
+    assert not np.array_equal(rounded.x, x)
+    for known, given in ((state, x.astype(kind)), (rounded, x), (rounded, rounded.x), (rounded, x.astype(kind))):
+        found = wa.response.training_response(known.isel(network=0, time=0), given, PROBES)
+        np.testing.assert_array_equal(found.y_train, y)
+    # What has been rounded is not taken for the same where both come with all their digits.
+    with pytest.raises(ValueError, match=r"x_train\[0\] is not among the training data"):
+        wa.response.training_response(state, x.astype(kind).astype(float), PROBES)
+
+
+def test_labels_that_rounding_makes_ambiguous(make_state: MakeState) -> None:
+    state = make_state((2, 5, 1), n_samples=2)
+    state["x"][:] = [[1.0, 0.0], [1.0, 1e-8]]
+    state["y"][:] = [1.0, -1.0]
+    found = wa.response.training_response(state, state.x, PROBES)
+    assert found.y_train.values.tolist() == [1.0, -1.0]
+    shifted = state.x.values.astype("f4") + np.array([0.0, 1e-7], "f4")
+    with pytest.raises(ValueError, match=r"x_train\[0\] is there with labels \[-1.0, 1.0\]"):
+        wa.response.training_response(state, shifted, PROBES)
+
+
 def test_a_diverged_network_leaves_the_others(make_state: MakeState) -> None:
     for loss in ("hinge", "cross-entropy"):
         state = make_state(loss=loss)

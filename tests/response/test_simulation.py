@@ -132,13 +132,30 @@ def test_same_bits_for_any_threads_parts_and_records(options: dict[str, Any]) ->
     whole = simulate(n_networks=40, n_threads=1, **options)
     assert_same_bits(whole, simulate(n_networks=40, n_threads=2, **options))
     parts = [simulate(n_networks=n, first_network=first, **options) for first, n in ((0, 16), (16, 24))]
-    assert_same_bits(whole, xr.concat(parts, "network", data_vars="minimal"))
+    assert_same_bits(whole, xr.concat(parts, "network"))
     uneven = [simulate(n_networks=n, first_network=first, **options) for first, n in ((0, 5), (5, 35))]
-    assert_same_bits(whole, xr.concat(uneven, "network", data_vars="minimal"))
+    assert_same_bits(whole, xr.concat(uneven, "network"))
     every = simulate(n_networks=40, record=1, **options)
     assert_same_bits(whole, every.isel(time=whole.step.values))
     shorter = simulate(n_networks=40, **(options | {"n_steps": 16}))
     assert_same_bits(whole.isel(time=slice(0, 6)), shorter)
+
+
+def test_parts_put_together_are_the_whole() -> None:
+    whole = simulate(n_networks=7, batch=1, keep=("tangent_kernel",))
+    parts = [simulate(n_networks=n, first_network=k, batch=1, keep=("tangent_kernel",)) for k, n in ((0, 3), (3, 4))]
+    together = xr.concat(parts, "network")
+    xr.testing.assert_equal(together, whole)
+    calls: list[Callable[[xr.Dataset], xr.Dataset]] = [
+        lambda state: wa.response.training_response(state, X, X[:3]),
+        wa.response.feature_space,
+        lambda state: wa.response.fragility(state.isel(time=-1), X[:2], radius=0.1),
+        lambda state: wa.response.simulate_mean_field(None, kernel=state, probe=X[:2]),
+    ]
+    for call in calls:
+        xr.testing.assert_equal(call(together), call(whole))
+    runs = [wa.response.simulate_mean_field(None, kernel=part, probe=X[:2]) for part in parts]
+    xr.testing.assert_equal(xr.concat(runs, "network"), calls[-1](whole))
 
 
 @pytest.mark.parametrize("options", RUNS, ids=str)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from wideangle._checks import check_array, check_integer, check_memory, check_numbers, check_real, check_rtol
+from wideangle._checks import check_array, check_integer, check_memory, check_numbers, check_positive_real, check_rtol
 from wideangle.dynamics._arguments import LARGEST
 from wideangle.dynamics._growth import Array
 
@@ -50,9 +50,7 @@ def check_sample_weights(value: Any, samples: int) -> Array:
 def check_control(rtol: Any, atol: Any, max_steps: Any) -> Control:
     """Return tolerances and the largest number of steps."""
     relative = check_rtol(rtol)
-    absolute = check_real("atol", atol, remedy="give a positive number, such as 1e-12")
-    if not absolute > 0.0:
-        raise ValueError(f"atol must be positive, got {atol!r}; give a positive number, such as 1e-12")
+    absolute = check_positive_real("atol", atol, remedy="give a positive number, such as 1e-12")
     steps = check_integer("max_steps", max_steps, low=1, high=2**53, remedy="give a number of steps, such as 10**6")
     return Control(relative, absolute, steps)
 
@@ -69,9 +67,7 @@ def check_learning_rate(value: Any, times: Array) -> tuple[float, np.ndarray[Any
     if value is None:
         return None
     remedy = "give a positive step of gradient descent, or None for gradient flow"
-    rate = check_real("learning_rate", value, remedy=remedy)
-    if not rate > 0.0:
-        raise ValueError(f"learning_rate must be positive, got {value!r}; {remedy}")
+    rate = check_positive_real("learning_rate", value, remedy=remedy)
     steps = np.rint(times / rate)
     if steps[-1] > 2**53:
         raise ValueError(f"times must lie within 2**53 steps of gradient descent, got {times[-1]}; ask for less time")

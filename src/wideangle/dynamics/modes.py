@@ -9,16 +9,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from wideangle._checks import (
     check_flag,
-    check_integer,
     check_memory,
     check_numbers,
-    check_real,
-    check_rtol,
     check_threads,
 )
 from wideangle._provenance import provenance
 from wideangle.dynamics._arguments import LARGEST, check_depth, check_times
 from wideangle.dynamics._growth import Array
+from wideangle.dynamics._network_arguments import check_control
 from wideangle.losses import Loss, parse_loss
 
 if TYPE_CHECKING:
@@ -134,11 +132,7 @@ def simulate_modes(
     problem = problem._replace(imbalance=np.abs(problem.imbalance))
     loss = parse_loss(loss)
     output_times = check_times(times)
-    rtol = check_rtol(rtol)
-    atol = check_real("atol", atol, remedy="give a positive number, such as 1e-12")
-    if atol <= 0.0:
-        raise ValueError(f"atol must be positive, got {atol!r}; give a number such as 1e-12")
-    max_steps = check_integer("max_steps", max_steps, low=1, high=2**53, remedy="give a number of steps, such as 10**6")
+    rtol, atol, max_steps = check_control(rtol, atol, max_steps)
     check_threads(n_threads)
     progress = check_flag("progress", progress)
     if loss.name == "hinge" and np.any(problem.features < 0.0):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from wideangle._checks import check_choice, check_flag, check_numbers, check_real, check_rtol, check_threads
+from wideangle._checks import check_choice, check_flag, check_numbers, check_positive_real, check_rtol, check_threads
 from wideangle._provenance import provenance
 from wideangle.dynamics._growth import Array
 from wideangle.dynamics._phase import DIES, INACTIVE, LEARNS, PHASES, RESCUED, Neurons
@@ -117,12 +117,14 @@ def phase_diagram(
     array([  nan, 2.303, 0.916])
     """
     z, u = _axis("readout", readout), _axis("projection", projection)
-    p = _positive("frequency", frequency, "give the share of the class in the data, 0 < frequency <= 1")
+    p = check_positive_real(
+        "frequency", frequency, remedy="give the share of the class in the data, 0 < frequency <= 1"
+    )
     if p > 1.0:
         raise ValueError(f"frequency must be at most 1, got {frequency!r}; give the share of the class in the data")
-    r = _positive("input_norm", input_norm, "give the norm of the inputs, such as 1")
-    goal = _positive("margin", margin, "give the margin at which a neuron has converged, such as 1")
-    horizon = _positive("time", time, "give a time, such as 1000")
+    r = check_positive_real("input_norm", input_norm, remedy="give the norm of the inputs, such as 1")
+    goal = check_positive_real("margin", margin, remedy="give the margin at which a neuron has converged, such as 1")
+    horizon = check_positive_real("time", time, remedy="give a time, such as 1000")
     kind = parse_loss(loss)
     method = check_choice("method", method, METHODS)
     rtol = check_rtol(rtol)
@@ -155,13 +157,6 @@ def phase_diagram(
 def _axis(name: str, value: Any) -> Array:
     remedy = "give a one-dimensional array of initial values, such as np.linspace(-2, 2, 101)"
     return check_numbers(name, value, ndim=(1,), remedy=remedy, largest=1e50)
-
-
-def _positive(name: str, value: Any, remedy: str) -> float:
-    result = check_real(name, value, remedy=remedy)
-    if result <= 0.0:
-        raise ValueError(f"{name} must be positive, got {value!r}; {remedy}")
-    return result
 
 
 def _in_closed_form(neurons: Neurons, goal: float, horizon: float) -> tuple[NDArray[np.int8], Array, Array]:

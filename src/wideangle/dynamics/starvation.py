@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from wideangle._checks import check_numbers, check_real
+from wideangle._checks import check_numbers, check_positive_real
 from wideangle._provenance import provenance
 from wideangle.dynamics import _inversion
 from wideangle.dynamics._arguments import check_depth, check_margins
@@ -121,9 +121,7 @@ def predict_starvation(
             f"margins0 must begin with margins below 1/f1 = {1.0 / problem.f1:g} for the squared loss, got "
             f"{problem.margin1.max()}; feature 1 must have something to learn"
         )
-    threshold = check_real("threshold", threshold, remedy="give a small positive margin, such as 0.1")
-    if threshold <= 0.0:
-        raise ValueError(f"threshold must be positive, got {threshold!r}; give a small margin, such as 0.1")
+    threshold = check_positive_real("threshold", threshold, remedy="give a small positive margin, such as 0.1")
     quantities = _hinge(problem, threshold) if loss.name == "hinge" else _law(problem, loss, threshold)
     batch = ("trajectory",) if problem.batched else ()
     variables: dict[str, Any] = {}

@@ -11,7 +11,7 @@ from wideangle._checks import (
     check_choice,
     check_flag,
     check_integer,
-    check_real,
+    check_positive_real,
     check_samples,
     check_seed,
     check_threads,
@@ -145,9 +145,8 @@ def gradient_norms(
     input_dim = net.widths[0] if input_dim is None else input_dim
     input_dim = check_integer("input_dim", input_dim, low=1, high=MAX_WIDTH, remedy=remedy)
     outputs = check_integer("outputs", outputs, low=1, high=MAX_WIDTH, remedy="give the number of outputs, such as 1")
-    norm2 = check_real("norm2", norm2, remedy="give the mean square of the input's components, such as 1.0")
-    if not norm2 > 0.0:
-        raise ValueError(f"norm2 must be positive, got {norm2!r}; give the mean square of the input's components")
+    remedy = "give the mean square of the input's components, such as 1.0"
+    norm2 = check_positive_real("norm2", norm2, remedy=remedy)
     ensemble = _check_ensemble(net, ensemble)
     n_threads, progress = check_threads(n_threads), check_flag("progress", progress)
     if (n_samples is None) != (seed is None):

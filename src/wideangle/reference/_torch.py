@@ -34,11 +34,11 @@ def is_module(value: Any) -> bool:
 
 
 def generator(seed: int, purpose: int) -> torch.Generator:
-    """Return a generator of its own, so that equal seeds for two purposes do not give equal numbers."""
+    """Return a generator of its own on the CPU, so that equal seeds for two purposes do not give equal numbers."""
     import torch
 
     mixed = np.random.SeedSequence(seed, spawn_key=(purpose,)).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(mixed[0]))
+    return torch.Generator("cpu").manual_seed(int(mixed[0]))
 
 
 @contextmanager
@@ -52,6 +52,18 @@ def torch_threads(n_threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def on_cpu() -> Iterator[None]:
+    """Let PyTorch make tensors on the CPU, whatever the user's default device is."""
+    import torch
+
+    if torch.get_default_device().type == "cpu":  # the context makes every call slower
+        yield
+        return
+    with torch.device("cpu"):
+        yield
 
 
 def plain_descent(learning_rate: float) -> Callable[[list[Any]], torch.optim.Optimizer]:

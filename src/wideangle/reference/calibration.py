@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from wideangle._checks import check_array, check_choice, check_numbers, check_real
+from wideangle._checks import check_array, check_choice, check_numbers, check_positive_real
 from wideangle.reference._torch import require_torch
 from wideangle.reference.scaled import scaled_optimizer
 
@@ -199,10 +199,7 @@ def _check_sizes(value: Any) -> float | tuple[float, ...]:
     several = np.ndim(value) > 0
     items = value if several else [value]
     names = [f"size[{place}]" for place in range(len(items))] if several else ["size"]
-    sizes = tuple(check_real(name, item, remedy=remedy) for name, item in zip(names, items, strict=True))
-    for name, item in zip(names, sizes, strict=True):
-        if item <= 0.0:
-            raise ValueError(f"{name} must be positive, got {item!r}; {remedy}")
+    sizes = tuple(check_positive_real(name, item, remedy=remedy) for name, item in zip(names, items, strict=True))
     return sizes if several else sizes[0]
 
 

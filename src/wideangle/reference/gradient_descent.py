@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from wideangle._checks import check_array, check_integer, check_real
+from wideangle._checks import check_array, check_integer, check_positive_real
 from wideangle.losses import Loss, parse_loss
 from wideangle.reference._torch import require_torch, torch_threads
 
@@ -83,9 +83,7 @@ def train_full_batch(
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     kind = parse_loss(loss)
     remedy = "give a positive learning rate, such as 1e-2"
-    rate = check_real("learning_rate", learning_rate, remedy=remedy)
-    if rate <= 0.0:
-        raise ValueError(f"learning_rate must be positive, got {learning_rate!r}; {remedy}")
+    rate = check_positive_real("learning_rate", learning_rate, remedy=remedy)
     steps = check_integer("steps", steps, low=0, high=10**9, remedy="give a number of steps, such as 1000")
     inputs = check_array("x", x, ndim=(2,), remedy="give inputs (sample, feature)")
     labels = check_array("y", y, ndim=(1,), remedy="give one label, -1 or 1, for each sample")
@@ -111,23 +109,19 @@ def _descend(
 ) -> list[NDArray[np.float64]]:
     import torch
 
+    from wideangle.reference.module_responses import BINARY_LOSSES
+
     x, y, shares = tensors
-    losses: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-        "cross-entropy": lambda m: torch.nn.functional.softplus(-m),
-        "exponential": lambda m: torch.exp(-m),
-        "squared": lambda m: 0.5 * (1.0 - m) ** 2,
-        "hinge": lambda m: torch.relu(1.0 - m),
-    }
     optimizer = torch.optim.SGD(model.parameters(), lr=rate)
     rows = []
     for step in range(steps + 1):
-        margins = y * model(x).reshape(-1)
+        outputs = model(x).reshape(len(x), 1)
         with torch.no_grad():
-            kept = margins if record is None else record(model)
+            kept = y * outputs[:, 0] if record is None else record(model)
         rows.append(kept.detach().numpy().astype(np.float64))
         if step == steps:
             break
         optimizer.zero_grad()
-        (shares @ losses[loss](margins)).backward()  # type: ignore[no-untyped-call]
+        (shares @ BINARY_LOSSES[loss](outputs, y)).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return rows

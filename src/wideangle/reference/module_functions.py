@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from wideangle.reference._precision import full_float32
+
 Tensors = dict[str, torch.Tensor]
 
 _LINEAR = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
@@ -87,7 +89,8 @@ class ModuleFunction:
             with _many_gradients():
                 rows: Tensors = jacobian(self.parameters, some)
             for name, row in rows.items():
-                product = gradients[name].reshape(n_other, -1) @ row.reshape(len(some) * self.n_outputs, -1).T
+                rows_of_outputs = wide(row).reshape(len(some) * self.n_outputs, -1)
+                product = wide(gradients[name]).reshape(n_other, -1) @ rows_of_outputs.T
                 part = parts[0 if name in self.readout else 1]
                 part[:, start : start + len(some)] += product.cpu().double().reshape(n_other, len(some), -1)
             start += len(some)
@@ -101,6 +104,11 @@ class ModuleFunction:
     def samples_at_once(self) -> int:
         """How many samples to ask for gradients of, so that these take a bounded part of the memory."""
         return max(1, 16 * _ENTRIES_AT_ONCE // max(1, sum(value.numel() for value in self.parameters.values())))
+
+
+def wide(values: torch.Tensor) -> torch.Tensor:
+    """Return what sums of products are to be taken of: types of 16 bits would lose digits, or overflow."""
+    return values.float() if values.dtype.itemsize < 4 else values
 
 
 @contextlib.contextmanager
@@ -170,6 +178,11 @@ def function_of(module: torch.nn.Module, x: torch.Tensor, readout: Any) -> Modul
     ``readout`` has names of parameters or submodules; None stands for the linear layer that is called last.
     """
     watch = _Watch(module)
+    with full_float32():
+        return _tried(module, x, readout, watch)
+
+
+def _tried(module: torch.nn.Module, x: torch.Tensor, readout: Any, watch: _Watch) -> ModuleFunction:
     n_outputs, last = _try_forward(module, x, watch)
     trained = {name: value for name, value in module.named_parameters() if value.requires_grad}
     chosen = _readout_parameters(module, last, readout)
@@ -192,7 +205,7 @@ _ADVICE = (
 
 def _try_forward(module: torch.nn.Module, x: torch.Tensor, watch: _Watch) -> tuple[int, str | None]:
     """Return the number of outputs, and the name of the linear layer that was called last."""
-    before = {name: value.clone() for name, value in module.named_buffers()}
+    before, given = {name: value.clone() for name, value in module.named_buffers()}, x.clone()
     with watch.named("it fails", f"give x of a shape that it takes; here {tuple(x.shape)}, samples first"):
         together = module(x)
     if watch.random is not None:
@@ -207,13 +220,15 @@ def _try_forward(module: torch.nn.Module, x: torch.Tensor, watch: _Watch) -> tup
                 f"{_called(owner, module.get_submodule(owner))} changes {name}; take module.eval(), or put another "
                 "layer in its place"
             )
+    if not torch.equal(x, given):
+        raise ValueError("module must not change its inputs; take inplace=False in its first layers")
     shape = tuple(together.shape) if isinstance(together, torch.Tensor) else type(together).__name__
     if not isinstance(shape, tuple) or len(shape) not in (1, 2) or shape[0] != len(x) or not together.numel():
         raise ValueError(f"module must return outputs (sample,) or (sample, output), got {shape} for {len(x)} samples")
     with torch.no_grad():
         alone = torch.cat([module(sample[None]).reshape(1, -1) for sample in x])
         together = together.reshape(len(x), -1)
-        tolerance = 100.0 * float(torch.finfo(together.dtype).eps) ** 0.75
+        tolerance = min(0.1, 100.0 * float(torch.finfo(together.dtype).eps) ** 0.75)
         largest = max(float(together.abs().max()), 1e-30)
         if float((alone - together).abs().max()) > tolerance * largest:
             raise ValueError(

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from wideangle._checks import check_array
+from wideangle.reference._precision import full_float32
 from wideangle.reference._torch import BATCHES, generator
 from wideangle.reference.module_functions import (
     ModuleFunction,
@@ -23,6 +24,7 @@ from wideangle.reference.module_functions import (
     check_parameters,
     copy_module,
     function_of,
+    wide,
 )
 from wideangle.reference.training import DIVERGED, TRAINED, sample_batches
 
@@ -68,6 +70,8 @@ class PreparedModule:
     def __init__(
         self, module: Any, x_train: Any, x_probe: Any, optimizer_factory: Any, *, readout: Any, in_place: bool
     ) -> None:
+        if torch.is_inference_mode_enabled():
+            raise ValueError("module cannot be trained within torch.inference_mode(); call measure outside of it")
         like = check_parameters(module)
         check_layers_known(module)
         self.x_train = _as_samples("x_train", x_train, like)
@@ -107,7 +111,9 @@ class PreparedModule:
             losses = self.losses(training.loss)
             for step, batch in zip(range(training.steps[-1] + 1), self._batches(training), strict=False):
                 if step in training.steps:
-                    if not torch.isfinite(self.function.outputs_now(self.x_train)).all():
+                    with full_float32():
+                        outputs = self.function.outputs_now(self.x_train)
+                    if not torch.isfinite(outputs).all():
                         return DIVERGED, step
                     measure(training.steps.index(step))
                 if step == training.steps[-1]:
@@ -125,9 +131,9 @@ class PreparedModule:
         return TRAINED, -1
 
     def _labels(self, labels: Array) -> torch.Tensor:
-        if labels.dtype.kind == "i":
-            return torch.tensor(labels, device=self.x_train.device)
-        return torch.tensor(labels).to(self._like)
+        return torch.tensor(
+            labels, dtype=torch.int64 if labels.dtype.kind == "i" else self._like.dtype, device=self._like.device
+        )
 
     def _forked_generators(self) -> contextlib.AbstractContextManager[Any]:
         device = self._like.device
@@ -145,6 +151,10 @@ class PreparedModule:
 
     def measure(self, derivative_of: Callable[[Array], Array], learning_rate: float | None) -> Responses:
         """Return the answers at each probe to each training sample, by real steps too if there is a learning rate."""
+        with full_float32():
+            return self._measure(derivative_of, learning_rate)
+
+    def _measure(self, derivative_of: Callable[[Array], Array], learning_rate: float | None) -> Responses:
         outputs, probe_outputs = (self._numbers(self.function.outputs_now(x)) for x in (self.x_train, self.x_probe))
         derivative = derivative_of(outputs)
         directions = np.ones_like(derivative)
@@ -155,11 +165,11 @@ class PreparedModule:
         chunks: list[tuple[Array, ...]] = []
         for start in range(0, len(outputs), self.function.samples_at_once):
             some = slice(start, start + self.function.samples_at_once)
-            along = torch.tensor(directions[some]).to(self._like)
+            along = torch.tensor(directions[some], dtype=self._like.dtype, device=self._like.device)
             gradients = self.function.directional_gradients(self.x_train[some], along)
             products = self.function.tangent_products(self.x_probe, gradients)
-            own = sum(self._numbers(value.reshape(len(value), -1).square().sum(dim=1)) for value in gradients.values())
-            chunk = [*map(self._numbers, products), np.asarray(own)]
+            squares = [wide(value).reshape(len(value), -1).square().sum(dim=1) for value in gradients.values()]
+            chunk = [*map(self._numbers, (*products, torch.stack(squares).sum(dim=0)))]
             if learning_rate is not None:
                 chunk += self._step(gradients, scale[some], self.x_train[some], learning_rate)
             chunks.append(tuple(chunk))
@@ -197,8 +207,8 @@ def _as_samples(name: str, value: Any, like: torch.Tensor) -> torch.Tensor:
             raise TypeError(f"{name} must hold real numbers, got {result.dtype}; {_REMEDY}")
         result = result.to(like.dtype) if result.is_floating_point() else result.clone()
     else:
-        array = check_array(name, value, ndim=range(1, 65), remedy=_REMEDY)
-        result = torch.tensor(np.ascontiguousarray(array, np.float64)).to(like)
+        array = np.ascontiguousarray(check_array(name, value, ndim=range(1, 65), remedy=_REMEDY), np.float64)
+        result = torch.tensor(array, dtype=like.dtype, device=like.device)
     if result.ndim < 2 or result.numel() == 0:
         raise ValueError(f"{name} must have dimensions (sample, ...), none empty, got {tuple(result.shape)}; {_REMEDY}")
     if not torch.isfinite(result).all():

@@ -14,6 +14,7 @@ from wideangle._checks import (
     MAX_WIDTH,
     check_choice,
     check_integer,
+    check_positive_real,
     check_real,
     check_seed,
 )
@@ -229,16 +230,9 @@ def check_layer_rates(name: str, value: Any, n_layers: int) -> tuple[float, ...]
 
 def check_variance(value: Any) -> float:
     """Return the variance of the entries of U, or raise."""
-    variance = check_real("weight_variance", value, remedy="give a positive variance, such as 2.0")
-    if variance <= 0.0:
-        raise ValueError(f"weight_variance must be positive, got {value!r}; give a number such as 2.0")
-    return variance
+    return check_positive_real("weight_variance", value, remedy="give a positive variance, such as 2.0")
 
 
 def check_rate(name: str, value: Any) -> float:
     """Return a positive learning rate, or raise."""
-    remedy = "give a positive learning rate, such as 0.1"
-    rate = check_real(name, value, remedy=remedy)
-    if rate <= 0.0:
-        raise ValueError(f"{name} must be positive, got {value!r}; {remedy}")
-    return rate
+    return check_positive_real(name, value, remedy="give a positive learning rate, such as 0.1")

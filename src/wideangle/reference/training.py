@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wideangle._checks import check_integer, check_real, check_seed
+from wideangle._checks import check_integer, check_positive_real, check_seed
 from wideangle.data import LabelledData
 from wideangle.reference._torch import BATCHES, generator, require_torch, torch_threads
 
@@ -69,9 +69,7 @@ def check_training_options(
             f"wideangle.data.load_digits(seed=1)"
         )
     remedy = "give a positive learning rate, such as 1e-3"
-    rate = check_real("learning_rate", learning_rate, remedy=remedy)
-    if rate <= 0.0:
-        raise ValueError(f"learning_rate must be positive, got {learning_rate!r}; {remedy}")
+    rate = check_positive_real("learning_rate", learning_rate, remedy=remedy)
     n_train = len(data.x_train)
     remedy = f"give at most the {n_train} training samples, such as {min(100, n_train)}"
     size = check_integer("batch_size", batch_size, low=1, high=n_train, remedy=remedy)
@@ -195,7 +193,7 @@ def sample_batches(n_samples: int, batch_size: int, rng: torch.Generator) -> Ite
     import torch
 
     while True:
-        yield from torch.split(torch.randperm(n_samples, generator=rng), batch_size)
+        yield from torch.split(torch.randperm(n_samples, generator=rng, device=rng.device), batch_size)
 
 
 def _accuracy(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:

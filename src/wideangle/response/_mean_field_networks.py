@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from wideangle.losses import Loss
 from wideangle.response._evaluation import check_evaluation_memory, evaluate
 from wideangle.response._mean_field_order import SampleOrder
-from wideangle.response._state import check_trained, read_state
+from wideangle.response._state import States, check_trained, read_state
 from wideangle.response._training_results import data_digest
 
 if TYPE_CHECKING:
@@ -74,17 +74,63 @@ class TrainedNetworks(NamedTuple):
 
 def read_networks(state: xr.Dataset) -> TrainedNetworks:
     """Return the networks of a state of training that have not diverged."""
-    states = read_state(state)
-    loss, x, y = check_trained(states)
+    if "weights_1" not in state:
+        raise ValueError(
+            "kernel must be a state of training where it is a Dataset, with weights_1 and what belongs to it, got one "
+            f"of {', '.join(map(str, state)) or 'nothing'}; {_REMEDY}, or a kernel as an array (point, sample)"
+        )
+    states = read_state(state, name="kernel")
+    loss, x, y = check_trained(states, name="kernel")
+    _check_dimensions(state, states)
+    learning_rate = _check_training(state, states, x, y)
     if "network" not in states.dims:
         state = state.assign(
             {name: values.expand_dims("network") for name, values in state.items() if "time" in values.dims}
         )
-    missing = [name for name in _ATTRIBUTES if name not in state.attrs]
-    if missing or states.learning_rate is None or "step" not in state:
+    numbers, steps = _check_numbers(state), _check_steps(state)
+    state = state.transpose("network", "time", ...)
+    fine = np.isfinite(read_state(state).parameters).all(axis=1).reshape(-1, len(steps)).all(axis=1)
+    if not fine.any():
         raise ValueError(
-            f"kernel must be a state that holds how it was trained, and lacks {missing or 'step'}; {_REMEDY}"
+            f"kernel must be a state with networks that have not diverged, got {len(numbers)} that have; lower "
+            "learning_rate"
         )
+    return TrainedNetworks(
+        state=state.isel(network=fine),
+        dropped=numbers[~fine].tolist(),
+        loss=loss,
+        learning_rate=learning_rate,
+        x=x,
+        y=y,
+        numbers=numbers[fine],
+        steps=steps,
+    )
+
+
+def _check_dimensions(state: xr.Dataset, states: States) -> None:
+    others = [dim for dim in states.dims if dim not in ("network", "time")]
+    if others:
+        raise ValueError(
+            f"kernel must be a state with the dimensions network and time only, got {', '.join(states.dims)}; select "
+            f"one of {', '.join(others)} with isel"
+        )
+    if "network" not in state.coords:
+        raise ValueError(
+            "kernel must have the coordinate network, by whose numbers the samples of each step are drawn, got none; "
+            "keep it in selections"
+        )
+
+
+def _check_training(state: xr.Dataset, states: States, x: Array, y: Array) -> float:
+    """Return the learning rate of networks whose training can be repeated."""
+    missing = [name for name in _ATTRIBUTES if name not in state.attrs]
+    if missing:
+        raise ValueError(
+            f"kernel must be a state with the attributes {', '.join(_ATTRIBUTES)}, and lacks {missing}; {_REMEDY}, and "
+            "keep its attributes, for which some functions of xarray have keep_attrs=True"
+        )
+    if states.learning_rate is None:
+        raise ValueError(f"kernel must be a state with the attribute learning_rate, and lacks it; {_REMEDY}")
     if state.attrs["method"] != "descent":
         raise ValueError(
             f"kernel must be a state of method 'descent', got {state.attrs['method']!r}, which takes no steps; "
@@ -96,28 +142,25 @@ def read_networks(state: xr.Dataset) -> TrainedNetworks:
             "kernel must hold all the samples that its networks were trained on, in their order, got others: the "
             "samples of each step are drawn by number; give a selection of networks and times only"
         )
-    if "network" not in state.coords:
+    return states.learning_rate
+
+
+def _check_numbers(state: xr.Dataset) -> Integers:
+    """Return the numbers of the networks, which their samples are drawn by."""
+    values = np.atleast_1d(state["network"].values)
+    whole = values.dtype.kind in "iuf" and np.all((values >= 0) & (values < 2.0**53) & (values == np.floor(values)))
+    if not whole:
         raise ValueError(
-            "kernel must have the coordinate network, by whose numbers the samples of each step are drawn, got none; "
-            "keep it in selections"
+            f"kernel must have whole numbers, 0 or more, as coordinate network, by which the samples of each step are "
+            f"drawn, got {values.tolist()[:5]}; keep those that wideangle.response.simulate_training gave"
         )
+    return values.astype(np.int64)
+
+
+def _check_steps(state: xr.Dataset) -> Integers:
+    if "step" not in state:
+        raise ValueError(f"kernel must be a state with the coordinate step, and lacks it; {_REMEDY}")
     steps = np.atleast_1d(state["step"].values).astype(np.int64)
     if len(steps) < 2 or np.any(np.diff(steps) <= 0):
         raise ValueError(f"kernel must be a state with records of increasing steps, got steps {steps}; {_REMEDY}")
-    state = state.transpose("network", "time", ...)
-    fine = np.isfinite(read_state(state).parameters).all(axis=1).reshape(-1, len(steps)).all(axis=1)
-    if not fine.any():
-        raise ValueError(
-            "kernel must be a state with networks that have not diverged, and has none; lower learning_rate"
-        )
-    numbers = state["network"].values.astype(np.int64)
-    return TrainedNetworks(
-        state=state.isel(network=fine),
-        dropped=numbers[~fine].tolist(),
-        loss=loss,
-        learning_rate=states.learning_rate,
-        x=x,
-        y=y,
-        numbers=numbers[fine],
-        steps=steps,
-    )
+    return steps

@@ -34,8 +34,6 @@ def mean_field_dataset(
         response = (np.abs(loss_derivative(run.loss, at_samples, y)) * diagonal).mean(axis=-1)
     dataset = xr.Dataset(
         {
-            "x": (("sample", "feature"), x),
-            "y": ("sample", y),
             "outputs": ((*dims, "sample"), at_samples),
             "loss": (dims, mean_loss(run.loss, at_samples, y)),
             "plasticity": (dims, diagonal.mean(axis=-1)),
@@ -47,10 +45,12 @@ def mean_field_dataset(
             dim: run.numbers,
             "time": run.learning_rate * run.records,
             "step": ("time", run.records),
+            "x": (("sample", "feature"), x),
+            "y": ("sample", y),
         },
     )
     if len(probe):
-        dataset["probe_x"] = (("probe", "feature"), probe)
+        dataset.coords["probe_x"] = (("probe", "feature"), probe)
         dataset["probe_outputs"] = ((*dims, "probe"), outputs[..., len(x) :])
     if x.shape[1] == 1:
         places = np.argsort(np.concatenate([x, probe])[:, 0], kind="stable")

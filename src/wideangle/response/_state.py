@@ -113,12 +113,12 @@ def read_state(state: Any, *, name: str = "state") -> States:
     """Return the networks in a Dataset of :func:`wideangle.response.simulate_training` or in weights.
 
     Any selection of networks and times will do, and one of either without the dimension. Weights as such have rates
-    of 1, and neither loss nor training data.
+    of 1, and neither loss nor training data. ``name`` is what error messages call the argument.
 
     Raises
     ------
     TypeError, ValueError
-        If it is neither, or lacks something, which the message names, and the argument by its ``name``.
+        If it is neither, or lacks something, which the message names.
     """
     if isinstance(state, NetworkWeights):
         return _of_weights(state, name)
@@ -129,11 +129,11 @@ def read_state(state: Any, *, name: str = "state") -> States:
     return _of_dataset(state, name)
 
 
-def check_trained(states: States) -> tuple[Loss, Array, Array]:
+def check_trained(states: States, *, name: str = "state") -> tuple[Loss, Array, Array]:
     """Return the loss, the inputs and the labels of the training, which weights as such do not have."""
     if states.loss is None or states.x is None or states.y is None:
         raise ValueError(
-            "state must hold its loss and its training data x and y, and lacks them; "
+            f"{name} must hold its loss and its training data x and y, and lacks them; "
             "give what wideangle.response.simulate_training returns"
         )
     return states.loss, states.x, states.y
@@ -145,7 +145,7 @@ def _of_weights(network: NetworkWeights, name: str) -> States:
             f"{name} must have one activation in all hidden layers and a linear output, got activations "
             f"{network.activation}; {_REMEDY}"
         )
-    _check_sizes(network.sizes, name)
+    _check_sizes(name, network.sizes)
     several = network.n_networks is not None
     number = network.n_networks or 1
     biases = network.biases or (None,) * len(network)
@@ -170,10 +170,10 @@ def _of_weights(network: NetworkWeights, name: str) -> States:
 def _of_dataset(state: xr.Dataset, name: str) -> States:
     n_layers = next(layer for layer in itertools.count() if f"weights_{layer + 1}" not in state)
     needed = [f"{kind}_{layer}" for layer in range(1, max(n_layers, 2) + 1) for kind in ("weights", "biases")]
-    missing = [each for each in needed if each not in state]
+    missing = [variable for variable in needed if variable not in state]
     if missing:
         raise ValueError(f"{name} must hold {', '.join(needed)}, and lacks {', '.join(missing)}; {_REMEDY}")
-    attributes = [each for each in ("activation", "weight_rates", "bias_rates") if each not in state.attrs]
+    attributes = [key for key in ("activation", "weight_rates", "bias_rates") if key not in state.attrs]
     if attributes:
         raise ValueError(
             f"{name} must have the attributes activation, weight_rates and bias_rates, and lacks "
@@ -183,51 +183,51 @@ def _of_dataset(state: xr.Dataset, name: str) -> States:
     dims = tuple(str(dim) for dim in state["weights_1"].dims if dim not in units)
     parts, sizes = [], []
     for layer, (below, here) in enumerate(itertools.pairwise(units), start=1):
-        weights = _ordered(state, f"weights_{layer}", (*dims, here, below), name)
-        biases = _ordered(state, f"biases_{layer}", (*dims, here), name)
+        weights = _ordered(name, state, f"weights_{layer}", (*dims, here, below))
+        biases = _ordered(name, state, f"biases_{layer}", (*dims, here))
         shape = biases.shape[:-1]
         sizes.append(weights.shape[-1])
         parts += [weights.reshape(math.prod(shape), -1), biases.reshape(math.prod(shape), -1)]
     sizes.append(state.sizes["output"])
-    _check_sizes(tuple(sizes), name)
-    learning_rate, loss = (state.attrs.get(each) for each in ("learning_rate", "loss"))
+    _check_sizes(name, tuple(sizes))
+    learning_rate, loss = (state.attrs.get(key) for key in ("learning_rate", "loss"))
     return States(
         parameters=np.ascontiguousarray(np.concatenate(parts, axis=1), dtype=np.float64),
         sizes=tuple(sizes),
         activation=parse_activation(state.attrs["activation"], name=f"attribute activation of {name}"),
-        weight_rates=_rates(state, "weight_rates", n_layers, name),
-        bias_rates=_rates(state, "bias_rates", n_layers, name),
+        weight_rates=_rates(name, state, "weight_rates", n_layers),
+        bias_rates=_rates(name, state, "bias_rates", n_layers),
         dims=dims,
         shape=shape,
-        coords={str(each): coord for each, coord in state.coords.items() if set(coord.dims) <= set(dims)},
+        coords={str(key): coord for key, coord in state.coords.items() if set(coord.dims) <= set(dims)},
         # None is a string in attributes, as NetCDF does not know it.
         learning_rate=None if learning_rate in (None, "None") else float(learning_rate),
         loss=None if loss in (None, "None") else parse_loss(loss, name=f"attribute loss of {name}"),
-        x=_ordered(state, "x", ("sample", "feature"), name) if "x" in state else None,
-        y=_ordered(state, "y", ("sample",), name) if "y" in state else None,
-        attrs={str(each): value for each, value in state.attrs.items() if each not in _PROVENANCE},
+        x=_ordered(name, state, "x", ("sample", "feature")) if "x" in state else None,
+        y=_ordered(name, state, "y", ("sample",)) if "y" in state else None,
+        attrs={str(key): value for key, value in state.attrs.items() if key not in _PROVENANCE},
     )
 
 
-def _ordered(state: xr.Dataset, variable: str, dims: tuple[str, ...], name: str) -> Array:
-    found = state[variable]
-    if set(found.dims) != set(dims):
-        raise ValueError(f"{variable} of {name} must have dimensions {dims}, got {tuple(found.dims)}; {_REMEDY}")
-    values = found.transpose(*dims).values
-    return check_array(f"{variable} of {name}", values, ndim=(len(dims),), remedy=_REMEDY).astype(np.float64, order="C")
+def _ordered(name: str, state: xr.Dataset, key: str, dims: tuple[str, ...]) -> Array:
+    variable = state[key]
+    if set(variable.dims) != set(dims):
+        raise ValueError(f"{key} of {name} must have dimensions {dims}, got {tuple(variable.dims)}; {_REMEDY}")
+    values = variable.transpose(*dims).values
+    return check_array(f"{key} of {name}", values, ndim=(len(dims),), remedy=_REMEDY).astype(np.float64, order="C")
 
 
-def _rates(state: xr.Dataset, attribute: str, n_layers: int, name: str) -> tuple[float, ...]:
-    values = np.atleast_1d(np.asarray(state.attrs[attribute]))
+def _rates(name: str, state: xr.Dataset, key: str, n_layers: int) -> tuple[float, ...]:
+    values = np.atleast_1d(np.asarray(state.attrs[key]))
     if values.dtype.kind not in "fiu" or values.shape != (n_layers,) or not np.all(np.isfinite(values) & (values >= 0)):
         raise ValueError(
-            f"attribute {attribute} of {name} must hold {n_layers} numbers of at least 0, one for each layer, got "
-            f"{state.attrs[attribute]!r}; {_REMEDY}"
+            f"attribute {key} of {name} must hold {n_layers} numbers of at least 0, one for each layer, got "
+            f"{state.attrs[key]!r}; {_REMEDY}"
         )
     return tuple(map(float, values))
 
 
-def _check_sizes(sizes: tuple[int, ...], name: str) -> None:
+def _check_sizes(name: str, sizes: tuple[int, ...]) -> None:
     shape = "-".join(map(str, sizes))
     if sizes[-1] != 1:
         raise ValueError(f"{name} must have one output, got a network {shape}; {_REMEDY}")

@@ -13,6 +13,7 @@ from wideangle._checks import (
     check_increasing_integers,
     check_integer,
     check_memory,
+    check_positive_real,
     check_real,
     check_rtol,
 )
@@ -70,11 +71,7 @@ def check_batch(batch: Any, n_samples: int) -> int | None:
 
 def check_learning_rate(value: Any) -> float:
     """Return a positive learning rate."""
-    remedy = "give a positive learning rate, such as 0.1"
-    result = check_real("learning_rate", value, remedy=remedy)
-    if result <= 0.0:
-        raise ValueError(f"learning_rate must be positive, got {value!r}; {remedy}")
-    return result
+    return check_positive_real("learning_rate", value, remedy="give a positive learning rate, such as 0.1")
 
 
 def check_noise(value: Any, loss: Loss) -> float:

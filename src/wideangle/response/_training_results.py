@@ -30,8 +30,6 @@ def training_dataset(
     records = np.array(run.records, dtype=np.int64)
     dataset = xr.Dataset(
         {
-            "x": (("sample", "feature"), run.x),
-            "y": ("sample", run.y),
             "status": ("network", (diverged_step >= 0).astype(np.int64)),
             "diverged_step": ("network", diverged_step),
         },
@@ -39,6 +37,9 @@ def training_dataset(
             "network": first_network + np.arange(len(parameters)),
             "time": run.learning_rate * records,
             "step": ("time", records),
+            # Coordinates, so that xarray.concat keeps one of each for parts of an ensemble.
+            "x": (("sample", "feature"), run.x),
+            "y": ("sample", run.y),
         },
     )
     units = ["feature", *(f"unit_{layer}" for layer in range(1, len(run.widths) + 1)), "output"]

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from wideangle._checks import check_integer, check_numbers, check_real
+from wideangle._checks import check_integer, check_memory, check_numbers, check_positive_real, check_samples
 from wideangle._progress import progress_callback
 from wideangle._provenance import provenance
 from wideangle.activations import Activation
 from wideangle.data import LabelledData
-from wideangle.losses import Loss
+from wideangle.losses import Loss, parse_loss
 from wideangle.network import MLP, NetworkWeights
 from wideangle.reports.claims import Claim
 from wideangle.response._state import States, read_state
-from wideangle.response._training_arguments import MAX_STEPS, check_records
+from wideangle.response._training_arguments import MAX_STEPS, check_batch, check_data, check_records
 from wideangle.response._training_results import samples_met
 from wideangle.response.responses import training_response
 from wideangle.response.simulation import simulate_training
@@ -134,16 +134,15 @@ def compare(
     >>> bool(run.training_difference < 1e-10), round(float(run.order), 1)
     (True, 1.0)
     """
-    from wideangle.reference._torch import require_torch, torch_threads
+    from wideangle.reference._torch import require_torch
 
     require_torch()
-    given_rates = _check_rates(learning_rates)
-    remedy = "give a number of examples, such as 8"
-    n_examples = check_integer("n_examples", n_examples, low=1, high=10**6, remedy=remedy)
-    limit = check_real("tolerance", tolerance, remedy="give a positive number, such as 1e-10")
-    if limit <= 0.0:
-        raise ValueError(f"tolerance must be positive, got {tolerance!r}; give a number such as 1e-10")
+    law = parse_loss(loss)
+    data = check_data(data, law)
+    n_networks = check_samples("n_networks", n_networks)
     n_steps = check_integer("n_steps", n_steps, low=0, high=MAX_STEPS, remedy="give the number of steps")
+    n_examples, given_rates, limit = _check_steps(n_examples, learning_rates, tolerance)
+    _check_memory(data[0], n_networks, n_steps, batch, n_examples, _STEPS if given_rates is None else len(given_rates))
     state = simulate_training(
         network,
         data,
@@ -151,7 +150,7 @@ def compare(
         n_steps=n_steps,
         batch=batch,
         learning_rate=learning_rate,
-        loss=loss,
+        loss=law,
         activation=activation,
         noise=noise,
         seed=seed,
@@ -164,20 +163,31 @@ def compare(
         n_threads=n_threads,
         progress=progress,
     )
-    ends = state.isel(time=[0, -1] if state.sizes["time"] > 1 else [0])
-    examples = state["x"].values[:n_examples]
-    rates = _default_rates(ends, examples) if given_rates is None else given_rates
-    with torch_threads(1):
-        differences = _train_again(state, progress)
-        steps = _take_steps(ends, examples, rates)
-    dataset: xr.Dataset = state[["status", "diverged_step", "loss"]].assign(
-        _of_training(differences, state, limit) | _of_steps(ends, examples, rates, steps, n_threads)
+    return _with_torch(state, n_examples, given_rates, limit, n_threads, progress)
+
+
+def _check_steps(n_examples: Any, learning_rates: Any, tolerance: Any) -> tuple[int, Array | None, float]:
+    """Return what single steps are taken with, and the largest difference of two runs that agree."""
+    remedy = "give a number of examples, such as 8"
+    n_examples = check_integer("n_examples", n_examples, low=1, high=10**6, remedy=remedy)
+    limit = check_positive_real("tolerance", tolerance, remedy="give a positive number, such as 1e-10")
+    return n_examples, _check_rates(learning_rates), limit
+
+
+def _check_memory(x: Array, n_networks: int, n_steps: int, batch: Any, n_examples: int, n_rates: int) -> None:
+    """Refuse what does not fit beside the ensemble: the samples of a network, and the responses to steps."""
+    size = check_batch(batch, len(x)) or len(x)
+    check_memory(
+        16 * n_steps * size,
+        f"the samples of n_steps = {n_steps} steps on {size} each need",
+        remedy="take fewer steps or smaller batches",
     )
-    dataset.attrs = {
-        **{name: value for name, value in state.attrs.items() if name not in ("function", "source")},
-        **provenance("wideangle.response.compare", source=SOURCE, n_examples=len(examples), tolerance=limit),
-    }
-    return dataset
+    pairs = min(n_examples, len(x)) * len(x)
+    check_memory(
+        16 * (n_rates + 3) * n_networks * pairs,
+        f"the responses of n_networks = {n_networks} to steps on {min(n_examples, len(x))} examples need",
+        remedy="take fewer networks or a smaller n_examples",
+    )
 
 
 def _check_rates(value: Any) -> Array | None:
@@ -188,6 +198,26 @@ def _check_rates(value: Any) -> Array | None:
     if np.any(rates <= 0.0) or np.unique(rates).size < max(3, rates.size):
         raise ValueError(f"learning_rates must be three different positive numbers or more, got {rates}; {remedy}")
     return rates
+
+
+def _with_torch(
+    state: xr.Dataset, n_examples: int, rates: Array | None, limit: float, n_threads: int | None, progress: bool
+) -> xr.Dataset:
+    """Return the comparison of a state with PyTorch: its training, and steps from its first and last record."""
+    from wideangle.reference._torch import on_cpu, torch_threads
+
+    ends = state.isel(time=[0, -1] if state.sizes["time"] > 1 else [0])
+    examples = state["x"].values[:n_examples]
+    rates = _default_rates(ends, examples) if rates is None else rates
+    with on_cpu(), torch_threads(1):
+        differences = _train_again(state, progress)
+        steps = _take_steps(ends, examples, rates)
+    dataset: xr.Dataset = state[["status", "diverged_step", "loss"]].assign(
+        _of_training(differences, state, limit) | _of_steps(ends, examples, rates, steps, n_threads)
+    )
+    own = provenance("wideangle.response.compare", source=SOURCE, n_examples=len(examples), tolerance=limit)
+    dataset.attrs = {name: value for name, value in state.attrs.items() if name not in ("function", "source")} | own
+    return dataset
 
 
 def _default_rates(ends: xr.Dataset, examples: Array) -> Array:
@@ -214,17 +244,17 @@ def _train_again(state: xr.Dataset, progress: bool) -> tuple[Array, Array]:
     rates = Rates(states.weight_rates, states.bias_rates).times(float(state.attrs["learning_rate"]))
     parameters = states.parameters.reshape(*states.shape, -1)
     outputs, x = state["outputs"].transpose("network", "time", "sample").values, state["x"].values
-    samples, labels = samples_met(state)
     differences = np.full((2, *states.shape), np.nan)
     n_records = states.shape[1]
     with progress_callback(len(parameters), progress, unit="network") as watch:
         for network in range(len(parameters)):
+            samples, labels = samples_met(state.isel(network=[network]))
             found = train_on_visits(
                 _weights(states, network * n_records),
                 rates,
                 state.attrs["loss"],
                 x,
-                Visits(samples[network], labels[network]),
+                Visits(samples[0], labels[0]),
                 state["step"].values.tolist(),
             )
             for record, there in enumerate(found):

@@ -6,39 +6,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from wideangle._checks import (
-    check_choice,
-    check_flag,
-    check_integer,
-    check_memory,
-    check_samples,
-    check_seed,
-    check_threads,
-)
+from wideangle._checks import check_flag, check_threads
 from wideangle._cpu import available_threads
 from wideangle._provenance import provenance
 from wideangle.data import LabelledData
-from wideangle.losses import Loss, parse_loss
-from wideangle.response._mean_field_arguments import check_aging, check_initial, check_kernel, check_order, check_probe
-from wideangle.response._mean_field_networks import TrainedNetworks, read_networks
-from wideangle.response._mean_field_order import SampleOrder
-from wideangle.response._mean_field_results import add_networks, mean_field_dataset
-from wideangle.response._mean_field_running import MeanFieldRun
-from wideangle.response._training_arguments import (
-    MAX_STEPS,
-    check_batch,
-    check_data,
-    check_learning_rate,
-    check_noise,
-    check_records,
-)
+from wideangle.losses import Loss
+from wideangle.response._mean_field_preparation import prepare
 
 if TYPE_CHECKING:
     import xarray as xr
-
-Array = NDArray[np.float64]
 
 SOURCE = "response to single samples with a fixed kernel and a plasticity that ages; arXiv 2204.07291 and 2405.04074"
 
@@ -135,7 +113,6 @@ def simulate_mean_field(
     xarray.Dataset
         Dimensions run, time, sample, probe, feature.
 
-        - ``x(sample, feature)`` and ``y(sample)``, the data, and ``probe_x(probe, feature)`` if there are probes;
         - ``outputs(run, time, sample)`` and with probes ``probe_outputs(run, time, probe)``;
         - ``loss(run, time)``, the mean over the samples, with the labels as given;
         - ``plasticity(run, time)``: mean of :math:`\alpha(t) k(x, x)` over the samples;
@@ -145,7 +122,8 @@ def simulate_mean_field(
         - ``status(run)``: 0, or 1 where a run has diverged; ``diverged_step(run)``: the step in which an output
           exceeded 1e100 in size, or -1. Later records of that run are NaN; the others go on.
 
-        Coordinates: ``time``, :math:`\eta` times the step, that of gradient flow; ``step``; ``run``.
+        Coordinates: ``time``, :math:`\eta` times the step, that of gradient flow; ``step``; ``run``; the data,
+        ``x(sample, feature)`` and ``y(sample)``, and ``probe_x(probe, feature)`` if there are probes.
 
         For networks the dimension run is called network, the plasticity :math:`\alpha` at the records is the mean over
         the samples of :math:`K_t(x, x)/K_0(x, x)`, K the tangent kernel and 0 the first record, linear in between, and
@@ -208,20 +186,10 @@ def simulate_mean_field(
         "start_step": start_step,
         "record": record,
     }
-    networks = None
-    if _is_dataset(kernel):
-        networks = _read_networks(kernel, data, given)
-        probe = check_probe(probe, networks.x.shape[1])
-        points = np.concatenate([networks.x, probe])
-        network_outputs = networks.outputs(points)
-        run = _run_of_networks(networks, points, network_outputs, aging)
-    else:
-        run, probe = _run_of_arguments(data, kernel, aging, probe, given)
-    outputs, diverged_step = run.run(n_threads=n_threads, progress=progress)
-    dataset = mean_field_dataset(run, outputs, diverged_step, probe, "run" if networks is None else "network")
-    if networks is not None:
-        add_networks(dataset, outputs, network_outputs)
-    samples = run.order
+    model = prepare(data, kernel, aging, probe, given)
+    outputs, diverged_step = model.run.run(n_threads=n_threads, progress=progress)
+    dataset = model.dataset(outputs, diverged_step)
+    run, samples = model.run, model.run.order
     dataset.attrs = provenance(
         "wideangle.response.simulate_mean_field",
         source=SOURCE,
@@ -235,129 +203,16 @@ def simulate_mean_field(
         seed=samples.seed,
         noise=samples.noise,
         start_step=run.first_step,
-        dropped_networks=networks.dropped if networks is not None else [],
+        dropped_networks=model.dropped,
     )
     return dataset
 
 
-def _is_dataset(value: Any) -> bool:
+def _describe(value: Any) -> str | float:
     import xarray as xr
 
-    return isinstance(value, xr.Dataset)
-
-
-def _describe(value: Any) -> str | float:
     if value is None or callable(value):
         return "None" if value is None else "function"
-    if _is_dataset(value):
+    if isinstance(value, xr.Dataset):
         return str(value.attrs.get("function", "Dataset"))
     return float(value) if np.ndim(value) == 0 else f"array {np.shape(value)}"
-
-
-def _read_networks(state: Any, data: Any, given: dict[str, Any]) -> TrainedNetworks:
-    superfluous = [name for name, value in given.items() if value is not None]
-    if superfluous:
-        raise ValueError(
-            f"{', '.join(superfluous)} must be left out when kernel is a state of training, which brings its own; to "
-            "depart from it, give the tangent kernel as an array"
-        )
-    networks = read_networks(state)
-    if data is not None:
-        x, y = check_data(data, networks.loss)
-        if not (np.array_equal(x, networks.x) and np.array_equal(y, networks.y)):
-            raise ValueError(
-                "data must be what the networks of kernel were trained on; give None to take that, or the tangent "
-                "kernel as an array for other data"
-            )
-    return networks
-
-
-def _run_of_networks(networks: TrainedNetworks, points: Array, outputs: Array, aging: Any) -> MeanFieldRun:
-    steps = networks.steps
-    first_step, n_steps = int(steps[0]), int(steps[-1] - steps[0])
-    if aging is None:
-        knots, plasticity = steps, networks.plasticity()
-    else:
-        knots, plasticity = check_aging(aging, first_step, n_steps, networks.learning_rate)
-    return MeanFieldRun(
-        order=networks.order(),
-        loss=networks.loss,
-        learning_rate=networks.learning_rate,
-        columns=networks.columns(points),
-        knots=knots,
-        plasticity=plasticity,
-        initial=outputs[:, 0],
-        numbers=networks.numbers,
-        first_step=first_step,
-        n_steps=n_steps,
-        records=steps,
-    )
-
-
-def _run_of_arguments(
-    data: Any, kernel: Any, aging: Any, probe: Any, given: dict[str, Any]
-) -> tuple[MeanFieldRun, Array]:
-    for name in ("learning_rate", "n_steps"):
-        if given[name] is None:
-            raise TypeError(f"{name} must be given, unless kernel is a state of training")
-    loss = parse_loss("cross-entropy" if given["loss"] is None else given["loss"])
-    x, y = check_data(data, loss)
-    learning_rate = check_learning_rate(given["learning_rate"])
-    n_steps = check_integer("n_steps", given["n_steps"], low=0, high=MAX_STEPS, remedy="give the number of steps")
-    start_step = 0 if given["start_step"] is None else given["start_step"]
-    start_step = check_integer("start_step", start_step, low=0, high=MAX_STEPS, remedy="give the first step, 0 or more")
-    n_runs = 1 if given["n_runs"] is None else check_samples("n_runs", given["n_runs"])
-    records = check_records(given["record"], n_steps)
-    probe = check_probe(probe, x.shape[1])
-    n_points = len(x) + len(probe)
-    initial = check_initial(0.0 if given["initial"] is None else given["initial"], n_runs, n_points)
-    check_memory(
-        16 * n_runs * len(records) * n_points,
-        f"n_runs = {n_runs} with {len(records)} records needs",
-        remedy="record fewer steps or take fewer runs",
-    )
-    order = _order_of_arguments(x, y, loss, given, n_runs=n_runs, n_steps=n_steps, first_step=start_step)
-    knots, plasticity = check_aging(aging, start_step, n_steps, learning_rate)
-    run = MeanFieldRun(
-        order=order,
-        loss=loss,
-        learning_rate=learning_rate,
-        columns=check_kernel(kernel, x, probe),
-        knots=knots,
-        plasticity=plasticity,
-        initial=initial,
-        numbers=np.arange(n_runs),
-        first_step=start_step,
-        n_steps=n_steps,
-        records=start_step + np.array(records, dtype=np.int64),
-    )
-    return run, probe
-
-
-def _order_of_arguments(
-    x: Array, y: Array, loss: Loss, given: dict[str, Any], *, n_runs: int, n_steps: int, first_step: int
-) -> SampleOrder:
-    order, samples = given["order"], None
-    if order is None or isinstance(order, str):
-        size = check_batch(1 if given["batch"] is None else given["batch"], len(x))
-        if order is not None:
-            check_choice("order", order, ("permuted",))
-        kind = "full" if size is None else "drawn" if order is None else "permuted"
-        size = size or len(x)
-    else:
-        if given["batch"] is not None:
-            raise ValueError("batch must be left out when order is an array, which has batches of its own")
-        samples = check_order(order, n_runs=n_runs, n_steps=n_steps, n_samples=len(x))
-        kind, size = "given", samples.shape[2]
-    return SampleOrder(
-        x=x,
-        # The compiled loop tells arrays apart that may not be written to.
-        y=y.copy(),
-        kind=kind,
-        batch=size,
-        seed=check_seed(0 if given["seed"] is None else given["seed"]),
-        noise=check_noise(given["noise"], loss),
-        flips=loss.name != "squared",
-        given=samples,
-        first_step=first_step,
-    )

@@ -9,19 +9,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wideangle._checks import (
-    check_array,
     check_choice,
     check_flag,
     check_increasing_integers,
     check_integer,
     check_memory,
-    check_real,
     check_seed,
 )
 from wideangle._progress import progress_callback
 from wideangle._provenance import provenance
 from wideangle.losses import Loss, parse_loss
+from wideangle.response._module_data import read_training_data
 from wideangle.response._module_labels import check_labels, derivative, mean_loss
+from wideangle.response._training_arguments import check_learning_rate
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -41,7 +41,7 @@ def measure(
     optimizer_factory: Callable[[list[Any]], Any],
     times: Iterable[int],
     *,
-    y_train: ArrayLike,
+    y_train: ArrayLike | None = None,
     loss: str | Loss = "cross-entropy",
     batch: str | int = "full",
     kind: str = "kernel",
@@ -63,18 +63,24 @@ def measure(
     module
         Maps x (sample, ...) to outputs (sample,), (sample, 1) or (sample, C), each sample by itself, without random
         numbers and without changing its buffers. A copy of it is trained, in the mode (training or evaluation) in which
-        it is, with its own type and device; parameters with ``requires_grad=False`` are frozen and no part of K.
-    x_train, x_probe
-        Samples (sample, ...) and probes (probe, ...). Arrays become the type of the parameters; a tensor of integers,
-        such as tokens, stays one.
+        it is, on its own device; parameters with ``requires_grad=False`` are frozen and no part of K. Its type may be
+        any: of 16 bits the sums over parameters are taken in float32. Where training makes do with TF32, measurements
+        do not.
+    x_train
+        Samples (sample, ...), with labels as ``y_train``. Or both together: a pair (x, y),
+        :class:`wideangle.data.LabelledData`, of which the training part is taken, for a module with one output with
+        labels -1 and 1 for its two classes, or a ``torch.utils.data.TensorDataset`` of samples and labels. Arrays
+        become the type of the parameters, on their device; a tensor of integers, such as tokens, stays one.
+    x_probe
+        Probes (probe, ...), samples of the same shape and type.
     optimizer_factory
         Makes the optimizer from the list of parameters, such as ``lambda p: torch.optim.SGD(p, lr=0.1)``. What it does
         not take is not trained, and no part of K.
     times
         Steps after which to measure, increasing from 0 on; the last ends the training.
     y_train
-        Labels (sample,). For one output -1 and 1, or any numbers with the squared loss; for C outputs classes 0 to
-        C-1, or with the squared loss also targets (sample, C).
+        Labels (sample,) where ``x_train`` holds none. For one output -1 and 1, or any numbers with the squared loss;
+        for C outputs classes 0 to C-1, or with the squared loss also targets (sample, C).
     loss
         For one output as in :mod:`wideangle.losses`; for several ``"cross-entropy"`` (default) of the softmax, or
         ``"squared"``, half the squared distance from the class's one-hot vector. Steps take the mean of a batch.
@@ -118,8 +124,9 @@ def measure(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as described, or a layer is random (Dropout), mixes samples (BatchNorm in training mode)
-        or cannot be differentiated by ``torch.func``, which the message names; before training.
+        If an argument is not as described, labels are missing or given twice, or a layer is random (Dropout), mixes
+        samples (BatchNorm in training mode) or cannot be differentiated by ``torch.func``, which the message names;
+        before training.
     ImportError
         If PyTorch is missing.
 
@@ -134,16 +141,14 @@ def measure(
     >>> import wideangle as wa
     >>> module = wa.reference.build_mlp((20,), n_inputs=1, n_outputs=1, seed=1)
     >>> x, y, probes = [[-0.5], [0.5]], [-1, 1], [[-0.4], [0.0], [0.4]]
-    >>> run = wa.response.measure(
-    ...     module, x, probes, lambda parameters: torch.optim.SGD(parameters, lr=0.1), [0, 10, 100], y_train=y
-    ... )
+    >>> def descent(parameters):
+    ...     return torch.optim.SGD(parameters, lr=0.1)
+    >>> run = wa.response.measure(module, (x, y), probes, descent, [0, 10, 100])
     >>> dict(run.response.sizes)
     {'time': 3, 'train': 2, 'probe': 3}
     >>> bool(run.amplitude[-1].mean() < run.amplitude[0].mean())
     True
     """
-    import xarray as xr
-
     law = parse_loss(loss)
     steps = check_increasing_integers(
         "times", times, low=0, high=10**9, remedy="give numbers of steps, such as [0, 10, 100]"
@@ -151,28 +156,17 @@ def measure(
     kind = check_choice("kind", kind, KINDS)
     seed = check_seed(seed)
     in_place, progress = check_flag("in_place", in_place), check_flag("progress", progress)
-    rate = None if learning_rate is None else _check_rate(learning_rate)
-    labels = check_array("y_train", y_train, ndim=(1, 2), remedy="give a label for each training sample")
-    prepared = _prepare(module, x_train, x_probe, optimizer_factory, readout, in_place)
-    n_train, n_outputs = len(prepared.x_train), prepared.function.n_outputs
-    labels = check_labels(labels, n_train, n_outputs, law)
-    size = _check_batch(batch, n_train)
+    rate = None if learning_rate is None else check_learning_rate(learning_rate)
+    data = read_training_data(x_train, y_train)
+    prepared = _prepare(module, data.x, x_probe, optimizer_factory, readout, in_place)
+    labels = check_labels(data, len(prepared.x_train), prepared.function.n_outputs, law)
+    size = _check_batch(batch, len(prepared.x_train))
     rate = _common_rate(prepared) if rate is None else rate
-    pairs = n_train * len(prepared.x_probe)
-    check_memory(
-        8 * len(steps) * pairs * (n_outputs + 4),
-        f"{len(steps)} times with {n_train} samples and {len(prepared.x_probe)} probes take",
-        remedy="give fewer times, samples or probes",
-    )
+    _check_memory(prepared, len(steps))
 
     status, diverged_step, variables = _train(prepared, law, labels, size, seed, steps, kind, rate, progress)
-    counts = np.array(steps, np.int64)
     variables |= {"status": ((), status), "diverged_step": ((), diverged_step)}
-    dataset = xr.Dataset(variables, {"time": rate * counts, "step": ("time", counts)})
-    for dim in set(dataset.sizes) - {"time"}:
-        dataset.coords[dim] = np.arange(dataset.sizes[dim])
-    if labels.ndim == 1:
-        dataset.coords["y_train"] = ("train", labels)
+    dataset = _dataset(variables, steps, rate, labels)
     dataset.attrs = provenance(
         "wideangle.response.measure",
         source=SOURCE,
@@ -200,21 +194,13 @@ def _prepare(
     return PreparedModule(module, x_train, x_probe, optimizer_factory, readout=readout, in_place=in_place)
 
 
-def _check_rate(value: Any) -> float:
-    remedy = "give a positive learning rate, such as 1e-3"
-    result = check_real("learning_rate", value, remedy=remedy)
-    if result <= 0.0:
-        raise ValueError(f"learning_rate must be positive, got {value!r}; {remedy}")
-    return result
-
-
 def _common_rate(prepared: PreparedModule) -> float:
     rates = prepared.learning_rates
     if len(rates) != 1:
         raise ValueError(
             f"learning_rate must be given where the groups of the optimizer have not one, got {sorted(rates)}"
         )
-    return _check_rate(rates.pop())
+    return check_learning_rate(rates.pop())
 
 
 def _check_batch(batch: Any, n_samples: int) -> int | None:
@@ -224,6 +210,27 @@ def _check_batch(batch: Any, n_samples: int) -> int | None:
         return None
     remedy = f'give "full", or a number of the {n_samples} training samples'
     return check_integer("batch", batch, low=1, high=n_samples, remedy=remedy)
+
+
+def _check_memory(prepared: PreparedModule, n_times: int) -> None:
+    n_train, n_probe = len(prepared.x_train), len(prepared.x_probe)
+    check_memory(
+        8 * n_times * n_train * n_probe * (prepared.function.n_outputs + 4),
+        f"{n_times} times with {n_train} samples and {n_probe} probes take",
+        remedy="give fewer times, samples or probes",
+    )
+
+
+def _dataset(variables: dict[str, Any], steps: tuple[int, ...], rate: float, labels: NDArray[Any]) -> xr.Dataset:
+    import xarray as xr
+
+    counts = np.array(steps, np.int64)
+    dataset = xr.Dataset(variables, {"time": rate * counts, "step": ("time", counts)})
+    for dim in set(dataset.sizes) - {"time"}:
+        dataset.coords[dim] = np.arange(dataset.sizes[dim])
+    if labels.ndim == 1:
+        dataset.coords["y_train"] = ("train", labels)
+    return dataset
 
 
 def _train(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 KINDS = ("kernel", "step")
 SOURCE = "tangent kernel times loss derivative, exact; steps of gradient descent on one sample"
+_ROUNDINGS = 4  # by which inputs may differ that are taken for the same
 _PAIRS = ("kernel", "readout_part", "hidden_part")
 
 
@@ -57,7 +58,8 @@ def training_response(
         learning rates; ``"step"``, a real step for each network, time and example.
     y_train
         Labels (train) of the examples, -1 or 1, or any number for the squared loss. By default those that the same
-        inputs have in the training data of the state.
+        inputs have in the training data of the state, the same up to rounding to float32 (or less) where ``x_train`` or
+        the data of the state come in that type.
     learning_rate
         Of the real steps, default that of the training; without effect on ``kind="kernel"``. The response is exact to
         rounding however small it is: it is not the difference of two outputs, but what the changes of the activations
@@ -82,7 +84,8 @@ def training_response(
     ------
     TypeError, ValueError
         If an argument is of the wrong type or shape, the state has no training data, an input of ``x_train`` without
-        label is not in them or has two labels there, or the result does not fit into memory; before any work.
+        label is not in them or cannot be told from inputs with another label, or the result does not fit into memory;
+        before any work.
     KeyboardInterrupt
         On Ctrl-C, within 0.2 s; nothing is left running.
 
@@ -124,7 +127,11 @@ def training_response(
     loss, _, _ = check_trained(states)
     train, probe = check_points("x_train", x_train, states), check_points("x_probe", x_probe, states)
     kind = check_choice("kind", kind, KINDS)
-    labels = _labels_of(train, states) if y_train is None else _check_labels(y_train, loss, len(train))
+    labels = (
+        _labels_of(train, states, _unit_of_rounding(x_train, state["x"]))
+        if y_train is None
+        else _check_labels(y_train, loss, len(train))
+    )
     rate = _check_learning_rate(learning_rate, states) if kind == "step" or learning_rate is not None else None
     threads = check_threads(n_threads)
     progress = check_flag("progress", progress)
@@ -188,15 +195,24 @@ def _check_labels(value: Any, loss: Loss, number: int) -> Array:
     return check_labels("y_train", labels, loss)
 
 
-def _labels_of(train: Array, states: States) -> Array:
-    """Look up the labels of inputs among the training data."""
+def _unit_of_rounding(*arrays: Any) -> float:
+    """Return that of the coarsest type among those of arrays of numbers."""
+    types = [np.asarray(array).dtype for array in arrays]
+    return max(float(np.finfo(kind if kind.kind == "f" else np.float64).eps) for kind in types)
+
+
+def _labels_of(train: Array, states: States, unit: float) -> Array:
+    """Look up the labels of inputs among the training data, the very same ones, or else those within some roundings."""
     _, x, y = check_trained(states)
     known: dict[bytes, set[float]] = {}
     for row, label in zip(x + 0.0, y.tolist(), strict=True):  # + 0.0 makes 0.0 of -0.0
         known.setdefault(row.tobytes(), set()).add(label)
     result = np.empty(len(train))
     for i, row in enumerate(train + 0.0):
-        labels = known.get(row.tobytes(), set())
+        labels = known.get(row.tobytes())
+        if labels is None:
+            near = np.abs(x - row).max(axis=1) <= _ROUNDINGS * unit * np.abs(row).max()
+            labels = set(y[near].tolist())
         if len(labels) != 1:
             found = "not among the training data of state" if not labels else f"there with labels {sorted(labels)}"
             raise ValueError(f"x_train[{i}] is {found}, so that its label is unknown; give the labels as y_train")

@@ -139,7 +139,8 @@ def simulate_training(
         with steps to either side as short as ``rtol``, and the time goes with its inverse (see Notes). Steps end at
         the recorded times, so that for flow results depend on ``record`` within this accuracy.
     first_network
-        Index of the first network, default 0, so that one ensemble can be trained in parts.
+        Index of the first network, default 0, so that one ensemble can be trained in parts;
+        ``xarray.concat(parts, "network")`` is the whole.
     n_threads
         Threads; default every processor available. Results do not depend on it.
     progress
@@ -152,7 +153,6 @@ def simulate_training(
 
         - ``weights_1(network, time, unit_1, feature)``, ``biases_1(network, time, unit_1)``, ..., the readout being
           ``weights_{L+1}(network, time, output, unit_L)`` and ``biases_{L+1}(network, time, output)``;
-        - ``x(sample, feature)`` and ``y(sample)``, the data;
         - ``outputs(network, time, sample)``, and ``loss(network, time)``, their mean loss with the labels as given;
         - ``tangent_kernel(network, time, sample, other_sample)``,
           :math:`\sum_p c_p\, \partial_p f(x)\, \partial_p f(x')` over all parameters p, and
@@ -162,7 +162,7 @@ def simulate_training(
           counts, else -1. The network is NaN before that step and later; the others go on.
 
         Coordinates: ``time``, :math:`\eta` times the step, that of gradient flow; ``step``, ``start_step`` included;
-        ``network``.
+        ``network``; the data, ``x(sample, feature)`` and ``y(sample)``.
 
     Raises
     ------

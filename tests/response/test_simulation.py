@@ -221,6 +221,14 @@ def test_label_noise_is_normal_for_the_squared_loss() -> None:
         assert abs((one * other).mean()) < 5 / math.sqrt(one.size)
 
 
+def test_flags_of_numpy_are_flags() -> None:
+    options: dict[str, Any] = {"n_networks": 3, "batch": 5}
+    plain = simulate(replacement=False, biases=False, **options)
+    other = simulate(replacement=np.False_, biases=np.False_, **options)
+    assert plain.attrs == other.attrs
+    np.testing.assert_array_equal(samples_met(plain)[0], samples_met(other)[0])
+
+
 @pytest.mark.parametrize("probability", [0.0, 0.2, 1.0])
 def test_labels_flip_with_their_probability(probability: float) -> None:
     _, labels = samples_met(simulate(n_networks=40, n_steps=2500, batch=3, noise=probability, record=(0,)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +68,11 @@ class TrainingRun:
     def sizes(self) -> tuple[int, ...]:
         """Features, widths of the hidden layers, and 1."""
         return (self.x.shape[1], *self.widths, 1)
+
+    def starting_at(self, step: int) -> TrainingRun:
+        """Return the same run with another number for its first step."""
+        shift = step - self.first_step
+        return replace(self, first_step=step, records=tuple(shift + each for each in self.records))
 
     def train(
         self, initial: Array, *, first_network: int = 0, n_threads: int = 0, progress: bool = False

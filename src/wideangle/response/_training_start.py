@@ -12,7 +12,7 @@ from wideangle.network import MLP
 from wideangle.propagation.network_simulation import check_float32_weights
 from wideangle.response._state import States, layer_slices, read_state
 from wideangle.response._training_arguments import MAX_STEPS
-from wideangle.response._training_run import initial_parameters
+from wideangle.response._training_run import TrainingRun, initial_parameters
 
 Array = NDArray[np.float64]
 
@@ -23,14 +23,12 @@ class Start(NamedTuple):
     states: States | None
     first_step: int
 
-    def parameters(
-        self, net: MLP, input_dim: int, *, seed: int, first_network: int, n_networks: int, biases: str
-    ) -> Array:
+    def parameters(self, run: TrainingRun, net: MLP, *, first_network: int, n_networks: int, biases: str) -> Array:
         """Return the parameters (network, parameter)."""
         if self.states is not None:
             return np.ascontiguousarray(np.broadcast_to(self.states.parameters, (n_networks, self.states.size)))
-        drawn = initial_parameters(net, input_dim, seed=seed, first_network=first_network, n_networks=n_networks)
-        for place in without_biases((input_dim, *net.widths, 1), biases):
+        drawn = initial_parameters(net, run.sizes[0], seed=run.seed, first_network=first_network, n_networks=n_networks)
+        for place in without_biases(run.sizes, biases):
             drawn[:, place] = 0.0
         return drawn
 
@@ -44,20 +42,19 @@ def without_biases(sizes: tuple[int, ...], biases: str) -> list[slice]:
 def check_start(
     initial: Any,
     start_step: Any,
+    run: TrainingRun,
     net: MLP,
-    input_dim: int,
     *,
     n_networks: int,
-    n_steps: int,
     first_network: int,
     biases: str,
 ) -> Start:
     """Return where training is to start, which must fit everything else."""
     if initial is None:
-        check_float32_weights(net, input_dim)
-        return Start(None, _check_step(0 if start_step is None else start_step, n_steps))
+        check_float32_weights(net, run.sizes[0])
+        return Start(None, _check_step(0 if start_step is None else start_step, run.n_steps))
     states = read_state(initial, name="initial")
-    _check_shape(states, net, input_dim)
+    _check_shape(states, run)
     _check_networks(states, n_networks, first_network)
     for place in without_biases(states.sizes, biases):
         if np.any(states.parameters[:, place] != 0.0):
@@ -68,7 +65,7 @@ def check_start(
     if start_step is None:
         step = states.coords.get("step")
         start_step = 0 if step is None else int(step)
-    return Start(states, _check_step(start_step, n_steps))
+    return Start(states, _check_step(start_step, run.n_steps))
 
 
 def _check_step(start_step: Any, n_steps: int) -> int:
@@ -77,17 +74,16 @@ def _check_step(start_step: Any, n_steps: int) -> int:
     )
 
 
-def _check_shape(states: States, net: MLP, input_dim: int) -> None:
-    sizes = (input_dim, *net.widths, 1)
-    if states.sizes != sizes:
-        shapes = ["-".join(map(str, each)) for each in (sizes, states.sizes)]
+def _check_shape(states: States, run: TrainingRun) -> None:
+    if states.sizes != run.sizes:
+        shapes = ["-".join(map(str, each)) for each in (run.sizes, states.sizes)]
         raise ValueError(
             f"initial must hold networks {shapes[0]}, as network and data say, got {shapes[1]}; give the network and "
             "data of the same sizes"
         )
-    if states.activation != net.phi:
+    if states.activation != run.activation:
         raise ValueError(
-            f"initial must hold networks with the activation {net.phi}, got {states.activation}; "
+            f"initial must hold networks with the activation {run.activation}, got {states.activation}; "
             f"give activation='{states.activation}' to train them as they are"
         )
 

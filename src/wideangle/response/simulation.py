@@ -205,63 +205,37 @@ def simulate_training(
     >>> again.step.values[[0, -1]].tolist()
     [2000, 4000]
     """
-    net = _check_net(network, activation)
-    loss = parse_loss(loss)
-    x, y = check_data(data, loss)
+    net, loss = _check_net(network, activation), parse_loss(loss)
     n_networks = check_samples("n_networks", n_networks)
-    n_steps = check_integer("n_steps", n_steps, low=0, high=MAX_STEPS, remedy="give the number of steps")
-    size = check_batch(batch, len(x))
-    noise = check_noise(noise, loss)
-    seed = check_seed(seed)
-    records = check_records(record, n_steps)
-    tolerance = check_method(method, batch, noise, rtol, smooth=_is_smooth(net, loss))
-    replacement = check_flag("replacement", replacement)
-    readout = check_choice("readout", readout, ("trained", "frozen"))
-    layers = check_biases(biases)
-    parametrization = check_choice("parametrization", parametrization, ("standard", "ntk"))
-    kept = check_kept(keep)
     first_network = check_index("first_network", first_network, of="first network")
+    layers = check_biases(biases)
+    run = _check_run(
+        net,
+        data,
+        loss,
+        n_steps=n_steps,
+        batch=batch,
+        learning_rate=learning_rate,
+        noise=noise,
+        seed=seed,
+        record=record,
+        method=method,
+        replacement=replacement,
+        readout=readout,
+        biases=layers,
+        parametrization=parametrization,
+        rtol=rtol,
+    )
+    kept = check_kept(keep)
     n_threads = check_threads(n_threads)
     progress = check_flag("progress", progress)
     start = check_start(
-        initial,
-        start_step,
-        net,
-        x.shape[1],
-        n_networks=n_networks,
-        n_steps=n_steps,
-        first_network=first_network,
-        biases=layers,
+        initial, start_step, run, net, n_networks=n_networks, first_network=first_network, biases=layers
     )
-    rates = learning_rate_factors(net, x.shape[1], parametrization=parametrization, readout=readout, biases=layers)
-    run = TrainingRun(
-        x=x,
-        y=y,
-        widths=net.widths,
-        activation=net.phi,
-        loss=loss,
-        weight_rates=rates[0],
-        bias_rates=rates[1],
-        learning_rate=check_learning_rate(learning_rate),
-        first_step=start.first_step,
-        n_steps=n_steps,
-        records=tuple(start.first_step + each for each in records),
-        order="full" if size is None else "drawn" if replacement else "permuted",
-        batch=size or len(x),
-        seed=seed,
-        noise=noise,
-        tolerance=tolerance,
-    )
+    run = run.starting_at(start.first_step)
     _check_memory(run, n_networks, kept)
-    begin = start.parameters(
-        net, x.shape[1], seed=seed, first_network=first_network, n_networks=n_networks, biases=layers
-    )
-    parameters, diverged_step = run.train(
-        begin,
-        first_network=first_network,
-        n_threads=n_threads,
-        progress=progress,
-    )
+    begin = start.parameters(run, net, first_network=first_network, n_networks=n_networks, biases=layers)
+    parameters, diverged_step = run.train(begin, first_network=first_network, n_threads=n_threads, progress=progress)
     dataset = training_dataset(run, parameters, diverged_step, first_network)
     add_evaluations(dataset, run, parameters, kept, n_threads)
     dataset.attrs = provenance(
@@ -269,23 +243,23 @@ def simulate_training(
         source=SOURCE,
         net=net,
         n_networks=n_networks,
-        n_steps=n_steps,
-        start_step=start.first_step,
+        n_steps=run.n_steps,
+        start_step=run.first_step,
         batch=batch,
         learning_rate=run.learning_rate,
         loss=str(loss),
-        noise=noise,
-        seed=seed,
+        noise=run.noise,
+        seed=run.seed,
         method=method,
-        replacement=replacement,
+        replacement=bool(replacement),
         readout=readout,
-        biases=biases,
+        biases=layers,
         parametrization=parametrization,
-        rtol=tolerance,
+        rtol=run.tolerance,
         weight_rates=run.weight_rates,
         bias_rates=run.bias_rates,
         first_network=first_network,
-        data_digest=data_digest(x, y),
+        data_digest=data_digest(run.x, run.y),
     )
     return dataset
 
@@ -303,6 +277,51 @@ def _check_net(network: Any, activation: Any) -> MLP:
         activation=parse_activation(activation),
         weight_variance=network.weight_variance,
         bias_variance=network.bias_variance,
+    )
+
+
+def _check_run(
+    net: MLP,
+    data: Any,
+    loss: Loss,
+    *,
+    n_steps: Any,
+    batch: Any,
+    learning_rate: Any,
+    noise: Any,
+    seed: Any,
+    record: Any,
+    method: Any,
+    replacement: Any,
+    readout: Any,
+    biases: str,
+    parametrization: Any,
+    rtol: Any,
+) -> TrainingRun:
+    """Return what is to be done, from step 0 on."""
+    x, y = check_data(data, loss)
+    n_steps = check_integer("n_steps", n_steps, low=0, high=MAX_STEPS, remedy="give the number of steps")
+    size, noise = check_batch(batch, len(x)), check_noise(noise, loss)
+    readout = check_choice("readout", readout, ("trained", "frozen"))
+    parametrization = check_choice("parametrization", parametrization, ("standard", "ntk"))
+    rates = learning_rate_factors(net, x.shape[1], parametrization=parametrization, readout=readout, biases=biases)
+    drawn = check_flag("replacement", replacement)
+    return TrainingRun(
+        x=x,
+        y=y,
+        widths=net.widths,
+        activation=net.phi,
+        loss=loss,
+        weight_rates=rates[0],
+        bias_rates=rates[1],
+        learning_rate=check_learning_rate(learning_rate),
+        n_steps=n_steps,
+        records=check_records(record, n_steps),
+        order="full" if size is None else "drawn" if drawn else "permuted",
+        batch=size or len(x),
+        seed=check_seed(seed),
+        noise=noise,
+        tolerance=check_method(method, batch, noise, rtol, smooth=_is_smooth(net, loss)),
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -31,105 +32,97 @@ def reproduce(context: click.Context) -> None:
     show_help_without_command(context)
 
 
-def reproduction_options(paper: str, seed_of: str) -> Callable[[Command], Command]:
-    """Add the options that every reproduction has; ``seed_of`` says of what the seed is."""
+class Paper(NamedTuple):
+    """What the command of a paper says of it; ``name`` is that of its module, ``full`` what ``--full`` does, if any."""
+
+    name: str
+    title: str
+    duration: str
+    seed_of: str
+    example: str
+    full: str | None = None
+
+
+PAPERS = (
+    Paper(
+        "propagation",
+        title="Angles between two inputs of a random ReLU network (arXiv 2302.09712 and 2306.01513).",
+        duration="about two minutes on two cores",
+        seed_of="the ensemble, the data split and training",
+        example="--data mnist/ --out mnist-report --full",
+        full="Ten training runs of each architecture instead of one.",
+    ),
+    Paper(
+        "dynamics",
+        title="Learning dynamics of two-layer ReLU networks (arXiv 1809.06848).",
+        duration="about a minute on two cores, and once another for compiling",
+        seed_of="initial values, the data split and training",
+        example="--seed 1 --out dynamics-report",
+    ),
+    Paper(
+        "parametrization",
+        title="Width scalings of deep networks: integrable, maximal-update, kernel (arXiv 2110.15596).",
+        duration="about three minutes on two cores",
+        seed_of="initial weights, the data split and batches",
+        example="--data cifar10.npz --out cifar10-report",
+        full="Width 1024, batches of 512, 600 steps, five networks of each kind.",
+    ),
+    Paper(
+        "representation",
+        title="Redundant representations in wide networks: chunks and clones (arXiv 2106.03485).",
+        duration="about three minutes on two cores",
+        seed_of="initial weights, the data split, batches and chunks",
+        example="--seed 1 --out representation-report",
+        full="Ten networks of each kind, and widths up to 512.",
+    ),
+    Paper(
+        "response",
+        title=(
+            "Training response of neural networks: kernels, aging, features, fragility (arXiv 2405.04074 and "
+            "2204.07291)."
+        ),
+        duration="about two minutes on two cores",
+        seed_of="initial weights, the data split, orders of samples and label noise",
+        example="--seed 1 --out response-report",
+        full="400 small networks of each kind, four times the steps, ten on images.",
+    ),
+)
+
+
+def reproduction_options(paper: Paper) -> Callable[[Command], Command]:
+    """Add the options that every reproduction has, and ``--full`` where there is one."""
     place = click.Path(path_type=Path)
     data_help = "MNIST-format IDX files (a directory) or an NPZ file to train on [default: the digits of scikit-learn]."
-    options = (
+    options = [
         click.option("--data", type=place, metavar="PATH", help=data_help),
-        click.option("--out", type=place, default=Path(f"wideangle-{paper}"), show_default=True, metavar="DIR"),
-        click.option("--seed", type=int, default=0, show_default=True, help=f"Seed of {seed_of}."),
-    )
+        click.option("--out", type=place, default=Path(f"wideangle-{paper.name}"), show_default=True, metavar="DIR"),
+        click.option("--seed", type=int, default=0, show_default=True, help=f"Seed of {paper.seed_of}."),
+    ]
+    if paper.full is not None:
+        options.append(click.option("--full", is_flag=True, help=paper.full))
     return lambda command: add_options(command, options)
 
 
-@reproduce.command()
-@reproduction_options("propagation", "the ensemble, the data split and training")
-@click.option("--full", is_flag=True, help="Ten training runs of each architecture instead of one.")
-def propagation(**options: Any) -> None:
-    """Angles between two inputs of a random ReLU network (arXiv 2302.09712 and 2306.01513).
+def add_command(paper: Paper) -> None:
+    """Add the command that reproduces a paper."""
+    text = f"""{paper.title}
 
     Writes report.html, figures as PNG and SVG, and all numbers as NetCDF; prints a table of claims with verdicts.
-    Takes about two minutes on two cores; needs the part [reference] (PyTorch).
+    Takes {paper.duration}; needs the part [reference] (PyTorch).
 
     \b
     Example:
-      wideangle reproduce propagation --data mnist/ --out mnist-report --full
+      wideangle reproduce {paper.name} {paper.example}
     """
-    from wideangle.papers import propagation
 
-    run_reproduction(propagation, options)
-
-
-@reproduce.command()
-@reproduction_options("dynamics", "initial values, the data split and training")
-def dynamics(**options: Any) -> None:
-    """Learning dynamics of two-layer ReLU networks (arXiv 1809.06848).
-
-    Writes report.html, figures as PNG and SVG, and all numbers as NetCDF; prints a table of claims with verdicts.
-    Takes about a minute on two cores, and once another for compiling; needs the part [reference] (PyTorch).
-
-    \b
-    Example:
-      wideangle reproduce dynamics --seed 1 --out dynamics-report
-    """
-    from wideangle.papers import dynamics
-
-    run_reproduction(dynamics, options)
+    @reproduce.command(paper.name, help=text)
+    @reproduction_options(paper)
+    def command(**options: Any) -> None:
+        run_reproduction(importlib.import_module(f"wideangle.papers.{paper.name}"), options)
 
 
-@reproduce.command()
-@reproduction_options("parametrization", "initial weights, the data split and batches")
-@click.option("--full", is_flag=True, help="Width 1024, batches of 512, 600 steps, five networks of each kind.")
-def parametrization(**options: Any) -> None:
-    """Width scalings of deep networks: integrable, maximal-update, kernel (arXiv 2110.15596).
-
-    Writes report.html, figures as PNG and SVG, and all numbers as NetCDF; prints a table of claims with verdicts.
-    Takes about three minutes on two cores; needs the part [reference] (PyTorch).
-
-    \b
-    Example:
-      wideangle reproduce parametrization --data cifar10.npz --out cifar10-report
-    """
-    from wideangle.papers import parametrization
-
-    run_reproduction(parametrization, options)
-
-
-@reproduce.command()
-@reproduction_options("representation", "initial weights, the data split, batches and chunks")
-@click.option("--full", is_flag=True, help="Ten networks of each kind, and widths up to 512.")
-def representation(**options: Any) -> None:
-    """Redundant representations in wide networks: chunks and clones (arXiv 2106.03485).
-
-    Writes report.html, figures as PNG and SVG, and all numbers as NetCDF; prints a table of claims with verdicts.
-    Takes about three minutes on two cores; needs the part [reference] (PyTorch).
-
-    \b
-    Example:
-      wideangle reproduce representation --seed 1 --out representation-report
-    """
-    from wideangle.papers import representation
-
-    run_reproduction(representation, options)
-
-
-@reproduce.command()
-@reproduction_options("response", "initial weights, the data split, orders of samples and label noise")
-@click.option("--full", is_flag=True, help="400 small networks of each kind, four times the steps, ten on images.")
-def response(**options: Any) -> None:
-    """Training response of neural networks: kernels, aging, features, fragility (arXiv 2405.04074 and 2204.07291).
-
-    Writes report.html, figures as PNG and SVG, and all numbers as NetCDF; prints a table of claims with verdicts.
-    Takes about two minutes on two cores; needs the part [reference] (PyTorch).
-
-    \b
-    Example:
-      wideangle reproduce response --seed 1 --out response-report
-    """
-    from wideangle.papers import response
-
-    run_reproduction(response, options)
+for each in PAPERS:
+    add_command(each)
 
 
 def run_reproduction(paper: ModuleType, options: dict[str, Any]) -> None:

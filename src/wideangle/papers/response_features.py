@@ -64,7 +64,7 @@ def _measure(job: Job, case: Case, rate: float) -> xr.Dataset:
     record = tuple(round(time / rate) for time in times)
     state = train(job, case, n_steps=n_steps, learning_rate=rate, record=record)
     sizes = feature_space(state, grid)[list(SIZES)].reset_coords("step", drop=True).assign_coords(time=times)
-    last = state.isel(time=-1).reset_coords(drop=True)
+    last = state.isel(time=-1).reset_coords(["time", "step"], drop=True)
     kernel = tangent_kernel(last, x, n_threads=job.n_threads)["kernel"]
     fragile = fragility(last, grid, radius=RADIUS)
     worst = fragile["lower"].mean("probe")

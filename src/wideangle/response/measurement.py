@@ -12,7 +12,6 @@ from wideangle._checks import (
     check_choice,
     check_flag,
     check_increasing_integers,
-    check_integer,
     check_memory,
     check_seed,
 )
@@ -21,7 +20,7 @@ from wideangle._provenance import provenance
 from wideangle.losses import Loss, parse_loss
 from wideangle.response._module_data import read_training_data
 from wideangle.response._module_labels import check_labels, derivative, mean_loss
-from wideangle.response._training_arguments import check_learning_rate
+from wideangle.response._training_arguments import check_batch, check_learning_rate
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -160,7 +159,7 @@ def measure(
     data = read_training_data(x_train, y_train)
     prepared = _prepare(module, data.x, x_probe, optimizer_factory, readout, in_place)
     labels = check_labels(data, len(prepared.x_train), prepared.function.n_outputs, law)
-    size = _check_batch(batch, len(prepared.x_train))
+    size = check_batch(batch, len(prepared.x_train))
     rate = _common_rate(prepared) if rate is None else rate
     _check_memory(prepared, len(steps))
 
@@ -201,15 +200,6 @@ def _common_rate(prepared: PreparedModule) -> float:
             f"learning_rate must be given where the groups of the optimizer have not one, got {sorted(rates)}"
         )
     return check_learning_rate(rates.pop())
-
-
-def _check_batch(batch: Any, n_samples: int) -> int | None:
-    """Return the samples of a batch, None for all."""
-    if isinstance(batch, str):
-        check_choice("batch", batch, ("full",))
-        return None
-    remedy = f'give "full", or a number of the {n_samples} training samples'
-    return check_integer("batch", batch, low=1, high=n_samples, remedy=remedy)
 
 
 def _check_memory(prepared: PreparedModule, n_times: int) -> None:

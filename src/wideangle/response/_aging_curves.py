@@ -34,21 +34,21 @@ class Curve:
     time
         In units of the last one.
     log_scale
-        Logarithm of the scale of each time, in units of ``unit``.
+        Logarithm of the scale of each time. The largest response is about 1.
     starts, counts
         First time of each bin, and the number of times in it.
     mean, covariance
         Of the bins; the covariance is that of the mean, without what a law may miss.
     rounding
-        Standard error (bin) by rounding.
+        Standard error (bin) by rounding and interpolation.
     misfit
         Covariance of what a law may miss, but for a factor.
     smooth
         Whether that is a smooth function of time, and no noise.
     n_networks
         Of which the covariance is an estimate; 0 where it is known, or unknown altogether.
-    unit
-        Of the response.
+    single
+        Scaled responses of one curve (time), if the misfit is taken to be noise of each time; else None.
     """
 
     time: Array
@@ -61,7 +61,7 @@ class Curve:
     misfit: Array
     smooth: bool
     n_networks: int
-    unit: float
+    single: Array | None = None
 
     @property
     def errors_known(self) -> bool:
@@ -73,75 +73,91 @@ class Curve:
         return np.asarray(np.add.reduceat(values, self.starts, axis=-1) / self.counts)
 
 
-def curve_of_networks(responses: Array, time: Array) -> Curve:
-    """Return the curve of an ensemble (network, time) of ``LEAST_NETWORKS`` or more."""
+def curve_of_networks(responses: Array, time: Array, error: Array | None = None, relative: bool = True) -> Curve:
+    """Return the curve of an ensemble (network, time) of ``LEAST_NETWORKS`` or more.
+
+    ``error`` is one of the mean that networks share. What laws miss is relative, or of one size at all times.
+    """
     n_networks = len(responses)
-    scaled, log_scale, unit = _scale(responses, np.sqrt(np.mean((responses / _largest(responses)) ** 2, axis=0)))
-    curve = _curve(time, log_scale, int(np.clip(n_networks // 4, LEAST_TIMES, MOST_BINS)), unit)
+    sizes = np.sqrt(np.mean(responses**2, axis=0)) if relative else np.ones(len(time))
+    scaled, log_scale = _scale(responses, sizes)
+    curve = _curve(time, log_scale, int(np.clip(n_networks // 4, LEAST_TIMES, MOST_BINS)))
     binned = curve.bins(scaled)
     covariance = np.cov(binned, rowvar=False) / n_networks
     covariance += OWN_PART * np.diag(np.diag(covariance))
+    if error is not None:
+        curve = replace(curve, rounding=np.hypot(curve.rounding, curve.bins(error * np.exp(-log_scale))))
     return replace(curve, mean=binned.mean(axis=0), covariance=covariance, n_networks=n_networks)
 
 
-def curve_with_errors(response: Array, time: Array, standard_error: Array) -> Curve:
-    """Return the curve of one response whose errors are known and independent."""
-    largest = _largest(response)
-    scaled, log_scale, unit = _scale(response, np.hypot(response / largest, standard_error / largest))
-    curve = _curve(time, log_scale, MOST_BINS, unit)
-    relative = standard_error / largest * np.exp(-log_scale)
-    covariance = np.diag(curve.bins(relative**2) / curve.counts)
+def curve_with_errors(response: Array, time: Array, standard_error: Array, relative: bool = True) -> Curve:
+    """Return the curve of one response whose errors are known and independent; see :func:`curve_of_networks`."""
+    scaled, log_scale = _scale(response, np.hypot(response, standard_error) if relative else np.ones(len(time)))
+    curve = _curve(time, log_scale, MOST_BINS)
+    covariance = np.diag(curve.bins((standard_error * np.exp(-log_scale)) ** 2) / curve.counts)
     return replace(curve, mean=curve.bins(scaled), covariance=covariance)
 
 
 def curves_alone(response: Array, time: Array) -> list[Curve]:
-    """Return what one response without errors may be.
+    """Return what one response without errors may be: one with noise of each time, of each bin, or smooth.
 
-    Its deviations are relative or absolute, and noise of each bin, smooth, or noise of each time.
+    Its deviations are relative or absolute. The roughness of the curve tells, at every time, and not what laws miss: a
+    law that misses by as much everywhere in relative terms misses most where the response is largest.
     """
-    squares = (response / _largest(response)) ** 2
+    squares = response**2
     width = 2 * _NEIGHBOURS + 1
     # Over neighbours, as a value that happens to be near 0 is not therefore exact.
     around = np.lib.stride_tricks.sliding_window_view(np.pad(squares, _NEIGHBOURS, mode="edge"), width).mean(axis=1)
-    curves = []
-    for sizes in (np.sqrt(around), np.ones(len(response))):
-        scaled, log_scale, unit = _scale(response, sizes)
-        curve = _curve(time, log_scale, MOST_BINS, unit)
-        curve = replace(curve, mean=curve.bins(scaled))
-        curves += [curve, with_smooth_misfit(curve), replace(curve, misfit=np.diag(1.0 / curve.counts))]
-    return curves
+    relative, absolute = (_scale(response, sizes) for sizes in (np.sqrt(around), np.ones(len(response))))
+    scaled, log_scale = min(relative, absolute, key=_unlikely_roughness)
+    curve = _curve(time, log_scale, MOST_BINS)
+    curve = replace(curve, mean=curve.bins(scaled))
+    of_times = replace(curve, misfit=np.diag(1.0 / curve.counts), single=scaled)
+    return [of_times, curve, with_smooth_misfit(curve)]
+
+
+def curve_alone(response: Array, time: Array) -> Curve:
+    """Return the curve of one response without errors, for laws that miss by one size at all times."""
+    scaled, log_scale = _scale(response, np.ones(len(time)))
+    curve = _curve(time, log_scale, MOST_BINS)
+    return replace(curve, mean=curve.bins(scaled))
+
+
+def _unlikely_roughness(scaling: tuple[Array, Array]) -> float:
+    """Return -2 ln of the likelihood, but for a constant, of second differences that are noise of given scales."""
+    scaled, log_scale = scaling
+    inner = log_scale[1:-1]
+    rough = np.diff(scaled * np.exp(log_scale), n=2) * np.exp(-inner)
+    return float(2.0 * np.sum(inner) + len(rough) * np.log(np.mean(rough**2) + ROUNDING**2))
 
 
 def with_smooth_misfit(curve: Curve) -> Curve:
     """Return the curve for a law that is missed in the course of time and not at random.
 
     The misfit is a Gaussian process of Matern type 3/2, whose length is a third of all bins: no law is missed so that
-    three parameters could not follow it on a shorter one.
+    three parameters could not follow it on a shorter one. Its mean over the bins varies no more than the rest of it, as
+    the amplitude is free: else a law that vanishes where the response does not would miss it in a smooth way.
     """
     place = np.linspace(0.0, 1.0, len(curve.mean))
     distance = np.sqrt(3.0) * 3.0 * np.abs(place[:, None] - place)
-    return replace(curve, misfit=(1.0 + distance) * np.exp(-distance), smooth=True)
+    misfit = (1.0 + distance) * np.exp(-distance)
+    misfit = misfit - misfit.mean(axis=0) - misfit.mean(axis=1, keepdims=True) + misfit.mean()
+    return replace(curve, misfit=misfit + np.trace(misfit) / (len(place) - 1) / len(place), smooth=True)
 
 
-def _largest(responses: Array) -> float:
-    return float(np.abs(responses).max())
-
-
-def _scale(responses: Array, sizes: Array) -> tuple[Array, Array, float]:
-    """Return scaled responses, logarithms of the scales and the unit; where all is 0 the scale is the largest."""
-    unit = _largest(responses)
+def _scale(responses: Array, sizes: Array) -> tuple[Array, Array]:
+    """Return scaled responses and logarithms of the scales; where all is 0 the scale is the largest."""
     sizes = np.where(sizes > 0.0, np.maximum(sizes, _LEAST_SCALE * sizes.max()), sizes.max())
-    return responses / unit / sizes, np.log(sizes), unit
+    return responses / sizes, np.log(sizes)
 
 
-def _curve(time: Array, log_scale: Array, n_bins: int, unit: float) -> Curve:
+def _curve(time: Array, log_scale: Array, n_bins: int) -> Curve:
     starts = _starts(time, n_bins)
     counts = np.diff(starts, append=len(time)).astype(np.float64)
     bins = np.eye(len(starts))
     rounding = np.add.reduceat(ROUNDING * np.exp(-log_scale), starts) / counts
-    return Curve(
-        time / time[-1], log_scale, starts, counts, np.zeros(len(starts)), 0.0 * bins, rounding, bins, False, 0, unit
-    )
+    zeros = np.zeros(len(starts))
+    return Curve(time / time[-1], log_scale, starts, counts, zeros, 0.0 * bins, rounding, bins, False, 0)
 
 
 def _starts(time: Array, n_bins: int) -> Index:

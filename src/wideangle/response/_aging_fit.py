@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from wideangle.response._aging_curves import RESOLUTION, Curve
+from wideangle.response._aging_curves import RESOLUTION, Array, Curve
 from wideangle.response._aging_laws import INFINITE, Fitter, Point, Region, allowed_taus, log_factor
 
 LAWS = ("constant", "exponential", "power law")
@@ -27,11 +27,12 @@ UNKNOWN: Interval = (math.nan, math.nan)
 
 @dataclass
 class LawFit:
-    """Values and intervals of one law."""
+    """Values and intervals of one law, and the law at all times; ``point`` is the fit with the errors of the curve."""
 
     point: Point
     aic: float
     p_value: float
+    curve: Array = field(default_factory=lambda: np.zeros(0))
     values: dict[str, float] = field(default_factory=dict)
     intervals: dict[str, Interval] = field(default_factory=dict)
 
@@ -44,7 +45,7 @@ class CurveFit:
     misfit: float
     change: Interval
     chosen: str
-    fitter: Fitter
+    delta: float
 
 
 class Errors:
@@ -90,6 +91,13 @@ class Errors:
         freedom = self.n - rest
         return float(self._stats.f.sf(deviation * freedom / (rest * (self.n - 1)), rest, freedom))
 
+    def p_value_beside(self, deviation: float, least: float, n_parameters: int) -> float:
+        """Return how likely a deviation as large is if the law holds, where the most flexible law deviates least."""
+        if not self.from_residuals:
+            return self.p_value(deviation, n_parameters)
+        more = self.most - n_parameters
+        return float(self._stats.f.sf((deviation - least) / more, more, self.freedom(self.most)))
+
     def aic(self, deviation: float, n_parameters: int) -> float:
         """Return AICc but for a constant common to all laws."""
         q = self.n_bins
@@ -107,8 +115,11 @@ class Errors:
         return self.n * math.log1p(deviation / (self.n - 1)) + 2.0 + penalty
 
 
-def fit_curves(curves: list[Curve], laws: tuple[str, ...], confidence: float) -> CurveFit:
-    """Fit the laws to a curve, under that of several descriptions of its errors which makes it likeliest."""
+def fit_curves(curves: list[Curve], plain: Curve, laws: tuple[str, ...], confidence: float) -> CurveFit:
+    """Fit the laws to a curve, under that of several descriptions of its errors which makes it likeliest.
+
+    ``plain`` is the curve with a misfit of one size at all times, for the laws that are rejected.
+    """
     most = max(N_PARAMETERS[law] for law in laws)
     found = []
     for curve in curves:
@@ -116,10 +127,11 @@ def fit_curves(curves: list[Curve], laws: tuple[str, ...], confidence: float) ->
         # Of the description of errors only, as the deviations are equal.
         unlikely = 2.0 * float(np.sum(curve.bins(curve.log_scale)) - np.linalg.slogdet(fitter.whitener)[1])
         found.append((unlikely, misfit, fitter, best))
-        if misfit <= RESOLUTION:
+        if misfit <= RESOLUTION or fitter.leaves_noise(best):
+            found = found[-1:]
             break
     _, misfit, fitter, best = min(found, key=lambda item: item[0])
-    return _fit(fitter, misfit, laws, confidence, best)
+    return _fit(fitter, misfit, laws, confidence, best, plain)
 
 
 def _point(fitter: Fitter, law: str) -> Point:
@@ -158,11 +170,16 @@ def _misfit(curve: Curve, laws: tuple[str, ...], most: int) -> tuple[float, Fitt
     return fit(high)
 
 
-def _fit(fitter: Fitter, misfit: float, laws: tuple[str, ...], confidence: float, best: Point) -> CurveFit:
+def _fit(
+    fitter: Fitter, misfit: float, laws: tuple[str, ...], confidence: float, best: Point, plain: Curve
+) -> CurveFit:
     curve = fitter.curve
     flexible = max(laws, key=N_PARAMETERS.__getitem__)
     errors = Errors(curve, misfit, confidence, N_PARAMETERS[flexible])
     clean = Fitter.prepare(curve, RESOLUTION) if errors.from_residuals and curve.errors_known else fitter
+    noisy = not (curve.errors_known or curve.smooth)
+    missed = 0.0 if misfit <= RESOLUTION else fitter.missed(best)
+    missed_much = missed > LARGEST_MISFIT and not noisy
     fits: dict[str, LawFit] = {}
     change = 0.0, 0.0
     for law in laws:
@@ -172,7 +189,16 @@ def _fit(fitter: Fitter, misfit: float, laws: tuple[str, ...], confidence: float
         if curve.errors_known:
             p_value = errors.p_value((point if clean is fitter else _point(clean, law)).deviation, n_parameters)
         fits[law] = fit = LawFit(point, errors.aic(point.deviation, n_parameters), p_value)
-        region = _set_parameters(fit, law, fitter, errors.limit(point.deviation, n_parameters))
+        if law == flexible != "constant":
+            rejected = False
+        elif law == flexible:
+            rejected = missed_much
+        else:
+            rejected = errors.p_value_beside(point.deviation, best.deviation, n_parameters) < SIGNIFICANT_MISFIT
+        if rejected:
+            _set_by_least_squares(fit, law, plain, confidence)
+            continue
+        region = _set_parameters(fit, law, fitter, point, errors.limit(point.deviation, n_parameters))
         if law == flexible and region is not None:
             change = region.of(np.ones(1))
     excluded = True
@@ -183,15 +209,24 @@ def _fit(fitter: Fitter, misfit: float, laws: tuple[str, ...], confidence: float
         if not excluded and flexible == "power law":
             limit = errors.excess(critical, best.deviation, 2)
             change = Region(fitter, allowed_taus(fitter, best, limit), limit, best).of(np.ones(1))
-    missed = 0.0 if misfit <= RESOLUTION else fitter.missed(best)
-    noisy = not (curve.errors_known or curve.smooth)
-    chosen = "none" if missed > LARGEST_MISFIT and not noisy else _choose(fits, excluded, change)
-    return CurveFit(fits, missed, change, chosen, fitter)
+    chosen = "none" if missed_much else _choose(fits, excluded, change)
+    return CurveFit(fits, missed, change, chosen, best.delta)
 
 
-def _set_parameters(fit: LawFit, law: str, fitter: Fitter, limit: float) -> Region | None:
-    """Fill in amplitude, tau, gamma and rate with intervals; return the region of those allowed, if they vary."""
-    point = fit.point
+def _set_by_least_squares(fit: LawFit, law: str, plain: Curve, confidence: float) -> None:
+    """Fill in parameters of a rejected law: those with which it comes closest to the response.
+
+    With the errors of the curve deviations that all times share cost little, and a rejected law uses that: it runs
+    far from the response. With a misfit of its own, one size at all times, it does not.
+    """
+    misfit, fitter, point = _misfit(plain, (law,), N_PARAMETERS[law])
+    errors = Errors(plain, misfit, confidence, N_PARAMETERS[law])
+    _set_parameters(fit, law, fitter, point, errors.limit(point.deviation, N_PARAMETERS[law]))
+
+
+def _set_parameters(fit: LawFit, law: str, fitter: Fitter, point: Point, limit: float) -> Region | None:
+    """Fill in the law, amplitude, tau, gamma and rate with intervals; return the region of those allowed, if any."""
+    fit.curve = fitter.law(point)
     log_tau, delta = np.array([point.log_tau]), np.array([point.delta])
     _, top, amplitude, weight = fitter.deviations(fitter.progress(log_tau), delta)
     factor = np.exp(log_factor(fitter, log_tau, delta, top))

@@ -14,6 +14,7 @@ from wideangle._provenance import provenance
 from wideangle.response._aging_curves import (
     Array,
     Curve,
+    curve_alone,
     curve_of_networks,
     curve_with_errors,
     curves_alone,
@@ -34,6 +35,7 @@ def fit_aging(
     response: ArrayLike | xr.DataArray | xr.Dataset,
     time: ArrayLike | None = None,
     *,
+    time_unit: ArrayLike | None = None,
     standard_error: ArrayLike | None = None,
     laws: Iterable[str] = LAWS,
     confidence: float = 0.95,
@@ -128,7 +130,7 @@ def fit_aging(
     confidence = check_real("confidence", confidence, remedy="give a probability such as 0.95")
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}; give a probability such as 0.95")
-    given = read_responses(response, time, standard_error)
+    given = read_responses(response, time, standard_error, time_unit)
     parts = [_fit_one(given, name, chosen_laws, confidence) for name in given.of_factor]
     import xarray as xr
 
@@ -152,60 +154,70 @@ def _fit_one(given: Responses, name: str | None, laws: tuple[str, ...], confiden
     import xarray as xr
 
     responses, time = given.of_factor[name], given.time
+    # First of all, as squares of large or small responses are beyond floats.
+    unit = float(np.abs(responses).max()) or 1.0
+    responses = responses / unit
     networks = np.atleast_2d(responses)
-    mean = networks.mean(axis=0)
-    error = given.standard_error
-    if error is None:
-        error = (
-            networks.std(axis=0, ddof=1) / math.sqrt(len(networks)) if len(networks) > 1 else np.full(len(time), np.nan)
-        )
-    fit: CurveFit | None
-    if not np.any(networks):
-        fit = None
-    elif not too_few(responses):
-        fit = fit_curves(_with_misfits(curve_of_networks(responses, time)), laws, confidence)
-    elif given.standard_error is not None:
-        fit = fit_curves(_with_misfits(curve_with_errors(mean, time, given.standard_error)), laws, confidence)
+    n_networks = len(networks)
+    if given.standard_error is not None:
+        error = given.standard_error / unit
+    elif n_networks > 1:
+        error = networks.std(axis=0, ddof=1) / math.sqrt(n_networks)
     else:
-        fit = fit_curves(curves_alone(mean, time), laws, confidence) if np.any(mean) else None
-    if fit is not None and np.any(np.all(networks == 0.0, axis=0)):
-        fit.chosen = "none"
+        error = np.full(len(time), np.nan)
+    shared = given.alignment.get(name, np.zeros(len(time))) / unit
+    error = np.hypot(error, shared)
+    mean = networks.mean(axis=0)
+    fit = None
+    if np.any(mean if too_few(responses) else responses):
+        curves, plain = _curves(responses, time, shared, None if given.standard_error is None else error)
+        fit = fit_curves(curves, plain, laws, confidence)
+        if np.any(np.all(networks == 0.0, axis=0)):
+            fit.chosen = "none"
     variables: dict[str, Any] = {
-        **_of_laws(fit, laws, time),
-        "mean": ("time", mean),
-        "standard_error": ("time", error),
-        "n_networks": len(networks),
+        **_of_laws(fit, laws, time, unit),
+        "mean": ("time", mean * unit),
+        "standard_error": ("time", error * unit),
+        "n_networks": n_networks,
         "n_dropped": given.n_dropped[name],
     }
     return xr.Dataset(variables, {"law": list(laws), "time": time})
 
 
-def _with_misfits(curve: Curve) -> list[Curve]:
-    return [curve, with_smooth_misfit(curve)]
+def _curves(responses: Array, time: Array, shared: Array, error: Array | None) -> tuple[list[Curve], Curve]:
+    """Return the curve with what laws may miss, and with what rejected laws miss."""
+    mean = np.atleast_2d(responses).mean(axis=0)
+    if not too_few(responses):
+        curve, plain = (curve_of_networks(responses, time, shared, relative) for relative in (True, False))
+    elif error is not None:
+        curve, plain = (curve_with_errors(mean, time, error, relative) for relative in (True, False))
+    else:
+        return curves_alone(mean, time), curve_alone(mean, time)
+    return [curve, with_smooth_misfit(curve)], plain
 
 
-def _of_laws(fit: CurveFit | None, laws: tuple[str, ...], time: Array) -> dict[str, Any]:
+def _of_laws(fit: CurveFit | None, laws: tuple[str, ...], time: Array, size: float) -> dict[str, Any]:
     """Return the variables that come from the fits, in the units of responses and times."""
     if fit is None:
         return _of_nothing(laws, len(time))
     result: dict[str, Any] = {}
     for name, power in _UNITS.items():
-        unit = fit.fitter.curve.unit if name == "amplitude" else float(time[-1]) ** power
+        unit = size if name == "amplitude" else float(time[-1]) ** power
         values = [fit.laws[law].values.get(name, math.nan) * unit for law in laws]
         ends = [fit.laws[law].intervals.get(name, UNKNOWN) for law in laws]
         result |= {name: ("law", values)}
         result |= {f"{name}_{end}": ("law", [pair[k] * unit for pair in ends]) for k, end in enumerate(("low", "high"))}
     aic = np.array([fit.laws[law].aic for law in laws])
     weight = np.exp(-0.5 * (aic - aic.min()))
-    curves = [fit.fitter.law(fit.laws[law].point) * fit.fitter.curve.unit for law in laws]
-    flexible = fit.laws[laws[-1]].point
+    with np.errstate(over="ignore"):
+        curves = np.array([fit.laws[law].curve for law in laws]) * size
     return result | {
         "aic": ("law", aic),
         "weight": ("law", weight / weight.sum()),
         "p_value": ("law", [fit.laws[law].p_value for law in laws]),
-        "fitted": (("law", "time"), np.array(curves)),
+        "fitted": (("law", "time"), curves),
         "chosen": fit.chosen,
-        "change": flexible.delta,
+        "change": fit.delta,
         "change_low": fit.change[0],
         "change_high": fit.change[1],
         "misfit": fit.misfit,

@@ -15,8 +15,8 @@ def common_times(time: Array, units: Array) -> Array:
     result = scaled[scaled * units.min() >= time[0]]
     if len(result) < LEAST_TIMES:
         raise ValueError(
-            f"time_unit must leave {LEAST_TIMES} times at which all networks have responses, got {len(result)}, as units "
-            f"run from {units.min():.3g} to {units.max():.3g}; record earlier times, or leave out networks"
+            f"time_unit must leave {LEAST_TIMES} times at which all networks have responses, got {len(result)}, as "
+            f"units run from {units.min():.3g} to {units.max():.3g}; record earlier times, or leave out networks"
         )
     return np.asarray(result)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +48,7 @@ class Curve:
     n_networks
         Of which the covariance is an estimate; 0 where it is known, or unknown altogether.
     single
-        Scaled responses of one curve (time), if the misfit is taken to be noise of each time; else None.
+        Scaled responses of one curve (time) without errors; else empty.
     """
 
     time: Array
@@ -61,7 +61,7 @@ class Curve:
     misfit: Array
     smooth: bool
     n_networks: int
-    single: Array | None = None
+    single: Array = field(default_factory=lambda: np.zeros(0))
 
     @property
     def errors_known(self) -> bool:
@@ -92,43 +92,45 @@ def curve_of_networks(responses: Array, time: Array, error: Array | None = None,
 
 def curve_with_errors(response: Array, time: Array, standard_error: Array, relative: bool = True) -> Curve:
     """Return the curve of one response whose errors are known and independent; see :func:`curve_of_networks`."""
-    scaled, log_scale = _scale(response, np.hypot(response, standard_error) if relative else np.ones(len(time)))
+    sizes = np.ones(len(time))
+    if relative:
+        # Weights within a bin come from the errors alone: weights from the response have its noise, and bias the mean.
+        starts = _starts(time, MOST_BINS)
+        counts = np.diff(starts, append=len(time))
+        squares = np.add.reduceat((response / standard_error) ** 2, starts) / counts
+        sizes = standard_error * np.repeat(np.sqrt(1.0 + squares), counts)
+    scaled, log_scale = _scale(response, sizes)
     curve = _curve(time, log_scale, MOST_BINS)
     covariance = np.diag(curve.bins((standard_error * np.exp(-log_scale)) ** 2) / curve.counts)
     return replace(curve, mean=curve.bins(scaled), covariance=covariance)
 
 
-def curves_alone(response: Array, time: Array) -> list[Curve]:
+def curves_alone(response: Array, time: Array, relative: bool) -> list[Curve]:
     """Return what one response without errors may be: one with noise of each time, of each bin, or smooth.
 
-    Its deviations are relative or absolute. The roughness of the curve tells, at every time, and not what laws miss: a
-    law that misses by as much everywhere in relative terms misses most where the response is largest.
+    Its deviations are relative or of one size at all times.
     """
-    squares = response**2
-    width = 2 * _NEIGHBOURS + 1
-    # Over neighbours, as a value that happens to be near 0 is not therefore exact.
-    around = np.lib.stride_tricks.sliding_window_view(np.pad(squares, _NEIGHBOURS, mode="edge"), width).mean(axis=1)
-    relative, absolute = (_scale(response, sizes) for sizes in (np.sqrt(around), np.ones(len(response))))
-    scaled, log_scale = min(relative, absolute, key=_unlikely_roughness)
+    sizes = np.ones(len(response))
+    if relative:
+        width = 2 * _NEIGHBOURS + 1
+        padded = np.pad(response**2, _NEIGHBOURS, mode="edge")
+        # Over neighbours, as a value that happens to be near 0 is not therefore exact.
+        sizes = np.sqrt(np.lib.stride_tricks.sliding_window_view(padded, width).mean(axis=1))
+    scaled, log_scale = _scale(response, sizes)
     curve = _curve(time, log_scale, MOST_BINS)
-    curve = replace(curve, mean=curve.bins(scaled))
-    of_times = replace(curve, misfit=np.diag(1.0 / curve.counts), single=scaled)
-    return [of_times, curve, with_smooth_misfit(curve)]
+    curve = replace(curve, mean=curve.bins(scaled), single=scaled)
+    return [replace(curve, misfit=np.diag(1.0 / curve.counts)), curve, with_smooth_misfit(curve)]
 
 
-def curve_alone(response: Array, time: Array) -> Curve:
-    """Return the curve of one response without errors, for laws that miss by one size at all times."""
-    scaled, log_scale = _scale(response, np.ones(len(time)))
-    curve = _curve(time, log_scale, MOST_BINS)
-    return replace(curve, mean=curve.bins(scaled))
+def unlikely_noise(curve: Curve, rest: Array) -> float:
+    """Return -2 ln of the likelihood of ``rest`` (time) of one curve as noise of its scales, but for a constant."""
+    return float(2.0 * np.sum(curve.log_scale) + len(rest) * np.log(np.mean(rest**2) + ROUNDING**2))
 
 
-def _unlikely_roughness(scaling: tuple[Array, Array]) -> float:
-    """Return -2 ln of the likelihood, but for a constant, of second differences that are noise of given scales."""
-    scaled, log_scale = scaling
-    inner = log_scale[1:-1]
-    rough = np.diff(scaled * np.exp(log_scale), n=2) * np.exp(-inner)
-    return float(2.0 * np.sum(inner) + len(rough) * np.log(np.mean(rough**2) + ROUNDING**2))
+def unlikely_roughness(curve: Curve) -> float:
+    """Return the same for the second differences of the curve, which no law enters."""
+    rough = np.diff(curve.single * np.exp(curve.log_scale), n=2) * np.exp(-curve.log_scale[1:-1])
+    return unlikely_noise(curve, np.concatenate([rough[:1], rough, rough[-1:]]))
 
 
 def with_smooth_misfit(curve: Curve) -> Curve:

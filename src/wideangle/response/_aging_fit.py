@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from wideangle.response._aging_curves import RESOLUTION, Array, Curve
+from wideangle.response._aging_curves import (
+    RESOLUTION,
+    Array,
+    Curve,
+    unlikely_noise,
+    unlikely_roughness,
+    with_smooth_misfit,
+)
 from wideangle.response._aging_laws import INFINITE, Fitter, Point, Region, allowed_taus, log_factor
 
 LAWS = ("constant", "exponential", "power law")
@@ -115,52 +122,89 @@ class Errors:
         return self.n * math.log1p(deviation / (self.n - 1)) + 2.0 + penalty
 
 
-def fit_curves(curves: list[Curve], plain: Curve, laws: tuple[str, ...], confidence: float) -> CurveFit:
-    """Fit the laws to a curve, under that of several descriptions of its errors which makes it likeliest.
+@dataclass
+class _Description:
+    """A description of what the best law misses, its size, and the fit of that law."""
+
+    misfit: float
+    fitter: Fitter
+    best: Point
+
+    def unlikely(self) -> float:
+        """Return -2 ln of the likelihood of the description, but for a constant, as the deviations are equal."""
+        whitened = np.linalg.slogdet(self.fitter.whitener)[1]
+        return 2.0 * float(np.sum(self.fitter.curve.bins(self.fitter.curve.log_scale)) - whitened)
+
+
+def fit_networks(curve: Curve, plain: Curve, laws: tuple[str, ...], confidence: float) -> CurveFit:
+    """Fit the laws to a curve with errors, and what they miss beyond these as noise or as a smooth function of time.
 
     ``plain`` is the curve with a misfit of one size at all times, for the laws that are rejected.
     """
-    most = max(N_PARAMETERS[law] for law in laws)
-    found = []
-    for curve in curves:
-        misfit, fitter, best = _misfit(curve, laws, most)
-        # Of the description of errors only, as the deviations are equal.
-        unlikely = 2.0 * float(np.sum(curve.bins(curve.log_scale)) - np.linalg.slogdet(fitter.whitener)[1])
-        found.append((unlikely, misfit, fitter, best))
-        if misfit <= RESOLUTION or fitter.leaves_noise(best):
-            found = found[-1:]
-            break
-    _, misfit, fitter, best = min(found, key=lambda item: item[0])
-    return _fit(fitter, misfit, laws, confidence, best, plain)
+    found = [_describe(curve, laws)]
+    if found[0].misfit > RESOLUTION:
+        found.append(_describe(with_smooth_misfit(curve), laws))
+    return _fit(min(found, key=_Description.unlikely), laws, confidence, plain)
+
+
+def fit_alone(relative: list[Curve], absolute: list[Curve], laws: tuple[str, ...], confidence: float) -> CurveFit:
+    """Fit the laws to one curve without errors, given what its deviations may be: noise of each time first.
+
+    Where what is left looks like white noise it is taken for that, relative or not as is likelier. Else the roughness
+    of the curve tells which, as what a law leaves does not: a relative misfit is large where the response is.
+    """
+    pair = [_describe(curves[0], laws) for curves in (relative, absolute)]
+    noise = [found for found in pair if _is_white(found.fitter.rest(found.best))]
+    if pair[0].misfit <= RESOLUTION:
+        found = pair[0]
+    elif noise:
+        found = min(noise, key=lambda one: unlikely_noise(one.fitter.curve, one.fitter.rest(one.best)))
+    else:
+        which = int(unlikely_roughness(absolute[0]) < unlikely_roughness(relative[0]))
+        others = [_describe(curve, laws) for curve in (relative, absolute)[which][1:]]
+        found = min([pair[which], *others], key=_Description.unlikely)
+    return _fit(found, laws, confidence, absolute[0])
+
+
+def _is_white(rest: Array) -> bool:
+    """Whether no more neighbours have the same sign than of white noise, with a probability of 1 % to be wrong there.
+
+    Signs do not ask for one size of the noise at all times.
+    """
+    from scipy import stats
+
+    alike = int(np.sum(rest[1:] * rest[:-1] > 0.0))
+    return bool(stats.binom.sf(alike - 1, len(rest) - 1, 0.5) > SIGNIFICANT_MISFIT)
 
 
 def _point(fitter: Fitter, law: str) -> Point:
     return {"constant": fitter.constant, "exponential": fitter.exponential, "power law": fitter.power_law}[law]()
 
 
-def _misfit(curve: Curve, laws: tuple[str, ...], most: int) -> tuple[float, Fitter, Point]:
+def _describe(curve: Curve, laws: tuple[str, ...]) -> _Description:
     """Return what the best law misses beyond the errors, at least the resolution, and the fit of that law.
 
     It is what makes the deviation the expected one, where that is significantly larger.
     """
     flexible = max(laws, key=N_PARAMETERS.__getitem__)
+    most = N_PARAMETERS[flexible]
     rest = len(curve.mean) - most
 
-    def fit(log_misfit: float) -> tuple[float, Fitter, Point]:
+    def fit(log_misfit: float) -> _Description:
         fitter = Fitter.prepare(curve, math.exp(log_misfit))
-        return math.exp(log_misfit), fitter, _point(fitter, flexible)
+        return _Description(math.exp(log_misfit), fitter, _point(fitter, flexible))
 
     low, high = math.log(RESOLUTION), 2.0
     if not curve.errors_known:
         # The misfit is all of the covariance, and the law does not depend on its size.
-        return fit(max(low, 0.5 * math.log(max(fit(0.0)[2].deviation, 1e-300) / rest)))
+        return fit(max(low, 0.5 * math.log(max(fit(0.0).best.deviation, 1e-300) / rest)))
     found = fit(low)
-    if Errors(curve, RESOLUTION, 0.95, most).p_value(found[2].deviation, most) > SIGNIFICANT_MISFIT:
+    if Errors(curve, RESOLUTION, 0.95, most).p_value(found.best.deviation, most) > SIGNIFICANT_MISFIT:
         return found
     while high - low > 0.01:
         middle = 0.5 * (low + high)
         found = fit(middle)
-        value = found[2].deviation
+        value = found.best.deviation
         if abs(math.log(value / rest)) < 0.02:
             return found
         if value > rest:
@@ -170,9 +214,8 @@ def _misfit(curve: Curve, laws: tuple[str, ...], most: int) -> tuple[float, Fitt
     return fit(high)
 
 
-def _fit(
-    fitter: Fitter, misfit: float, laws: tuple[str, ...], confidence: float, best: Point, plain: Curve
-) -> CurveFit:
+def _fit(found: _Description, laws: tuple[str, ...], confidence: float, plain: Curve) -> CurveFit:
+    fitter, misfit, best = found.fitter, found.misfit, found.best
     curve = fitter.curve
     flexible = max(laws, key=N_PARAMETERS.__getitem__)
     errors = Errors(curve, misfit, confidence, N_PARAMETERS[flexible])
@@ -219,9 +262,9 @@ def _set_by_least_squares(fit: LawFit, law: str, plain: Curve, confidence: float
     With the errors of the curve deviations that all times share cost little, and a rejected law uses that: it runs
     far from the response. With a misfit of its own, one size at all times, it does not.
     """
-    misfit, fitter, point = _misfit(plain, (law,), N_PARAMETERS[law])
-    errors = Errors(plain, misfit, confidence, N_PARAMETERS[law])
-    _set_parameters(fit, law, fitter, point, errors.limit(point.deviation, N_PARAMETERS[law]))
+    found = _describe(plain, (law,))
+    errors = Errors(plain, found.misfit, confidence, N_PARAMETERS[law])
+    _set_parameters(fit, law, found.fitter, found.best, errors.limit(found.best.deviation, N_PARAMETERS[law]))
 
 
 def _set_parameters(fit: LawFit, law: str, fitter: Fitter, point: Point, limit: float) -> Region | None:

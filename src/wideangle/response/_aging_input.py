@@ -115,7 +115,9 @@ def _units(time_unit: Any, finite: dict[str | None, Any]) -> Array:
     if any(np.ndim(mask) == 0 for mask in finite.values()):
         raise ValueError("time_unit is for networks, got responses without them; give responses (network, time)")
     if "network" not in getattr(time_unit, "dims", ("network",)):
-        raise ValueError(f"time_unit must have the dimension 'network', got {tuple(map(str, time_unit.dims))}; {remedy}")
+        raise ValueError(
+            f"time_unit must have the dimension 'network', got {tuple(map(str, time_unit.dims))}; {remedy}"
+        )
     used = np.any(list(finite.values()), axis=0)
     array = check_array("time_unit", getattr(time_unit, "values", time_unit), ndim=(1,), remedy=remedy)
     if len(array) != len(used):
@@ -123,7 +125,9 @@ def _units(time_unit: Any, finite: dict[str | None, Any]) -> Array:
     result = array.astype(np.float64)
     wrong = np.flatnonzero(used & ~((result > 0.0) & (result < np.inf)))
     if len(wrong):
-        raise ValueError(f"time_unit must be positive and finite, got time_unit[{wrong[0]}] = {result[wrong[0]]}; {remedy}")
+        raise ValueError(
+            f"time_unit must be positive and finite, got time_unit[{wrong[0]}] = {result[wrong[0]]}; {remedy}"
+        )
     return np.asarray(result)
 
 

@@ -32,7 +32,6 @@ _SECTIONS = 16
 _STEPS = 50
 _HALVINGS = 26
 _ACROSS = 41
-_CORRELATED = 2.326  # the quantile 0.99 of the normal distribution
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,12 +175,9 @@ class Fitter:
         law = self.curve.bins(self.law(point) * np.exp(-self.curve.log_scale))
         return float(np.sqrt(np.mean((self.curve.mean - law) ** 2)))
 
-    def leaves_noise(self, point: Point) -> bool:
-        """Whether what a law leaves of one curve goes together at neighbouring times no more than white noise does."""
-        if self.curve.single is None:
-            return False
-        rest = self.curve.single - self.law(point) * np.exp(-self.curve.log_scale)
-        return bool(np.sum(rest[1:] * rest[:-1]) <= _CORRELATED * np.sum(rest**2) / np.sqrt(len(rest)))
+    def rest(self, point: Point) -> Array:
+        """Return what a law leaves of one curve at each time, scaled."""
+        return np.asarray(self.curve.single - self.law(point) * np.exp(-self.curve.log_scale))
 
     @cached_property
     def taus(self) -> Array:

@@ -11,16 +11,8 @@ from numpy.typing import ArrayLike
 
 from wideangle._checks import check_real
 from wideangle._provenance import provenance
-from wideangle.response._aging_curves import (
-    Array,
-    Curve,
-    curve_alone,
-    curve_of_networks,
-    curve_with_errors,
-    curves_alone,
-    with_smooth_misfit,
-)
-from wideangle.response._aging_fit import LAWS, UNKNOWN, CurveFit, fit_curves
+from wideangle.response._aging_curves import Array, curve_of_networks, curve_with_errors, curves_alone
+from wideangle.response._aging_fit import LAWS, UNKNOWN, CurveFit, fit_alone, fit_networks
 from wideangle.response._aging_input import Responses, read_responses, too_few
 
 if TYPE_CHECKING:
@@ -170,8 +162,7 @@ def _fit_one(given: Responses, name: str | None, laws: tuple[str, ...], confiden
     mean = networks.mean(axis=0)
     fit = None
     if np.any(mean if too_few(responses) else responses):
-        curves, plain = _curves(responses, time, shared, None if given.standard_error is None else error)
-        fit = fit_curves(curves, plain, laws, confidence)
+        fit = _fit_curve(responses, time, shared, None if given.standard_error is None else error, laws, confidence)
         if np.any(np.all(networks == 0.0, axis=0)):
             fit.chosen = "none"
     variables: dict[str, Any] = {
@@ -184,16 +175,17 @@ def _fit_one(given: Responses, name: str | None, laws: tuple[str, ...], confiden
     return xr.Dataset(variables, {"law": list(laws), "time": time})
 
 
-def _curves(responses: Array, time: Array, shared: Array, error: Array | None) -> tuple[list[Curve], Curve]:
-    """Return the curve with what laws may miss, and with what rejected laws miss."""
+def _fit_curve(
+    responses: Array, time: Array, shared: Array, error: Array | None, laws: tuple[str, ...], confidence: float
+) -> CurveFit:
     mean = np.atleast_2d(responses).mean(axis=0)
     if not too_few(responses):
         curve, plain = (curve_of_networks(responses, time, shared, relative) for relative in (True, False))
     elif error is not None:
         curve, plain = (curve_with_errors(mean, time, error, relative) for relative in (True, False))
     else:
-        return curves_alone(mean, time), curve_alone(mean, time)
-    return [curve, with_smooth_misfit(curve)], plain
+        return fit_alone(curves_alone(mean, time, True), curves_alone(mean, time, False), laws, confidence)
+    return fit_networks(curve, plain, laws, confidence)
 
 
 def _of_laws(fit: CurveFit | None, laws: tuple[str, ...], time: Array, size: float) -> dict[str, Any]:

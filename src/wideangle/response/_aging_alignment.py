@@ -7,6 +7,7 @@ import numpy as np
 from wideangle.response._aging_curves import LEAST_TIMES, Array, Index
 
 _POINTS = 4
+_AROUND = 2
 
 
 def common_times(time: Array, units: Array) -> Array:
@@ -25,8 +26,10 @@ def align(responses: Array, time: Array, units: Array, scaled: Array) -> tuple[A
     """Return responses (network, time) at times in units of each network, and the error of their mean (time).
 
     Logarithms are interpolated by a cubic through four neighbours, in t or in ln t, whichever is right where times are
-    left out in turn. So exponentials are exact, at any spacing, and powers nearly. Values about a zero are interpolated
-    linearly. What the cubic differs on average from the parabola of the three nearest counts as its error.
+    left out in turn. So exponentials are exact, at any spacing, and powers nearly. Where the sign changes the responses
+    themselves are interpolated. What the cubic differs from the parabola of the three nearest counts as the error. It
+    is averaged over networks, whose noise goes from it like that of the mean, and then over neighbouring times, as it
+    changes its sign.
     """
     with np.errstate(divide="ignore"):
         logs = np.log(np.abs(responses))
@@ -42,7 +45,8 @@ def align(responses: Array, time: Array, units: Array, scaled: Array) -> tuple[A
         at = np.log(own + shift) if chosen else own
         result[k], rougher = _interpolate(responses[k], logs[k], place, at)
         differences += result[k] - rougher
-    return result, np.abs(differences) / len(responses)
+    squares = np.pad((differences / len(responses)) ** 2, _AROUND, mode="edge")
+    return result, np.sqrt(np.lib.stride_tricks.sliding_window_view(squares, 2 * _AROUND + 1).mean(axis=1))
 
 
 def _interpolate(values: Array, logs: Array, place: Array, at: Array) -> tuple[Array, Array]:
@@ -53,13 +57,10 @@ def _interpolate(values: Array, logs: Array, place: Array, at: Array) -> tuple[A
     signs = np.sign(values[index])
     usable = np.abs(signs.sum(axis=-1)) == _POINTS
     farthest = np.where(np.abs(x[:, 0] - at) > np.abs(x[:, -1] - at), 0, _POINTS - 1)
-    part = (at - place[before]) / (place[before + 1] - place[before])
-    linear = values[before] + part * (values[before + 1] - values[before])
     found = []
     for weights in (_weights(x, at), _weights(x, at, farthest)):
-        with np.errstate(invalid="ignore"):
-            power = np.where(usable, np.sum(weights * np.where(usable[:, None], logs[index], 0.0), axis=-1), 0.0)
-        found.append(np.where(usable, signs[:, 0] * np.exp(power), linear))
+        power = np.sum(weights * np.where(usable[:, None], logs[index], 0.0), axis=-1)
+        found.append(np.where(usable, signs[:, 0] * np.exp(power), np.sum(weights * values[index], axis=-1)))
     return found[0], found[1]
 
 

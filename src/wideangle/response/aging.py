@@ -95,15 +95,16 @@ def fit_aging(
     With fewer than 10 networks, or one curve without errors, all errors are taken from the residuals: as white noise,
     relative or of one size, whichever is likelier, if neighbouring residuals have equal signs no more often than chance
     allows (p > 0.01), else as noise of bins or a smooth function of time, relative or not by the roughness of the
-    curve. Errors that go together over longer than a bin cannot be told from aging then.
+    curve. Errors that go together over longer than a bin cannot be told from aging then. Values below 1e-15 of the
+    largest count as rounding.
 
-    *Rejected laws.* A constant or an exponential that deviates significantly (p < 0.01), from the power law where errors
-    come from residuals, is fitted with a misfit of its own, of one size at all times, nearly ordinary least squares. Under the errors of the
-    curve it would use the deviations that networks share, which cost little, and run far from all responses (Peelle's
-    puzzle). ``aic``, ``weight`` and ``p_value`` compare all laws under the same errors.
+    *Rejected laws.* A constant or an exponential that deviates significantly (p < 0.01), from the power law where
+    errors come from residuals, is fitted with a misfit of its own, of one size at all times, nearly ordinary least
+    squares. Under the errors of the curve it would use the deviations that networks share, which cost little, and run
+    far from all responses (Peelle's puzzle). ``aic``, ``weight`` and ``p_value`` compare all laws under the same
+    errors.
 
-    *Networks with rates of their own.* Values below 1e-15 of the largest count as rounding. The mean over networks is
-    fitted, and it may age otherwise than each of them: exponentials whose rates scatter with a coefficient of variation
+    *Networks with rates of their own.* The mean over networks is fitted, and it may age otherwise than each of them: exponentials whose rates scatter with a coefficient of variation
     v average to a power law with :math:`\gamma = 1/v^2`, exactly for gamma-distributed rates. At width 20 kernels
     scatter by 30 %, so that :math:`\gamma` is about 10 and the choice between the laws is luck. With ``time_unit`` each
     network runs on its own clock: for the squared loss with kernels :math:`K_i`, constant, and units :math:`1/K_i` all

@@ -29,6 +29,7 @@ _FAILS = {
     "squared": (
         "several modes: a sum of exponentials looks like a power law between the fastest and the slowest time",
         "label noise or single samples: residuals end at a floor instead of 0",
+        "steps in place of the flow: rates are -ln(1 - eta K)/eta instead of K (see learning_rate)",
     ),
     "exponential": ("labels contradict each other: forces end at constants",),
     "cross-entropy": (

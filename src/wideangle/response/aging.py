@@ -104,12 +104,13 @@ def fit_aging(
     far from all responses (Peelle's puzzle). ``aic``, ``weight`` and ``p_value`` compare all laws under the same
     errors.
 
-    *Networks with rates of their own.* The mean over networks is fitted, and it may age otherwise than each of them: exponentials whose rates scatter with a coefficient of variation
-    v average to a power law with :math:`\gamma = 1/v^2`, exactly for gamma-distributed rates. At width 20 kernels
-    scatter by 30 %, so that :math:`\gamma` is about 10 and the choice between the laws is luck. With ``time_unit`` each
-    network runs on its own clock: for the squared loss with kernels :math:`K_i`, constant, and units :math:`1/K_i` all
-    responses are :math:`e^{-t}`. Their logarithms are interpolated by cubics, in t or in ln t, which is exact for
-    exponentials; elsewhere the difference from parabolas counts as an error of the mean.
+    *Networks with rates of their own.* The mean over networks is fitted, and it may age otherwise than each of them:
+    exponentials whose rates scatter with a coefficient of variation v average to a power law with :math:`\gamma =
+    1/v^2`, exactly for gamma-distributed rates. At width 20 kernels scatter by 30 %, so that :math:`\gamma` is about
+    10 and the choice between the laws is luck. With ``time_unit`` each network runs on its own clock: for the squared
+    loss with kernels :math:`K_i`, constant, and units :math:`1/K_i` all responses are :math:`e^{-t}`. Their logarithms
+    are interpolated by cubics, in t or in ln t, which is exact for exponentials; elsewhere the difference from
+    parabolas counts as an error of the mean.
 
     *Cross-entropy.* The power law sets in once :math:`e^m \gg 1`. From time 0 on and with margins about 0 it misses the
     force by 5 to 15 %; networks that begin far on the wrong side, :math:`m < -2`, wait first, which no law describes.

@@ -146,3 +146,17 @@ def test_known_errors_do_not_bias() -> None:
         best = fit_aging(response, time, standard_error=np.full(101, 0.009)).sel(law="power law")
         covered += int(best["gamma_low"] <= gamma <= best["gamma_high"])
     assert covered >= binom.ppf(FIVE_SIGMA, 40, 0.95)
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_kind_of_noise_is_seen_in_one_curve(relative: bool) -> None:
+    """Without errors the same law is found as with them, but for a small part of the interval."""
+    time, tau, gamma = ONE_CURVE["linear, short"]
+    law = (1.0 + time / tau) ** -gamma
+    error = 0.03 * law if relative else np.full(101, 0.009)
+    rng, differences = np.random.default_rng(6), []
+    for _ in range(15):
+        response = law + error * rng.standard_normal(101)
+        alone, known = (fit_aging(response, time, standard_error=e).sel(law="power law") for e in (None, error))
+        differences.append((alone["gamma"] - known["gamma"]) / (known["gamma_high"] - known["gamma_low"]))
+    assert np.sqrt(np.mean(np.square(differences))) < 0.1

@@ -195,6 +195,30 @@ def test_stable_learning_rate() -> None:
         assert (growth < 1.0) == shrinks
 
 
+def test_steps_of_descent_on_the_squared_loss() -> None:
+    """Real steps, to the last digits, and the difference of the rates to those of the flow."""
+    kernel, labels, margin = samples()
+    matrix = kernel * np.outer(labels, labels) / len(labels)
+    rate = 0.3 / np.linalg.eigvalsh(matrix)[-1]
+    residual, kept = 1.0 - margin, []
+    for _ in range(41):
+        kept.append(residual)
+        residual = residual - rate * matrix @ residual
+    time = rate * np.arange(41.0)
+    found = predict_aging("squared", time, kernel=kernel, labels=labels, margin=margin, learning_rate=rate)
+    np.testing.assert_allclose(found["force"].T, kept, rtol=0, atol=1e-13)
+    flow = predict_aging("squared", time, kernel=kernel, labels=labels, margin=margin)
+    scaled = rate * flow["rate"]
+    np.testing.assert_allclose(found["rate"] / flow["rate"], 1.0 + scaled / 2.0 + scaled**2 / 3.0, rtol=0.02)
+    assert found["rate"][0] / flow["rate"][0] > 1.18
+    slope = np.gradient(np.log(np.abs(found["force"].isel(sample=0))), np.log(np.maximum(time, 1e-9)))
+    np.testing.assert_allclose(found["local_exponent"].isel(sample=0)[20:40], -slope[20:40], rtol=0.05)
+    one = predict_aging("squared", [0.0, 0.25, 2.5], kernel=2.0, learning_rate=0.25)
+    np.testing.assert_allclose(one["force"], [1.0, 0.5, 0.5**10], rtol=1e-14)
+    assert one["rate"].item() == pytest.approx(math.log(2.0) / 0.25, rel=1e-14)
+    assert (one.attrs["learning_rate"], flow.attrs["learning_rate"]) == (0.25, 0.0)
+
+
 def test_result_is_described() -> None:
     kernel, labels, _ = samples()
     for loss in LOSSES:
@@ -229,6 +253,11 @@ def test_kinds_of_arrays(kernel: Any) -> None:
         ({"kernel": np.zeros((2, 2))}, "not 0"),
         ({"kernel": np.eye(2), "labels": [0, 1]}, "labels must hold 2 values"),
         ({"kernel": np.eye(2), "margin": [0.0, 0.0, 0.0]}, "margin must hold a number for each of 2"),
+        ({"learning_rate": 1.0}, "learning_rate must lie below 1 over the largest rate, 1, got 1.0"),
+        ({"learning_rate": 0.0}, "learning_rate must be positive"),
+        ({"learning_rate": math.nan}, "learning_rate must be"),
+        ({"learning_rate": "0.1"}, "learning_rate must be"),
+        ({"loss": "cross-entropy", "learning_rate": 0.1}, "learning_rate is for the squared loss"),
         ({"labels": [1]}, "labels are for a kernel of several samples"),
         ({"loss": "exponential", "margin": -800.0}, "margin must be at least -700"),
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,21 +34,21 @@ class Curve:
     time
         In units of the last one.
     log_scale
-        Logarithm of the scale of each time, in units of ``unit``.
+        Logarithm of the scale of each time. The largest response is about 1.
     starts, counts
         First time of each bin, and the number of times in it.
     mean, covariance
         Of the bins; the covariance is that of the mean, without what a law may miss.
     rounding
-        Standard error (bin) by rounding.
+        Standard error (bin) by rounding and interpolation.
     misfit
         Covariance of what a law may miss, but for a factor.
     smooth
         Whether that is a smooth function of time, and no noise.
     n_networks
         Of which the covariance is an estimate; 0 where it is known, or unknown altogether.
-    unit
-        Of the response.
+    single
+        Scaled responses of one curve (time) without errors; else empty.
     """
 
     time: Array
@@ -61,7 +61,7 @@ class Curve:
     misfit: Array
     smooth: bool
     n_networks: int
-    unit: float
+    single: Array = field(default_factory=lambda: np.zeros(0))
 
     @property
     def errors_known(self) -> bool:
@@ -73,75 +73,93 @@ class Curve:
         return np.asarray(np.add.reduceat(values, self.starts, axis=-1) / self.counts)
 
 
-def curve_of_networks(responses: Array, time: Array) -> Curve:
-    """Return the curve of an ensemble (network, time) of ``LEAST_NETWORKS`` or more."""
+def curve_of_networks(responses: Array, time: Array, error: Array | None = None, relative: bool = True) -> Curve:
+    """Return the curve of an ensemble (network, time) of ``LEAST_NETWORKS`` or more.
+
+    ``error`` is one of the mean that networks share. What laws miss is relative, or of one size at all times.
+    """
     n_networks = len(responses)
-    scaled, log_scale, unit = _scale(responses, np.sqrt(np.mean((responses / _largest(responses)) ** 2, axis=0)))
-    curve = _curve(time, log_scale, int(np.clip(n_networks // 4, LEAST_TIMES, MOST_BINS)), unit)
+    sizes = np.sqrt(np.mean(responses**2, axis=0)) if relative else np.ones(len(time))
+    scaled, log_scale = _scale(responses, sizes)
+    curve = _curve(time, log_scale, int(np.clip(n_networks // 4, LEAST_TIMES, MOST_BINS)))
     binned = curve.bins(scaled)
     covariance = np.cov(binned, rowvar=False) / n_networks
     covariance += OWN_PART * np.diag(np.diag(covariance))
+    if error is not None:
+        curve = replace(curve, rounding=np.hypot(curve.rounding, curve.bins(error * np.exp(-log_scale))))
     return replace(curve, mean=binned.mean(axis=0), covariance=covariance, n_networks=n_networks)
 
 
-def curve_with_errors(response: Array, time: Array, standard_error: Array) -> Curve:
-    """Return the curve of one response whose errors are known and independent."""
-    largest = _largest(response)
-    scaled, log_scale, unit = _scale(response, np.hypot(response / largest, standard_error / largest))
-    curve = _curve(time, log_scale, MOST_BINS, unit)
-    relative = standard_error / largest * np.exp(-log_scale)
-    covariance = np.diag(curve.bins(relative**2) / curve.counts)
+def curve_with_errors(response: Array, time: Array, standard_error: Array, relative: bool = True) -> Curve:
+    """Return the curve of one response whose errors are known and independent; see :func:`curve_of_networks`."""
+    sizes = np.ones(len(time))
+    if relative:
+        # Weights within a bin come from the errors alone: weights from the response have its noise, and bias the mean.
+        starts = _starts(time, MOST_BINS)
+        counts = np.diff(starts, append=len(time))
+        squares = np.add.reduceat((response / standard_error) ** 2, starts) / counts
+        sizes = standard_error * np.repeat(np.sqrt(1.0 + squares), counts)
+    scaled, log_scale = _scale(response, sizes)
+    curve = _curve(time, log_scale, MOST_BINS)
+    covariance = np.diag(curve.bins((standard_error * np.exp(-log_scale)) ** 2) / curve.counts)
     return replace(curve, mean=curve.bins(scaled), covariance=covariance)
 
 
-def curves_alone(response: Array, time: Array) -> list[Curve]:
-    """Return what one response without errors may be.
+def curves_alone(response: Array, time: Array, relative: bool) -> list[Curve]:
+    """Return what one response without errors may be: one with noise of each time, of each bin, or smooth.
 
-    Its deviations are relative or absolute, and noise of each bin, smooth, or noise of each time.
+    Its deviations are relative or of one size at all times.
     """
-    squares = (response / _largest(response)) ** 2
-    width = 2 * _NEIGHBOURS + 1
-    # Over neighbours, as a value that happens to be near 0 is not therefore exact.
-    around = np.lib.stride_tricks.sliding_window_view(np.pad(squares, _NEIGHBOURS, mode="edge"), width).mean(axis=1)
-    curves = []
-    for sizes in (np.sqrt(around), np.ones(len(response))):
-        scaled, log_scale, unit = _scale(response, sizes)
-        curve = _curve(time, log_scale, MOST_BINS, unit)
-        curve = replace(curve, mean=curve.bins(scaled))
-        curves += [curve, with_smooth_misfit(curve), replace(curve, misfit=np.diag(1.0 / curve.counts))]
-    return curves
+    sizes = np.ones(len(response))
+    if relative:
+        width = 2 * _NEIGHBOURS + 1
+        padded = np.pad(response**2, _NEIGHBOURS, mode="edge")
+        # Over neighbours, as a value that happens to be near 0 is not therefore exact.
+        sizes = np.sqrt(np.lib.stride_tricks.sliding_window_view(padded, width).mean(axis=1))
+    scaled, log_scale = _scale(response, sizes)
+    curve = _curve(time, log_scale, MOST_BINS)
+    curve = replace(curve, mean=curve.bins(scaled), single=scaled)
+    return [replace(curve, misfit=np.diag(1.0 / curve.counts)), curve, with_smooth_misfit(curve)]
+
+
+def unlikely_noise(curve: Curve, rest: Array) -> float:
+    """Return -2 ln of the likelihood of ``rest`` (time) of one curve as noise of its scales, but for a constant."""
+    return float(2.0 * np.sum(curve.log_scale) + len(rest) * np.log(np.mean(rest**2) + ROUNDING**2))
+
+
+def unlikely_roughness(curve: Curve) -> float:
+    """Return the same for the second differences of the curve, which no law enters."""
+    rough = np.diff(curve.single * np.exp(curve.log_scale), n=2) * np.exp(-curve.log_scale[1:-1])
+    return unlikely_noise(curve, np.concatenate([rough[:1], rough, rough[-1:]]))
 
 
 def with_smooth_misfit(curve: Curve) -> Curve:
     """Return the curve for a law that is missed in the course of time and not at random.
 
     The misfit is a Gaussian process of Matern type 3/2, whose length is a third of all bins: no law is missed so that
-    three parameters could not follow it on a shorter one.
+    three parameters could not follow it on a shorter one. Its mean over the bins varies no more than the rest of it, as
+    the amplitude is free: else a law that vanishes where the response does not would miss it in a smooth way.
     """
     place = np.linspace(0.0, 1.0, len(curve.mean))
     distance = np.sqrt(3.0) * 3.0 * np.abs(place[:, None] - place)
-    return replace(curve, misfit=(1.0 + distance) * np.exp(-distance), smooth=True)
+    misfit = (1.0 + distance) * np.exp(-distance)
+    misfit = misfit - misfit.mean(axis=0) - misfit.mean(axis=1, keepdims=True) + misfit.mean()
+    return replace(curve, misfit=misfit + np.trace(misfit) / (len(place) - 1) / len(place), smooth=True)
 
 
-def _largest(responses: Array) -> float:
-    return float(np.abs(responses).max())
-
-
-def _scale(responses: Array, sizes: Array) -> tuple[Array, Array, float]:
-    """Return scaled responses, logarithms of the scales and the unit; where all is 0 the scale is the largest."""
-    unit = _largest(responses)
+def _scale(responses: Array, sizes: Array) -> tuple[Array, Array]:
+    """Return scaled responses and logarithms of the scales; where all is 0 the scale is the largest."""
     sizes = np.where(sizes > 0.0, np.maximum(sizes, _LEAST_SCALE * sizes.max()), sizes.max())
-    return responses / unit / sizes, np.log(sizes), unit
+    return responses / sizes, np.log(sizes)
 
 
-def _curve(time: Array, log_scale: Array, n_bins: int, unit: float) -> Curve:
+def _curve(time: Array, log_scale: Array, n_bins: int) -> Curve:
     starts = _starts(time, n_bins)
     counts = np.diff(starts, append=len(time)).astype(np.float64)
     bins = np.eye(len(starts))
     rounding = np.add.reduceat(ROUNDING * np.exp(-log_scale), starts) / counts
-    return Curve(
-        time / time[-1], log_scale, starts, counts, np.zeros(len(starts)), 0.0 * bins, rounding, bins, False, 0, unit
-    )
+    zeros = np.zeros(len(starts))
+    return Curve(time / time[-1], log_scale, starts, counts, zeros, 0.0 * bins, rounding, bins, False, 0)
 
 
 def _starts(time: Array, n_bins: int) -> Index:

@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from wideangle.response._aging_curves import RESOLUTION, Curve
+from wideangle.response._aging_curves import (
+    RESOLUTION,
+    Array,
+    Curve,
+    unlikely_noise,
+    unlikely_roughness,
+    with_smooth_misfit,
+)
 from wideangle.response._aging_laws import INFINITE, Fitter, Point, Region, allowed_taus, log_factor
 
 LAWS = ("constant", "exponential", "power law")
@@ -27,11 +34,12 @@ UNKNOWN: Interval = (math.nan, math.nan)
 
 @dataclass
 class LawFit:
-    """Values and intervals of one law."""
+    """Values and intervals of one law, and the law at all times; ``point`` is the fit with the errors of the curve."""
 
     point: Point
     aic: float
     p_value: float
+    curve: Array = field(default_factory=lambda: np.zeros(0))
     values: dict[str, float] = field(default_factory=dict)
     intervals: dict[str, Interval] = field(default_factory=dict)
 
@@ -44,7 +52,7 @@ class CurveFit:
     misfit: float
     change: Interval
     chosen: str
-    fitter: Fitter
+    delta: float
 
 
 class Errors:
@@ -90,6 +98,13 @@ class Errors:
         freedom = self.n - rest
         return float(self._stats.f.sf(deviation * freedom / (rest * (self.n - 1)), rest, freedom))
 
+    def p_value_beside(self, deviation: float, least: float, n_parameters: int) -> float:
+        """Return how likely a deviation as large is if the law holds, where the most flexible law deviates least."""
+        if not self.from_residuals:
+            return self.p_value(deviation, n_parameters)
+        more = self.most - n_parameters
+        return float(self._stats.f.sf((deviation - least) / more, more, self.freedom(self.most)))
+
     def aic(self, deviation: float, n_parameters: int) -> float:
         """Return AICc but for a constant common to all laws."""
         q = self.n_bins
@@ -107,48 +122,89 @@ class Errors:
         return self.n * math.log1p(deviation / (self.n - 1)) + 2.0 + penalty
 
 
-def fit_curves(curves: list[Curve], laws: tuple[str, ...], confidence: float) -> CurveFit:
-    """Fit the laws to a curve, under that of several descriptions of its errors which makes it likeliest."""
-    most = max(N_PARAMETERS[law] for law in laws)
-    found = []
-    for curve in curves:
-        misfit, fitter, best = _misfit(curve, laws, most)
-        # Of the description of errors only, as the deviations are equal.
-        unlikely = 2.0 * float(np.sum(curve.bins(curve.log_scale)) - np.linalg.slogdet(fitter.whitener)[1])
-        found.append((unlikely, misfit, fitter, best))
-        if misfit <= RESOLUTION:
-            break
-    _, misfit, fitter, best = min(found, key=lambda item: item[0])
-    return _fit(fitter, misfit, laws, confidence, best)
+@dataclass
+class _Description:
+    """A description of what the best law misses, its size, and the fit of that law."""
+
+    misfit: float
+    fitter: Fitter
+    best: Point
+
+    def unlikely(self) -> float:
+        """Return -2 ln of the likelihood of the description, but for a constant, as the deviations are equal."""
+        whitened = np.linalg.slogdet(self.fitter.whitener)[1]
+        return 2.0 * float(np.sum(self.fitter.curve.bins(self.fitter.curve.log_scale)) - whitened)
+
+
+def fit_networks(curve: Curve, plain: Curve, laws: tuple[str, ...], confidence: float) -> CurveFit:
+    """Fit the laws to a curve with errors, and what they miss beyond these as noise or as a smooth function of time.
+
+    ``plain`` is the curve with a misfit of one size at all times, for the laws that are rejected.
+    """
+    found = [_describe(curve, laws)]
+    if found[0].misfit > RESOLUTION:
+        found.append(_describe(with_smooth_misfit(curve), laws))
+    return _fit(min(found, key=_Description.unlikely), laws, confidence, plain)
+
+
+def fit_alone(relative: list[Curve], absolute: list[Curve], laws: tuple[str, ...], confidence: float) -> CurveFit:
+    """Fit the laws to one curve without errors, given what its deviations may be: noise of each time first.
+
+    Where what is left looks like white noise it is taken for that, relative or not as is likelier. Else the roughness
+    of the curve tells which, as what a law leaves does not: a relative misfit is large where the response is.
+    """
+    pair = [_describe(curves[0], laws) for curves in (relative, absolute)]
+    noise = [found for found in pair if _is_white(found.fitter.rest(found.best))]
+    if pair[0].misfit <= RESOLUTION:
+        found = pair[0]
+    elif noise:
+        found = min(noise, key=lambda one: unlikely_noise(one.fitter.curve, one.fitter.rest(one.best)))
+    else:
+        which = int(unlikely_roughness(absolute[0]) < unlikely_roughness(relative[0]))
+        others = [_describe(curve, laws) for curve in (relative, absolute)[which][1:]]
+        found = min([pair[which], *others], key=_Description.unlikely)
+    return _fit(found, laws, confidence, absolute[0])
+
+
+def _is_white(rest: Array) -> bool:
+    """Whether no more neighbours have the same sign than of white noise, with a probability of 1 % to be wrong there.
+
+    Signs do not ask for one size of the noise at all times.
+    """
+    from scipy import stats
+
+    alike = int(np.sum(rest[1:] * rest[:-1] > 0.0))
+    return bool(stats.binom.sf(alike - 1, len(rest) - 1, 0.5) > SIGNIFICANT_MISFIT)
 
 
 def _point(fitter: Fitter, law: str) -> Point:
     return {"constant": fitter.constant, "exponential": fitter.exponential, "power law": fitter.power_law}[law]()
 
 
-def _misfit(curve: Curve, laws: tuple[str, ...], most: int) -> tuple[float, Fitter, Point]:
+def _describe(curve: Curve, laws: tuple[str, ...]) -> _Description:
     """Return what the best law misses beyond the errors, at least the resolution, and the fit of that law.
 
     It is what makes the deviation the expected one, where that is significantly larger.
     """
     flexible = max(laws, key=N_PARAMETERS.__getitem__)
+    most = N_PARAMETERS[flexible]
     rest = len(curve.mean) - most
 
-    def fit(log_misfit: float) -> tuple[float, Fitter, Point]:
+    def fit(log_misfit: float) -> _Description:
         fitter = Fitter.prepare(curve, math.exp(log_misfit))
-        return math.exp(log_misfit), fitter, _point(fitter, flexible)
+        return _Description(math.exp(log_misfit), fitter, _point(fitter, flexible))
 
     low, high = math.log(RESOLUTION), 2.0
     if not curve.errors_known:
         # The misfit is all of the covariance, and the law does not depend on its size.
-        return fit(max(low, 0.5 * math.log(max(fit(0.0)[2].deviation, 1e-300) / rest)))
+        return fit(max(low, 0.5 * math.log(max(fit(0.0).best.deviation, 1e-300) / rest)))
     found = fit(low)
-    if Errors(curve, RESOLUTION, 0.95, most).p_value(found[2].deviation, most) > SIGNIFICANT_MISFIT:
+    if Errors(curve, RESOLUTION, 0.95, most).p_value(found.best.deviation, most) > SIGNIFICANT_MISFIT:
         return found
     while high - low > 0.01:
         middle = 0.5 * (low + high)
         found = fit(middle)
-        value = found[2].deviation
+        value = found.best.deviation
         if abs(math.log(value / rest)) < 0.02:
             return found
         if value > rest:
@@ -158,11 +214,15 @@ def _misfit(curve: Curve, laws: tuple[str, ...], most: int) -> tuple[float, Fitt
     return fit(high)
 
 
-def _fit(fitter: Fitter, misfit: float, laws: tuple[str, ...], confidence: float, best: Point) -> CurveFit:
+def _fit(found: _Description, laws: tuple[str, ...], confidence: float, plain: Curve) -> CurveFit:
+    fitter, misfit, best = found.fitter, found.misfit, found.best
     curve = fitter.curve
     flexible = max(laws, key=N_PARAMETERS.__getitem__)
     errors = Errors(curve, misfit, confidence, N_PARAMETERS[flexible])
     clean = Fitter.prepare(curve, RESOLUTION) if errors.from_residuals and curve.errors_known else fitter
+    noisy = not (curve.errors_known or curve.smooth)
+    missed = 0.0 if misfit <= RESOLUTION else fitter.missed(best)
+    missed_much = missed > LARGEST_MISFIT and not noisy
     fits: dict[str, LawFit] = {}
     change = 0.0, 0.0
     for law in laws:
@@ -172,7 +232,16 @@ def _fit(fitter: Fitter, misfit: float, laws: tuple[str, ...], confidence: float
         if curve.errors_known:
             p_value = errors.p_value((point if clean is fitter else _point(clean, law)).deviation, n_parameters)
         fits[law] = fit = LawFit(point, errors.aic(point.deviation, n_parameters), p_value)
-        region = _set_parameters(fit, law, fitter, errors.limit(point.deviation, n_parameters))
+        if law == flexible != "constant":
+            rejected = False
+        elif law == flexible:
+            rejected = missed_much
+        else:
+            rejected = errors.p_value_beside(point.deviation, best.deviation, n_parameters) < SIGNIFICANT_MISFIT
+        if rejected:
+            _set_by_least_squares(fit, law, plain, confidence)
+            continue
+        region = _set_parameters(fit, law, fitter, point, errors.limit(point.deviation, n_parameters))
         if law == flexible and region is not None:
             change = region.of(np.ones(1))
     excluded = True
@@ -183,15 +252,24 @@ def _fit(fitter: Fitter, misfit: float, laws: tuple[str, ...], confidence: float
         if not excluded and flexible == "power law":
             limit = errors.excess(critical, best.deviation, 2)
             change = Region(fitter, allowed_taus(fitter, best, limit), limit, best).of(np.ones(1))
-    missed = 0.0 if misfit <= RESOLUTION else fitter.missed(best)
-    noisy = not (curve.errors_known or curve.smooth)
-    chosen = "none" if missed > LARGEST_MISFIT and not noisy else _choose(fits, excluded, change)
-    return CurveFit(fits, missed, change, chosen, fitter)
+    chosen = "none" if missed_much else _choose(fits, excluded, change)
+    return CurveFit(fits, missed, change, chosen, best.delta)
 
 
-def _set_parameters(fit: LawFit, law: str, fitter: Fitter, limit: float) -> Region | None:
-    """Fill in amplitude, tau, gamma and rate with intervals; return the region of those allowed, if they vary."""
-    point = fit.point
+def _set_by_least_squares(fit: LawFit, law: str, plain: Curve, confidence: float) -> None:
+    """Fill in parameters of a rejected law: those with which it comes closest to the response.
+
+    With the errors of the curve deviations that all times share cost little, and a rejected law uses that: it runs
+    far from the response. With a misfit of its own, one size at all times, it does not.
+    """
+    found = _describe(plain, (law,))
+    errors = Errors(plain, found.misfit, confidence, N_PARAMETERS[law])
+    _set_parameters(fit, law, found.fitter, found.best, errors.limit(found.best.deviation, N_PARAMETERS[law]))
+
+
+def _set_parameters(fit: LawFit, law: str, fitter: Fitter, point: Point, limit: float) -> Region | None:
+    """Fill in the law, amplitude, tau, gamma and rate with intervals; return the region of those allowed, if any."""
+    fit.curve = fitter.law(point)
     log_tau, delta = np.array([point.log_tau]), np.array([point.delta])
     _, top, amplitude, weight = fitter.deviations(fitter.progress(log_tau), delta)
     factor = np.exp(log_factor(fitter, log_tau, delta, top))

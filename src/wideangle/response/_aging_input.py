@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from wideangle._checks import check_array, check_increasing, check_numbers
+from wideangle.response._aging_alignment import align, common_times
 from wideangle.response._aging_curves import LEAST_NETWORKS, LEAST_TIMES, Array
 
 FACTORS = ("response", "loss_derivative", "kernel", "readout_part", "hidden_part", "amplitude")
@@ -17,12 +18,16 @@ _REMEDY = "give (time,), (network, time), or what wideangle.response.training_re
 
 @dataclass(frozen=True, eq=False)
 class Responses:
-    """Responses (time,) or (network, time) of each factor, ``None`` for one without name, finite, and their times."""
+    """Responses (time,) or (network, time) of each factor, ``None`` for one without name, finite, and their times.
+
+    ``alignment`` holds the errors (time,) of the means by interpolation, where networks have units of time.
+    """
 
     time: Array
     of_factor: dict[str | None, Array]
     n_dropped: dict[str | None, int]
     standard_error: Array | None
+    alignment: dict[str | None, Array]
 
     @property
     def named(self) -> bool:
@@ -30,7 +35,7 @@ class Responses:
         return None not in self.of_factor
 
 
-def read_responses(response: Any, time: Any, standard_error: Any) -> Responses:
+def read_responses(response: Any, time: Any, standard_error: Any, time_unit: Any) -> Responses:
     """Check and sort out the arguments of :func:`wideangle.response.fit_aging`."""
     arrays, own_time = _arrays(response)
     if time is None and own_time is None:
@@ -45,10 +50,23 @@ def read_responses(response: Any, time: Any, standard_error: Any) -> Responses:
             "cannot be told apart by fewer: record more times"
         )
     kept: dict[str | None, Array] = {}
-    dropped: dict[str | None, int] = {}
+    finite: dict[str | None, Any] = {}
     for name, values in arrays.items():
-        kept[name], dropped[name] = _finite("response" if name is None else name, values, len(times))
-    return Responses(times, kept, dropped, _errors(standard_error, kept, len(times)))
+        kept[name], finite[name] = _finite("response" if name is None else name, values, len(times))
+    dropped = {name: int(np.sum(~np.asarray(mask))) for name, mask in finite.items()}
+    errors = _errors(standard_error, kept, len(times))
+    if time_unit is None:
+        return Responses(times, kept, dropped, errors, {})
+    units = _units(time_unit, finite)
+    scaled = common_times(times, units[np.any(list(finite.values()), axis=0)])
+    aligned = {name: align(array, times, units[finite[name]], scaled) for name, array in kept.items()}
+    return Responses(
+        scaled,
+        {name: values for name, (values, _) in aligned.items()},
+        dropped,
+        errors,
+        {name: error for name, (_, error) in aligned.items()},
+    )
 
 
 def _arrays(response: Any) -> tuple[dict[str | None, Any], Any]:
@@ -74,13 +92,13 @@ def _over_inputs(variable: Any) -> Any:
     return variable.transpose("network", "time", missing_dims="ignore").values
 
 
-def _finite(name: str, values: Any, n_times: int) -> tuple[Array, int]:
-    """Return the responses without the networks that have diverged, and the number of these."""
+def _finite(name: str, values: Any, n_times: int) -> tuple[Array, Any]:
+    """Return the responses without the networks that have diverged, and which ones (network,) are kept."""
     array = check_array(name, values, ndim=(1, 2), remedy=_REMEDY)
     if array.shape[-1] != n_times:
         raise ValueError(f"{name} must have a value for each of {n_times} times, got shape {array.shape}; {_REMEDY}")
     if array.ndim == 1:
-        return check_numbers(name, array, remedy="give a response that is finite at all times"), 0
+        return check_numbers(name, array, remedy="give a response that is finite at all times"), True
     result = array.astype(np.float64)
     finite = np.all(np.isfinite(result), axis=1)
     if not np.any(finite):
@@ -88,7 +106,29 @@ def _finite(name: str, values: Any, n_times: int) -> tuple[Array, int]:
             f"{name} must have a network with finite values at all times, got none of {len(result)}; "
             "choose earlier times or a smaller learning rate"
         )
-    return np.ascontiguousarray(result[finite]), int(np.sum(~finite))
+    return np.ascontiguousarray(result[finite]), finite
+
+
+def _units(time_unit: Any, finite: dict[str | None, Any]) -> Array:
+    """Return the units (network,), which may be anything where a network is dropped."""
+    remedy = "give a positive number for each network, such as 1 over its kernel"
+    if any(np.ndim(mask) == 0 for mask in finite.values()):
+        raise ValueError("time_unit is for networks, got responses without them; give responses (network, time)")
+    if "network" not in getattr(time_unit, "dims", ("network",)):
+        raise ValueError(
+            f"time_unit must have the dimension 'network', got {tuple(map(str, time_unit.dims))}; {remedy}"
+        )
+    used = np.any(list(finite.values()), axis=0)
+    array = check_array("time_unit", getattr(time_unit, "values", time_unit), ndim=(1,), remedy=remedy)
+    if len(array) != len(used):
+        raise ValueError(f"time_unit must hold {len(used)} numbers, one for each network, got {len(array)}; {remedy}")
+    result = array.astype(np.float64)
+    wrong = np.flatnonzero(used & ~((result > 0.0) & (result < np.inf)))
+    if len(wrong):
+        raise ValueError(
+            f"time_unit must be positive and finite, got time_unit[{wrong[0]}] = {result[wrong[0]]}; {remedy}"
+        )
+    return np.asarray(result)
 
 
 def _errors(standard_error: Any, arrays: dict[str | None, Array], n_times: int) -> Array | None:

@@ -175,6 +175,10 @@ class Fitter:
         law = self.curve.bins(self.law(point) * np.exp(-self.curve.log_scale))
         return float(np.sqrt(np.mean((self.curve.mean - law) ** 2)))
 
+    def rest(self, point: Point) -> Array:
+        """Return what a law leaves of one curve at each time, scaled."""
+        return np.asarray(self.curve.single - self.law(point) * np.exp(-self.curve.log_scale))
+
     @cached_property
     def taus(self) -> Array:
         """A grid of ln(tau/t_1), the last of them infinite."""

@@ -47,10 +47,23 @@ def one_margin(loss: Loss, time: Array, kernel: float, margin: float) -> Array:
     return np.where(large, drive, result)
 
 
-def squared_forces(time: Array, rates: Array, vectors: Array, force: Array) -> Array:
-    """Return forces 1 - m (sample, time) from the modes."""
-    decay = np.exp(-np.maximum(rates, 0.0)[:, None] * time)
-    return np.asarray(vectors @ (decay * (vectors.T @ force)[:, None]))
+def rates_of_steps(rates: Array, learning_rate: float) -> Array:
+    """Return the rates at which modes decay under steps of descent, the given ones of the flow if their size is 0."""
+    if learning_rate == 0.0:
+        return rates
+    largest = float(rates.max())
+    if learning_rate * largest >= 1.0:
+        raise ValueError(
+            f"learning_rate must lie below 1 over the largest rate, {1.0 / largest:.4g}, got {learning_rate}, with "
+            "which residuals are 0 after a step or change sign from step to step and have no rate; give a smaller one"
+        )
+    return np.asarray(-np.log1p(-learning_rate * rates) / learning_rate)
+
+
+def squared_forces(time: Array, rates: Array, vectors: Array, force: Array) -> tuple[Array, Array]:
+    """Return forces 1 - m (sample, time) from the modes, and how fast they fall."""
+    modes = np.exp(-rates[:, None] * time) * (vectors.T @ force)[:, None]
+    return np.asarray(vectors @ modes), np.asarray(vectors @ (rates[:, None] * modes))
 
 
 def many_margins(loss: Loss, time: Array, matrix: Array, margin: Array) -> Array:

@@ -1,0 +1,96 @@
+"""Responses of networks at common times in units of their own: a collapse of their curves."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wideangle.response._aging_curves import LEAST_TIMES, Array, Index
+
+_POINTS = 4
+_AROUND = 2
+
+
+def common_times(time: Array, units: Array) -> Array:
+    """Return the times of the slowest network in its unit, from the first on that all networks have."""
+    scaled = time / units.max()
+    result = scaled[scaled * units.min() >= time[0]]
+    if len(result) < LEAST_TIMES:
+        raise ValueError(
+            f"time_unit must leave {LEAST_TIMES} times at which all networks have responses, got {len(result)}, as "
+            f"units run from {units.min():.3g} to {units.max():.3g}; record earlier times, or leave out networks"
+        )
+    return np.asarray(result)
+
+
+def align(responses: Array, time: Array, units: Array, scaled: Array) -> tuple[Array, Array]:
+    """Return responses (network, time) at times in units of each network, and the error of their mean (time).
+
+    Logarithms are interpolated by a cubic through four neighbours, in t or in ln t, whichever is right where times are
+    left out in turn. So exponentials are exact, at any spacing, and powers nearly. Where the sign changes the responses
+    themselves are interpolated. What the cubic differs from the parabola of the three nearest counts as the error. It
+    is averaged over networks, whose noise goes from it like that of the mean, and then over neighbouring times, as it
+    changes its sign.
+    """
+    with np.errstate(divide="ignore"):
+        logs = np.log(np.abs(responses))
+    same_sign = np.sign(responses)
+    first = time[time > 0.0][0]
+    places = [time, np.log(time + (first if time[0] == 0.0 else 0.0))]
+    chosen = int(np.argmin([_left_out(logs, same_sign, place) for place in places]))
+    place, shift = places[chosen], first if time[0] == 0.0 else 0.0
+    result, differences = np.empty((len(responses), len(scaled))), np.zeros(len(scaled))
+    for k, unit in enumerate(units):
+        # Rounding must not take the ends out of the range.
+        own = np.clip(scaled * unit, time[0], time[-1])
+        at = np.log(own + shift) if chosen else own
+        result[k], rougher = _interpolate(responses[k], logs[k], place, at)
+        differences += result[k] - rougher
+    squares = np.pad((differences / len(responses)) ** 2, _AROUND, mode="edge")
+    return result, np.sqrt(np.lib.stride_tricks.sliding_window_view(squares, 2 * _AROUND + 1).mean(axis=1))
+
+
+def _interpolate(values: Array, logs: Array, place: Array, at: Array) -> tuple[Array, Array]:
+    """Return one response at other places by four and by three points."""
+    before = np.clip(np.searchsorted(place, at, side="right") - 1, 0, len(place) - 2)
+    index = _stencil(before, len(place))
+    x = place[index]
+    signs = np.sign(values[index])
+    usable = np.abs(signs.sum(axis=-1)) == _POINTS
+    farthest = np.where(np.abs(x[:, 0] - at) > np.abs(x[:, -1] - at), 0, _POINTS - 1)
+    found = []
+    for weights in (_weights(x, at), _weights(x, at, farthest)):
+        power = np.sum(weights * np.where(usable[:, None], logs[index], 0.0), axis=-1)
+        found.append(np.where(usable, signs[:, 0] * np.exp(power), np.sum(weights * values[index], axis=-1)))
+    return found[0], found[1]
+
+
+def _stencil(before: Index, n_times: int) -> Index:
+    """Return four neighbours (at, 4) of places after ``before``, fewer of them on the side of an end."""
+    start = np.clip(before - 1, 0, n_times - _POINTS)
+    return np.asarray(start[:, None] + np.arange(_POINTS))
+
+
+def _weights(x: Array, at: Array, without: Index | None = None) -> Array:
+    """Return the weights (at, 4) of Lagrange's polynomial through places (at, 4), or through all but one of them."""
+    result = np.ones_like(x)
+    for j in range(_POINTS):
+        for k in range(_POINTS):
+            if k != j:
+                factor = (at - x[:, k]) / (x[:, j] - x[:, k])
+                result[:, j] *= factor if without is None else np.where(without == k, 1.0, factor)
+    if without is not None:
+        result[np.arange(len(x)), without] = 0.0
+    return result
+
+
+def _left_out(logs: Array, signs: Array, place: Array) -> float:
+    """Return the mean square error of logarithms at times that are left out, where the sign does not change."""
+    inner = np.arange(2, len(place) - 2)
+    index = inner[:, None] + np.array([-2, -1, 1, 2])
+    weights = _weights(place[index], place[inner])
+    usable = np.abs(signs[:, index].sum(axis=-1) + signs[:, inner]) == _POINTS + 1
+    if not np.any(usable):
+        return 0.0
+    with np.errstate(invalid="ignore"):
+        errors = np.sum(weights * logs[:, index], axis=-1) - logs[:, inner]
+    return float(np.mean(errors[usable] ** 2))

@@ -12,7 +12,8 @@ import xarray as xr
 
 from wideangle.papers._frame import Reproduction
 from wideangle.papers.response import Job, Measurements
-from wideangle.papers.response_claims import judge, step_orders
+from wideangle.papers.response_aging_claims import step_orders
+from wideangle.papers.response_claims import judge
 from wideangle.papers.response_panels import (
     DESCENT,
     NOISY,

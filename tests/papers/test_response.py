@@ -16,6 +16,7 @@ from wideangle.papers.response import Job, Measurements
 from wideangle.papers.response_aging_claims import step_orders
 from wideangle.papers.response_claims import judge
 from wideangle.papers.response_judging import dependence_claim
+from wideangle.papers.response_model_claims import relearning_claims
 from wideangle.papers.response_panels import (
     DESCENT,
     NOISY,
@@ -125,7 +126,7 @@ def test_plasticity_is_the_response_to_the_other_label(measured: Measurements) -
 
 def test_what_is_not_measured_is_not_resolved(measured: Measurements) -> None:
     nothing = planted(measured, "aging", "response_exponent", np.nan, case=RELU)
-    (claim,) = (claim for claim in judge(nothing) if f"ages like a power ({RELU})" in claim.statement)
+    (claim,) = (claim for claim in judge(nothing) if f"constant kernel has it ({RELU})" in claim.statement)
     assert (claim.verdict, claim.measured_text.split(" (")[0]) == ("not resolved", "not measured")
 
 
@@ -209,6 +210,37 @@ def test_imbalances_are_judged_by_the_size_of_their_parts(measured: Measurements
         assert verdicts(replace(measured, balance=changed), part) == {verdict}
 
 
+def test_relearning_is_relative_to_untrained_networks(measured: Measurements) -> None:
+    part = f"in real training ({RELU}"
+    base = planted(planted(measured, "relearning", "relearning_time", 100.0), "relearning", "reached", 1.0)
+    for value, verdict in ((200.0, "agrees"), (50.0, "disagrees"), (100.0, "disagrees")):
+        times = base.relearning["relearning_time"].copy(deep=True)
+        times.loc[{"case": RELU}][{"stage": -1}] = value
+        changed = base.relearning.assign(relearning_time=times, reached=base.relearning["reached"] > 0.5)
+        assert verdicts(replace(base, relearning=changed), part) == {verdict}
+
+
+def test_networks_that_are_not_done_count_as_slow_only_after_training(measured: Measurements) -> None:
+    relearning = measured.relearning.copy(deep=True)
+    reached = xr.zeros_like(relearning["reached"])
+    (claim,) = relearning_claims(relearning.assign(reached=reached).sel(case=[RELU], labels=["new"]))
+    assert (claim.verdict, claim.measured_text.split(" (")[0]) == ("not resolved", "not measured")
+    reached[{"stage": 0}] = True
+    (claim,) = relearning_claims(relearning.assign(reached=reached).sel(case=[RELU], labels=["new"]))
+    assert "0% done" in claim.note
+    assert math.isfinite(claim.measured)
+
+
+def test_labels_turn_after_training(measured: Measurements) -> None:
+    relearning = measured.relearning
+    assert relearning["stage_time"].values.tolist() == [0.0, 0.2, 1.6, 12.8, 102.4]
+    # All cases of one activation begin with the same networks, and are trained in the same way on the other labels.
+    relu = relearning.sel(case=[RELU, Case("cross-entropy", NOISY, "relu").name]).isel(stage=0)
+    np.testing.assert_array_equal(*relu["relearning_time"].values)
+    # Half of the samples are right before the loss is small.
+    assert (relearning["half_time"] <= relearning["relearning_time"]).all()
+
+
 def test_factors_make_up_the_response(measured: Measurements) -> None:
     aging = measured.aging
     np.testing.assert_allclose(aging["readout_part"] + aging["hidden_part"], aging["kernel"], rtol=1e-12)
@@ -265,7 +297,7 @@ def test_samples_split_the_interval() -> None:
 
 def test_full_extent(tmp_path: Path) -> None:
     job = Job.prepare(out=tmp_path, full=True)
-    assert (job.n_networks, job.n_steps, job.n_runs, job.image_samples) == (400, 2**19, 10, 128)
+    assert (job.n_networks, job.n_steps, job.n_runs, job.image_samples) == (400, 2**19, 20, 128)
     assert "400 networks of each kind" in job.description
 
 

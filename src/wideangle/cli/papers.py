@@ -116,12 +116,12 @@ def representation(**options: Any) -> None:
 
 @reproduce.command()
 @reproduction_options("response", "initial weights, the data split, orders of samples and label noise")
-@click.option("--full", is_flag=True, help="400 small networks of each kind, four times the steps, ten on images.")
+@click.option("--full", is_flag=True, help="400 small networks of each kind, four times the steps, twenty on images.")
 def response(**options: Any) -> None:
     """Training response of neural networks: kernels, aging, features, fragility (arXiv 2405.04074 and 2204.07291).
 
     Writes report.html, figures as PNG and SVG, and all numbers as NetCDF; prints a table of claims with verdicts.
-    Takes about two minutes on two cores; needs the part [reference] (PyTorch).
+    Takes less than three minutes on two cores; needs the part [reference] (PyTorch).
 
     \b
     Example:

@@ -109,6 +109,7 @@ class Measurements:
     images: xr.Dataset
     image_fits: xr.Dataset
     model: xr.Dataset
+    relearning: xr.Dataset
 
 
 def reproduce(job: Job, *, announce: Announce = silent, progress: bool = False) -> Reproduction[Measurements]:
@@ -121,7 +122,13 @@ def reproduce(job: Job, *, announce: Announce = silent, progress: bool = False) 
 
 def measure(job: Job, *, announce: Announce = silent, progress: bool = False) -> Measurements:
     """Compute every number."""
-    from wideangle.papers import response_features, response_models, response_panels, response_predictions
+    from wideangle.papers import (
+        response_features,
+        response_models,
+        response_panels,
+        response_predictions,
+        response_relearning,
+    )
 
     announce("Computing responses of small networks ...")
     kernels, steps = response_panels.kernels(job), response_panels.steps(job)
@@ -136,6 +143,8 @@ def measure(job: Job, *, announce: Announce = silent, progress: bool = False) ->
     balance = response_predictions.balance(job)
     announce("Following the mean-field model ...")
     model = response_models.model(job)
+    announce("Learning opposite labels ...")
+    relearning = response_relearning.relearning(job)
     announce(job.description)
     images = response_models.images(job, progress)
     return Measurements(
@@ -152,4 +161,5 @@ def measure(job: Job, *, announce: Announce = silent, progress: bool = False) ->
         images=images,
         image_fits=response_models.image_fits(images),
         model=model,
+        relearning=relearning,
     )

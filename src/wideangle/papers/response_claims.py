@@ -15,7 +15,7 @@ from wideangle.papers.response_aging_claims import (
 )
 from wideangle.papers.response_feature_claims import balance_claims, fragility_claims, size_claims
 from wideangle.papers.response_features import LOSSES
-from wideangle.papers.response_model_claims import image_claims, model_claims
+from wideangle.papers.response_model_claims import image_claims, model_claims, relearning_claims
 from wideangle.reports import Claim
 
 if TYPE_CHECKING:
@@ -37,4 +37,5 @@ def judge(measurements: Measurements) -> tuple[Claim, ...]:
         *(claim for loss in LOSSES for claim in fragility_claims(measurements, loss)),
         *image_claims(measurements),
         *model_claims(measurements),
+        *relearning_claims(measurements.relearning),
     )

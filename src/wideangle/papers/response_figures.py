@@ -312,7 +312,7 @@ def draw_images(measurements: Measurements, figure: Any, theme: Theme) -> None:
 def draw_model(measurements: Measurements, figure: Any, theme: Theme) -> None:
     """Panel (g): outputs of networks and of the mean-field model, errors, domains and plasticity."""
     model, aging = measurements.model, measurements.aging
-    outputs, errors, domains, plasticity = figure.subplots(1, 4)
+    outputs, errors, domains, plasticity, relearning = figure.subplots(1, 5)
     here = model.sel(activation=MODELLED[-1]).isel(time=-1)
     outputs.plot(here["point_x"], here["network_outputs"], **theme.line("exact"), label="network")
     outputs.plot(here["point_x"], here["outputs"], **theme.line("infinite-width"), label="mean-field model")
@@ -349,10 +349,26 @@ def draw_model(measurements: Measurements, figure: Any, theme: Theme) -> None:
     plasticity.axhline(1.0, color=theme.muted, linewidth=0.7)
     plasticity.set_title("Response to the other label", fontweight="normal")
     plasticity.legend(loc="upper left", fontsize=7.5)
-    for axes in (errors, domains, plasticity):
+    _draw_relearning(relearning, measurements.relearning, theme)
+    for axes in (errors, domains, plasticity, relearning):
         axes.set_xlabel("time")
     _plain_ticks(plasticity)
     figure.legend(*outputs.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+
+
+def _draw_relearning(axes: Axes, relearning: xr.Dataset, theme: Theme) -> None:
+    """Draw geometric means of the times that networks take to learn other labels, over those of untrained ones."""
+    time = relearning["stage_time"].values
+    ratio = relearning["relearning_time"] / relearning["relearning_time"].isel(stage=0)
+    slower = np.exp(np.log(ratio).mean("network"))
+    for name, style in zip(relearning["case"].values.tolist(), (SERIES[0], SERIES[1], SERIES[3]), strict=True):
+        for labels, dashes in zip(relearning["labels"].values.tolist(), ("-", GUIDE), strict=True):
+            values = slower.sel(case=name, labels=labels)[1:]
+            look = {"color": theme.methods[style], "linestyle": dashes, "linewidth": 1.4}
+            axes.loglog(time[1:], values, **look, marker="o", markersize=3)
+    axes.axhline(1.0, color=theme.muted, linewidth=0.7)
+    axes.set_title("Time to relearn", fontweight="normal")
+    _plain_ticks(axes)
 
 
 def draw_overview(measurements: Measurements, figure: Any, theme: Theme) -> None:

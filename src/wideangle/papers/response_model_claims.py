@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from wideangle.papers.response_feature_claims import SIZE_NAMES
-from wideangle.papers.response_judging import REDUCED, SIMILAR, claim_on, law_claims
+from wideangle.papers.response_judging import NOTICED, REDUCED, SIMILAR, claim_on, law_claims
 from wideangle.papers.response_models import MODELLED
 from wideangle.papers.response_panels import DESCENT, SINGLE
 from wideangle.reports import Claim
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from wideangle.papers.response import Measurements
 
 FOLLOWED = 0.2  # Error of the model over the change of outputs, up to which the model describes networks.
@@ -90,4 +94,27 @@ def model_claims(measurements: Measurements) -> list[Claim]:
                 f" {here['n_domains'].isel(time=-1).mean().item():.2f}",
             )
         )
+    return claims
+
+
+def relearning_claims(relearning: xr.Dataset) -> list[Claim]:
+    """Judge whether training costs plasticity, by networks that learn other labels."""
+    claims = []
+    for labels in relearning["labels"].values.tolist():
+        for name in relearning["case"].values.tolist():
+            here = relearning.sel(case=name, labels=labels)
+            first, last = here.isel(stage=0), here.isel(stage=-1)
+            # Where a network was not done the time is a bound, which an untrained one must not have.
+            ratio = (last["relearning_time"] / first["relearning_time"]).where(first["reached"])
+            claims.append(
+                claim_on(
+                    f"Plasticity is lost finally, in real training ({name}, then gradient descent on {labels} labels):"
+                    " ln of the time to learn them, over that of untrained networks, is at least ln 1.1.",
+                    np.log(ratio.values),
+                    (NOTICED, math.inf),
+                    f"medians {first['relearning_time'].median().item():.3g} before training,"
+                    f" {last['relearning_time'].median().item():.3g} after, half of the samples at"
+                    f" {last['half_time'].median().item():.3g}; {last['reached'].mean().item():.0%} done",
+                )
+            )
     return claims

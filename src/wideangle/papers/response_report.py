@@ -32,6 +32,7 @@ from wideangle.papers.response_panels import (
     Case,
     samples,
 )
+from wideangle.papers.response_relearning import LEARNED
 from wideangle.papers.response_tables import aging_table, features_table, fragility_table, kernels_table, shown
 
 if TYPE_CHECKING:
@@ -255,7 +256,10 @@ MODEL_CAPTION = (
     "Outputs of a network and of its mean-field model at the end: the kernel at the start times a plasticity, the mean"
     " K(x, x) over time, and nothing else of the network. Errors over the change of the outputs (dashed: the plasticity"
     " does not age). Intervals of one sign of the output, of networks and (dashed) of the model; the line is their"
-    " number in the labels. Right: plasticity, as the response to a sample with the other label, relative to the start."
+    " number in the labels. Plasticity, as the response to a sample with the other label, relative to the start; and"
+    f" measured by training: the time until the loss on the opposite labels (dashed: on new ones) is {LEARNED:.2f},"
+    " of networks that were trained before for the time on the axis, over that of untrained ones (geometric means;"
+    " colours are those beside it)."
 )
 
 
@@ -267,7 +271,17 @@ def model_alt(measurements: Measurements) -> str:
             f"{activation}: error {shown(here['error'])}, with constant plasticity {shown(here['constant_error'])},"
             f" domains {shown(here['network_domains'])}, of the model {shown(here['n_domains'])}"
         )
-    return f"Four charts: outputs against x, errors, domains and plasticity against time. {'; '.join(parts)}."
+    relearning = measurements.relearning["relearning_time"].median("network")
+    for labels in relearning["labels"].values.tolist():
+        for name in relearning["case"].values.tolist():
+            first, last = relearning.sel(case=name, labels=labels).values[[0, -1]]
+            parts.append(
+                f"{name}, {labels} labels: learned in {shown(first, 0)} before, {shown(last, 0)} after training"
+            )
+    return (
+        "Five charts: outputs against x, errors, domains, plasticity and time to relearn against time."
+        f" {'; '.join(parts)}."
+    )
 
 
 def provenance(job: Job, measurements: Measurements) -> dict[str, Any]:

@@ -34,11 +34,11 @@ wideangle::SampleVisits make_visits(const Numbers& x, const Numbers& y, const st
 
 py::tuple train_networks(const Numbers& initial, const Numbers& x, const Numbers& y, std::vector<std::uint32_t> widths,
                          int activation, double slope, int loss, std::vector<double> weight_rates,
-                         std::vector<double> bias_rates, double learning_rate, double tolerance, std::uint64_t n_steps,
-                         std::vector<std::uint64_t> records, const std::string& order, std::uint32_t batch,
-                         const std::optional<Indices>& given, double noise, bool flips, std::uint64_t seed,
-                         std::uint64_t first_network, int n_threads, const std::string& cpu_path,
-                         const py::object& progress) {
+                         std::vector<double> bias_rates, double learning_rate, double tolerance,
+                         std::uint64_t first_step, std::uint64_t n_steps, std::vector<std::uint64_t> records,
+                         const std::string& order, std::uint32_t batch, const std::optional<Indices>& given,
+                         double noise, bool flips, std::uint64_t seed, std::uint64_t first_network, int n_threads,
+                         const std::string& cpu_path, const py::object& progress) {
     wideangle::TrainingEnsemble ensemble;
     wideangle::TrainedNetwork& network = ensemble.run.network;
     network.sizes = std::move(widths);
@@ -52,7 +52,8 @@ py::tuple train_networks(const Numbers& initial, const Numbers& x, const Numbers
     ensemble.run.visits = make_visits(x, y, order, batch, given, noise, flips, seed);
     ensemble.run.learning_rate = learning_rate;
     ensemble.run.tolerance = tolerance;
-    ensemble.run.steps = n_steps;
+    ensemble.run.first_step = first_step;
+    ensemble.run.end = first_step + n_steps;
     ensemble.run.records = std::move(records);
     ensemble.first_network = first_network;
     ensemble.networks = static_cast<std::uint64_t>(initial.shape(0));
@@ -116,8 +117,8 @@ py::array_t<double> initial_parameters(std::uint32_t input_dim, std::vector<std:
 void register_training(py::module_& module) {
     using namespace py::literals;
     module.def("train_networks", train_networks, "initial"_a, "x"_a, "y"_a, py::kw_only(), "widths"_a, "activation"_a,
-               "slope"_a, "loss"_a, "weight_rates"_a, "bias_rates"_a, "learning_rate"_a, "tolerance"_a, "n_steps"_a, "records"_a,
-               "order"_a, "batch"_a, "given"_a, "noise"_a, "flips"_a, "seed"_a, "first_network"_a, "n_threads"_a,
+               "slope"_a, "loss"_a, "weight_rates"_a, "bias_rates"_a, "learning_rate"_a, "tolerance"_a, "first_step"_a = 0,
+               "n_steps"_a, "records"_a, "order"_a, "batch"_a, "given"_a, "noise"_a, "flips"_a, "seed"_a, "first_network"_a, "n_threads"_a,
                "cpu_path"_a, "progress"_a, "Ensemble of networks in training; arguments are taken as checked.");
     module.def("training_order", training_order, "x"_a, "y"_a, py::kw_only(), "first_step"_a = 0, "n_steps"_a,
                "order"_a, "batch"_a, "given"_a, "noise"_a, "flips"_a, "seed"_a, "first_network"_a, "n_networks"_a,

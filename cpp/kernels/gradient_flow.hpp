@@ -65,21 +65,25 @@ class GradientFlow final : public Training {
             context_.report(now - from);
             from = now;
         }
+        for (Half& half : halves) half.good = after(half.alive, static_cast<double>(to), half.good);
         context_.report(to - from);
     }
 
   private:
-    // Eight networks: the time, the length of the next step of each, the slopes of its stages, and where it leads.
+    // Eight networks: the time, the lengths of the first and of the next step of each, the slopes of its stages, and where
+    // it leads.
     struct Lanes {
-        f64 time = {}, length = {};
+        f64 time = {}, first_length = {}, length = {};
         i64 good = {};  // where the outputs of all stages were of a size that can be
         std::vector<EightLanes> slope[flow_stages], next;
     };
 
     bool start(Half (&halves)[2]) {
         const EightLanes* const parameters[2] = {halves[0].parameters.data(), halves[1].parameters.data()};
+        for (Lanes& lanes : lanes_) lanes.good = ~i64{};
         if (!find_slopes(parameters, 0)) return false;
         for (int h = 0; h < sum_.used(); ++h) {
+            halves[h].alive &= lanes_[h].good;
             f64 size2{}, speed2{};
             for (std::size_t p = 0; p < halves[h].parameters.size(); ++p) {
                 const f64 at = halves[h].parameters[p].get(), slope = lanes_[h].slope[0][p].get();
@@ -88,6 +92,7 @@ class GradientFlow final : public Training {
             }
             const f64 length = 0.01 * square_root(size2 / speed2);
             lanes_[h].length = select(is_less_equal(length, 1e300), length, broadcast64(1e300));  // where nothing moves
+            lanes_[h].first_length = lanes_[h].length;
         }
         return started_ = true;
     }
@@ -147,10 +152,18 @@ class GradientFlow final : public Training {
         // A record that cut a step short says nothing about the next one.
         const i64 keeps = ~active | (taken & whole & is_less(proposed, lanes.length));
         lanes.length = select(keeps, lanes.length, proposed);
-        const i64 stuck = active & ~taken & is_less(lanes.length, 1e-14 * end);
-        half.good = bits_as<i64>(select(stuck, bits_as<f64>(steps_of(lanes.time)), bits_as<f64>(half.good)));
+        const i64 stuck = active & ~taken & is_less(lanes.length, 1e-16 * lanes.time + 1e-20 * lanes.first_length);
+        // The step that it is in is the last that it has begun; the 1e-9 are more than a time over the rate rounds by.
+        half.good = after(stuck, lanes.time / context_.run.learning_rate + (1.0 + 1e-9), half.good);
         half.alive &= ~stuck;
     }
+
+    // Whole steps where the mask is set.
+    static i64 after(i64 mask, f64 steps, i64 otherwise) {
+        const i64 whole = __builtin_convertvector(steps, i64);
+        return (whole & mask) | (otherwise & ~mask);
+    }
+    static i64 after(i64 mask, double steps, i64 otherwise) { return after(mask, broadcast64(steps), otherwise); }
 
     i64 steps_of(f64 time) const { return __builtin_convertvector(time / context_.run.learning_rate, i64); }
 

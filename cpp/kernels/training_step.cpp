@@ -2,6 +2,7 @@
 // on parameters in the first-level cache, and what becomes of a network does not depend on its company.
 #include "training_step.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <memory>
@@ -68,35 +69,51 @@ std::unique_ptr<Training> make_training(const GroupContext& context, std::uint64
     }
 }
 
-void read_parameters(const TrainingGroup& group, std::size_t count, Half (&halves)[2]) {
-    for (Half& half : halves) half.parameters.resize(count);
+void read_parameters(const TrainingRun& run, const TrainingGroup& group, Half (&halves)[2]) {
+    const std::size_t count = run.network.parameters();
+    for (Half& half : halves) {
+        half.parameters.resize(count);
+        half.good += static_cast<std::int64_t>(run.first_step);
+    }
     for (int k = group.networks; k < training_lanes; ++k) halves[k / 8].alive[k % 8] = 0;
     for (int k = 0; k < group.networks; ++k)
         for (std::size_t p = 0; p < count; ++p)
             halves[k / 8].parameters[p].at[k % 8] = group.initial[static_cast<std::size_t>(k) * count + p];
 }
 
-// A network is written as a whole or not at all.
 void write_record(const TrainingGroup& group, const Half (&halves)[2], std::size_t record, std::size_t records) {
     const std::size_t count = halves[0].parameters.size();
     for (int k = 0; k < group.networks; ++k) {
         double* to = group.parameters + (static_cast<std::size_t>(k) * records + record) * count;
-        bool finite = halves[k / 8].alive[k % 8] != 0;
-        for (std::size_t p = 0; p < count; ++p) {
-            to[p] = halves[k / 8].parameters[p].at[k % 8];
-            finite = finite && std::isfinite(to[p]);
-        }
-        if (!finite) std::fill_n(to, count, undefined);
+        for (std::size_t p = 0; p < count; ++p) to[p] = halves[k / 8].parameters[p].at[k % 8];
     }
 }
 
-// The step where an output was too large. Where parameters were to become infinite, the output of the step after.
-void write_status(const TrainingGroup& group, const Half (&halves)[2], std::uint64_t steps) {
+// Takes the samples of the step after the last into account, so that what is found of a network does not depend on where
+// the run ends. A list of samples has none for it.
+template <class Phi>
+void judge_end(const GroupContext& context, std::uint64_t first_network, Phi phi, Half (&halves)[2]) {
+    const TrainingRun& run = context.run;
+    if (run.visits.order == SampleOrder::given) return;
+    GradientSum<Phi> sum(context, first_network, phi);
+    const EightLanes* const parameters[2] = {halves[0].parameters.data(), halves[1].parameters.data()};
+    i64 good[2];
+    if (!sum.add_up(parameters, visits_of_step(run.visits, run.end), good)) return;
+    for (int h = 0; h < sum.used(); ++h) halves[h].alive &= good[h];
+}
+
+void write_status(const TrainingRun& run, const TrainingGroup& group, const Half (&halves)[2]) {
+    const std::size_t count = halves[0].parameters.size(), records = run.records.size();
     for (int k = 0; k < group.networks; ++k) {
         const Half& half = halves[k / 8];
-        bool finite = true;
-        for (const EightLanes& lanes : half.parameters) finite = finite && std::isfinite(lanes.at[k % 8]);
-        group.diverged_step[k] = half.alive[k % 8] == 0 ? half.good[k % 8] : finite ? -1 : static_cast<std::int64_t>(steps);
+        bool fine = half.alive[k % 8] != 0;
+        for (const EightLanes& lanes : half.parameters) fine = fine && std::isfinite(lanes.at[k % 8]);
+        group.diverged_step[k] = fine ? -1 : half.good[k % 8];
+        if (fine) continue;
+        const auto diverged = static_cast<std::uint64_t>(group.diverged_step[k]);
+        const auto from = std::lower_bound(run.records.begin(), run.records.end(), diverged) - run.records.begin();
+        double* const rows = group.parameters + static_cast<std::size_t>(k) * records * count;
+        std::fill(rows + static_cast<std::size_t>(from) * count, rows + records * count, undefined);
     }
 }
 
@@ -104,18 +121,19 @@ void train(const TrainingRun& run, const TrainingGroup& group, const std::atomic
            std::atomic<std::uint64_t>& done) {
     const GroupContext context{run, group.networks, stop, done};
     Half halves[2];
-    read_parameters(group, run.network.parameters(), halves);
-    std::unique_ptr<Training> training;
-    with_activation(run.network.activation, run.network.slope,
-                    [&](auto phi) { training = make_training(context, group.first_network, phi); });
-    std::uint64_t step = 0;
-    for (std::size_t record = 0; record < run.records.size(); ++record) {
-        training->advance(halves, step, run.records[record]);
-        step = run.records[record];
-        write_record(group, halves, record, run.records.size());
-    }
-    training->advance(halves, step, run.steps);
-    write_status(group, halves, run.steps);
+    read_parameters(run, group, halves);
+    with_activation(run.network.activation, run.network.slope, [&](auto phi) {
+        const std::unique_ptr<Training> training = make_training(context, group.first_network, phi);
+        std::uint64_t step = run.first_step;
+        for (std::size_t record = 0; record < run.records.size(); ++record) {
+            training->advance(halves, step, run.records[record]);
+            step = run.records[record];
+            write_record(group, halves, record, run.records.size());
+        }
+        training->advance(halves, step, run.end);
+        judge_end(context, group.first_network, phi, halves);
+    });
+    write_status(run, group, halves);
 }
 
 void order(const SampleVisits& visits, std::uint64_t first_network, int networks, StepRange steps,

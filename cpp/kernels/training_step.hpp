@@ -72,8 +72,8 @@ struct TrainingRun {
     SampleVisits visits;
     double learning_rate = 0;
     double tolerance = 0;
-    std::uint64_t steps = 0;
-    std::vector<std::uint64_t> records;  // steps, increasing
+    std::uint64_t first_step = 0, end = 0;  // the steps are those from the one to just before the other
+    std::vector<std::uint64_t> records;     // steps, increasing
 };
 
 // Up to sixteen networks with consecutive numbers.
@@ -81,8 +81,10 @@ struct TrainingGroup {
     std::uint64_t first_network = 0;
     int networks = 0;
     const double* initial = nullptr;  // (network, parameter)
-    double* parameters = nullptr;     // (network, record, parameter); NaN after a network has diverged
-    std::int64_t* diverged_step = nullptr;  // (network): the step where an output was not below 1e100 in size, or -1
+    double* parameters = nullptr;     // (network, record, parameter); NaN from the step on where a network diverges
+    // (network): the first step where an output was not below 1e100 in size, or would have been in the step after the
+    // last; else -1.
+    std::int64_t* diverged_step = nullptr;
 };
 
 // Work done is counted in steps of a network.

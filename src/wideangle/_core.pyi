@@ -251,6 +251,7 @@ def train_networks(
     bias_rates: list[float],
     learning_rate: float,
     tolerance: float,
+    first_step: int = 0,
     n_steps: int,
     records: list[int],
     order: str,
@@ -268,7 +269,7 @@ def train_networks(
 
     A row of parameters holds for each layer the weights (unit, input) and then the biases. ``order`` is "full",
     "drawn", "permuted" or "given", by ``given`` (step, batch). Returned are the parameters (network, record,
-    parameter), NaN after a network has diverged, and the step (network) at which it did, or -1. With a ``tolerance``
+    parameter), NaN from the step on in which a network diverges, and that step (network), or -1. With a ``tolerance``
     above 0, gradient flow up to the times of the records takes the place of descent. Progress counts steps of networks.
     """
 

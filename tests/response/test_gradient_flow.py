@@ -173,3 +173,12 @@ def test_a_network_without_gradient_stays(capsys: pytest.CaptureFixture[str]) ->
 def test_what_flow_has_no_meaning_for(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         flow((X, labels_for("cross-entropy")), wa.MLP((3,)), **options)
+
+
+def test_the_first_steps_of_a_long_run_are_short() -> None:
+    # The loss falls fast first and slowly then; how short the first steps are says nothing about an end far away.
+    net = wa.MLP((20,), weight_variance=100.0, activation="tanh")
+    options: dict[str, Any] = {"learning_rate": 100.0, "rtol": 1e-4}
+    state = flow((X, labels_for("cross-entropy")), net, n_steps=10**12, record=(0, 1, 10**12), **options)
+    assert (state.status == 0).all()
+    assert (state.loss[:, 2] < 1e-10 * state.loss[:, 1]).all()

@@ -229,12 +229,40 @@ def test_a_network_that_diverges_is_marked_and_the_others_go_on() -> None:
     finite = np.isfinite(state.weights_1).all(["unit_1", "feature"]).values
     for k in range(64):
         step = int(state.diverged_step[k])
-        assert finite[k, : step + 1].all() if lost[k] else finite[k].all()
-        assert not finite[k, step + 1 :].any() if lost[k] else True
+        assert finite[k, :step].all() if lost[k] else finite[k].all()
+        assert not finite[k, step:].any() if lost[k] else True
     # Those that are well have the bits that they have in other company.
     for k in np.flatnonzero(~lost)[:3]:
         alone = simulate(learning_rate=0.02, record=1, **(options | {"n_networks": 1, "first_network": int(k)}))
         np.testing.assert_array_equal(alone.weights_1[0], state.weights_1[k])
+
+
+def test_where_a_run_ends_does_not_change_what_is_found_of_networks() -> None:
+    net = wa.MLP((20,), weight_variance=40.0)
+    options: dict[str, Any] = {"net": net, "loss": "squared", "n_networks": 64, "batch": 1, "learning_rate": 0.02}
+    whole = simulate(n_steps=300, record=1, **options)
+    lost = np.flatnonzero((whole.status == 1).values)
+    assert len(lost) > 2
+    for last in sorted({int(whole.diverged_step[k]) + shift for k in lost[:3] for shift in (-1, 0, 1)}):
+        short = simulate(n_steps=last, record=1, **options)
+        np.testing.assert_array_equal(short.weights_1, whole.weights_1.isel(time=slice(0, last + 1)))
+        expected = whole.diverged_step.where(whole.diverged_step <= last, -1)
+        np.testing.assert_array_equal(short.diverged_step, expected)
+        # No network that is told to be well has an answer that is not.
+        assert np.isfinite(short.outputs.values[(short.status == 0).values]).all()
+
+
+@pytest.mark.parametrize("batch", [1, 3, "full"])
+def test_a_network_that_has_diverged_before_its_start(batch: Any) -> None:
+    start = simulate(n_networks=20).isel(time=0)
+    start["weights_2"][3] = np.nan
+    start["weights_2"][17] = 1e200
+    for method in ("descent", "flow") if batch == "full" else ("descent",):
+        run = simulate(initial=start, n_networks=20, start_step=4, batch=batch, method=method, record=(0, 20))
+        assert set(run.network.values[run.status == 1]) == {3, 17}
+        np.testing.assert_array_equal(run.diverged_step[[3, 17]], 4)
+        assert np.isnan(run.outputs.sel(network=[3, 17])).all()
+        assert np.isfinite(run.outputs.isel(network=[0, 2, 4, 16, 18])).all()
 
 
 def test_a_rate_that_is_far_too_large_ends_in_nan_and_not_in_an_error() -> None:
@@ -291,7 +319,8 @@ THREE_CLASSES = wa.data.LabelledData(X, np.arange(12) % 3, X, np.arange(12) % 3,
         ({"record": "all"}, r"record must be an integer"),
         ({"method": "adam"}, r"method must be one of"),
         ({"readout": "none"}, r"readout must be one of 'trained', 'frozen'"),
-        ({"biases": 1}, r"biases must be True or False"),
+        ({"biases": 1}, r"biases must be True, False or 'hidden'"),
+        ({"biases": "some"}, r"biases must be True, False or 'hidden'"),
         ({"replacement": "yes"}, r"replacement must be True or False"),
         ({"parametrization": "mup"}, r"parametrization must be one of"),
         ({"keep": ("kernel",)}, r"keep must hold names from 'tangent_kernel'"),

@@ -87,6 +87,11 @@ class States:
         return len(self.parameters)
 
     @property
+    def size(self) -> int:
+        """Number of parameters of a network."""
+        return int(self.parameters.shape[1])
+
+    @property
     def usable(self) -> NDArray[np.bool_]:
         """Which states have not diverged: all parameters are numbers, of sizes that products of some can hold."""
         return np.asarray((np.abs(self.parameters) < _LARGEST).all(axis=1))
@@ -104,7 +109,7 @@ class States:
         return (*self.dims, *dims), values.reshape((*self.shape, *values.shape[1:]))
 
 
-def read_state(state: Any) -> States:
+def read_state(state: Any, *, name: str = "state") -> States:
     """Return the networks in a Dataset of :func:`wideangle.response.simulate_training` or in weights.
 
     Any selection of networks and times will do, and one of either without the dimension. Weights as such have rates
@@ -113,15 +118,15 @@ def read_state(state: Any) -> States:
     Raises
     ------
     TypeError, ValueError
-        If it is neither, or lacks something, which the message names.
+        If it is neither, or lacks something, which the message names, and the argument by its ``name``.
     """
     if isinstance(state, NetworkWeights):
-        return _of_weights(state)
+        return _of_weights(state, name)
     import xarray as xr
 
     if not isinstance(state, xr.Dataset):
-        raise TypeError(f"state must be a Dataset of trained networks, got {type(state).__name__}; {_REMEDY}")
-    return _of_dataset(state)
+        raise TypeError(f"{name} must be a Dataset of trained networks, got {type(state).__name__}; {_REMEDY}")
+    return _of_dataset(state, name)
 
 
 def check_trained(states: States) -> tuple[Loss, Array, Array]:
@@ -134,13 +139,13 @@ def check_trained(states: States) -> tuple[Loss, Array, Array]:
     return states.loss, states.x, states.y
 
 
-def _of_weights(network: NetworkWeights) -> States:
+def _of_weights(network: NetworkWeights, name: str) -> States:
     if not isinstance(network.activation, str):
         raise ValueError(
-            f"state must have one activation in all hidden layers and a linear output, got activations "
+            f"{name} must have one activation in all hidden layers and a linear output, got activations "
             f"{network.activation}; {_REMEDY}"
         )
-    _check_sizes(network.sizes)
+    _check_sizes(network.sizes, name)
     several = network.n_networks is not None
     number = network.n_networks or 1
     biases = network.biases or (None,) * len(network)
@@ -162,69 +167,69 @@ def _of_weights(network: NetworkWeights) -> States:
     )
 
 
-def _of_dataset(state: xr.Dataset) -> States:
+def _of_dataset(state: xr.Dataset, name: str) -> States:
     n_layers = next(layer for layer in itertools.count() if f"weights_{layer + 1}" not in state)
-    names = [f"{kind}_{layer}" for layer in range(1, max(n_layers, 2) + 1) for kind in ("weights", "biases")]
-    missing = [name for name in names if name not in state]
+    needed = [f"{kind}_{layer}" for layer in range(1, max(n_layers, 2) + 1) for kind in ("weights", "biases")]
+    missing = [each for each in needed if each not in state]
     if missing:
-        raise ValueError(f"state must hold {', '.join(names)}, and lacks {', '.join(missing)}; {_REMEDY}")
-    attributes = [name for name in ("activation", "weight_rates", "bias_rates") if name not in state.attrs]
+        raise ValueError(f"{name} must hold {', '.join(needed)}, and lacks {', '.join(missing)}; {_REMEDY}")
+    attributes = [each for each in ("activation", "weight_rates", "bias_rates") if each not in state.attrs]
     if attributes:
         raise ValueError(
-            f"state must have the attributes activation, weight_rates and bias_rates, and lacks "
+            f"{name} must have the attributes activation, weight_rates and bias_rates, and lacks "
             f"{', '.join(attributes)}; {_REMEDY}"
         )
     units = ["feature", *(f"unit_{layer}" for layer in range(1, n_layers)), "output"]
     dims = tuple(str(dim) for dim in state["weights_1"].dims if dim not in units)
     parts, sizes = [], []
     for layer, (below, here) in enumerate(itertools.pairwise(units), start=1):
-        weights = _ordered(state, f"weights_{layer}", (*dims, here, below))
-        biases = _ordered(state, f"biases_{layer}", (*dims, here))
+        weights = _ordered(state, f"weights_{layer}", (*dims, here, below), name)
+        biases = _ordered(state, f"biases_{layer}", (*dims, here), name)
         shape = biases.shape[:-1]
         sizes.append(weights.shape[-1])
         parts += [weights.reshape(math.prod(shape), -1), biases.reshape(math.prod(shape), -1)]
     sizes.append(state.sizes["output"])
-    _check_sizes(tuple(sizes))
-    learning_rate, loss = (state.attrs.get(name) for name in ("learning_rate", "loss"))
+    _check_sizes(tuple(sizes), name)
+    learning_rate, loss = (state.attrs.get(each) for each in ("learning_rate", "loss"))
     return States(
         parameters=np.ascontiguousarray(np.concatenate(parts, axis=1), dtype=np.float64),
         sizes=tuple(sizes),
-        activation=parse_activation(state.attrs["activation"], name="attribute activation of state"),
-        weight_rates=_rates(state, "weight_rates", n_layers),
-        bias_rates=_rates(state, "bias_rates", n_layers),
+        activation=parse_activation(state.attrs["activation"], name=f"attribute activation of {name}"),
+        weight_rates=_rates(state, "weight_rates", n_layers, name),
+        bias_rates=_rates(state, "bias_rates", n_layers, name),
         dims=dims,
         shape=shape,
-        coords={str(name): coord for name, coord in state.coords.items() if set(coord.dims) <= set(dims)},
+        coords={str(each): coord for each, coord in state.coords.items() if set(coord.dims) <= set(dims)},
         # None is a string in attributes, as NetCDF does not know it.
         learning_rate=None if learning_rate in (None, "None") else float(learning_rate),
-        loss=None if loss in (None, "None") else parse_loss(loss, name="attribute loss of state"),
-        x=_ordered(state, "x", ("sample", "feature")) if "x" in state else None,
-        y=_ordered(state, "y", ("sample",)) if "y" in state else None,
-        attrs={str(name): value for name, value in state.attrs.items() if name not in _PROVENANCE},
+        loss=None if loss in (None, "None") else parse_loss(loss, name=f"attribute loss of {name}"),
+        x=_ordered(state, "x", ("sample", "feature"), name) if "x" in state else None,
+        y=_ordered(state, "y", ("sample",), name) if "y" in state else None,
+        attrs={str(each): value for each, value in state.attrs.items() if each not in _PROVENANCE},
     )
 
 
-def _ordered(state: xr.Dataset, name: str, dims: tuple[str, ...]) -> Array:
-    variable = state[name]
-    if set(variable.dims) != set(dims):
-        raise ValueError(f"{name} of state must have dimensions {dims}, got {tuple(variable.dims)}; {_REMEDY}")
-    values = variable.transpose(*dims).values
-    return check_array(f"{name} of state", values, ndim=(len(dims),), remedy=_REMEDY).astype(np.float64, order="C")
+def _ordered(state: xr.Dataset, variable: str, dims: tuple[str, ...], name: str) -> Array:
+    found = state[variable]
+    if set(found.dims) != set(dims):
+        raise ValueError(f"{variable} of {name} must have dimensions {dims}, got {tuple(found.dims)}; {_REMEDY}")
+    values = found.transpose(*dims).values
+    return check_array(f"{variable} of {name}", values, ndim=(len(dims),), remedy=_REMEDY).astype(np.float64, order="C")
 
 
-def _rates(state: xr.Dataset, name: str, n_layers: int) -> tuple[float, ...]:
-    values = np.atleast_1d(np.asarray(state.attrs[name]))
+def _rates(state: xr.Dataset, attribute: str, n_layers: int, name: str) -> tuple[float, ...]:
+    values = np.atleast_1d(np.asarray(state.attrs[attribute]))
     if values.dtype.kind not in "fiu" or values.shape != (n_layers,) or not np.all(np.isfinite(values) & (values >= 0)):
         raise ValueError(
-            f"attribute {name} of state must hold {n_layers} numbers of at least 0, one for each layer, got "
-            f"{state.attrs[name]!r}; {_REMEDY}"
+            f"attribute {attribute} of {name} must hold {n_layers} numbers of at least 0, one for each layer, got "
+            f"{state.attrs[attribute]!r}; {_REMEDY}"
         )
     return tuple(map(float, values))
 
 
-def _check_sizes(sizes: tuple[int, ...]) -> None:
+def _check_sizes(sizes: tuple[int, ...], name: str) -> None:
     shape = "-".join(map(str, sizes))
     if sizes[-1] != 1:
-        raise ValueError(f"state must have one output, got a network {shape}; {_REMEDY}")
+        raise ValueError(f"{name} must have one output, got a network {shape}; {_REMEDY}")
     if len(sizes) < 3:
-        raise ValueError(f"state must have a hidden layer, got a network {shape}; {_REMEDY}")
+        raise ValueError(f"{name} must have a hidden layer, got a network {shape}; {_REMEDY}")

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wideangle._checks import check_increasing_integers, check_integer, check_memory, check_real
+from wideangle._checks import (
+    check_choice,
+    check_increasing_integers,
+    check_integer,
+    check_memory,
+    check_real,
+    check_rtol,
+)
 from wideangle.data import LabelledData
 from wideangle.losses import Loss
 from wideangle.propagation._inputs import as_numbers, check_inputs
@@ -16,6 +23,7 @@ from wideangle.propagation._inputs import as_numbers, check_inputs
 Array = NDArray[np.float64]
 
 MAX_STEPS = 10**12
+METHODS = ("descent", "flow")
 KEPT = ("tangent_kernel", "hidden_activations")
 
 
@@ -83,12 +91,26 @@ def check_noise(value: Any, loss: Loss) -> float:
     return result
 
 
-def check_flow(batch: Any, noise: float) -> None:
-    """Refuse what gradient flow has no meaning for."""
+def check_biases(value: Any) -> str:
+    """Return which layers have biases: "all", "hidden" ones alone, or "none"."""
+    if isinstance(value, str) and value == "hidden":
+        return value
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"biases must be True, False or 'hidden', got {value!r}; give one of them")
+    return "all" if value else "none"
+
+
+def check_method(method: Any, batch: Any, noise: float, rtol: Any, *, smooth: bool) -> float:
+    """Return what a step of gradient flow may err by, which has no meaning for batches and noise, or 0 for descent."""
+    method = check_choice("method", method, METHODS)
+    tolerance = check_rtol((1e-8 if smooth else 1e-6) if rtol is None else rtol)
+    if method == "descent":
+        return 0.0
     if batch != "full":
         raise ValueError(f"batch must be 'full' for method='flow', got {batch!r}; take method='descent' for batches")
     if noise:
         raise ValueError(f"noise must be None for method='flow', got {noise!r}; take method='descent' for label noise")
+    return tolerance
 
 
 def check_records(record: Any, n_steps: int) -> tuple[int, ...]:

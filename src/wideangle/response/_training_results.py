@@ -106,6 +106,7 @@ def samples_met(state: xr.Dataset) -> tuple[NDArray[np.int64], Array]:
     indices, labels = _core.training_order(
         state["x"].values,
         state["y"].values,
+        first_step=attributes.get("start_step", 0),
         n_steps=attributes["n_steps"],
         order="full" if full else "drawn" if attributes["replacement"] == "True" else "permuted",
         batch=n_samples if full else batch,

@@ -31,8 +31,9 @@ class TrainingRun:
         Hidden layers.
     weight_rates, bias_rates
         Factors of the learning rate for each layer, the readout last.
-    n_steps, records
-        Length of the run, and the increasing steps after which parameters are kept.
+    first_step, n_steps, records
+        Number of the first step, length of the run, and the increasing numbers of the steps before which, or after the
+        last, parameters are kept.
     order
         ``"full"``, ``"drawn"`` with replacement, ``"permuted"`` in each epoch, or ``"given"`` by the next.
     batch
@@ -61,6 +62,7 @@ class TrainingRun:
     noise: float = 0.0
     tolerance: float = 0.0
     given: Integers | None = None
+    first_step: int = 0
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -72,8 +74,8 @@ class TrainingRun:
     ) -> tuple[Array, Integers]:
         """Train networks with these parameters (network, parameter).
 
-        Returns parameters (network, record, parameter), NaN after a network has diverged, and the step (network) at
-        which it did, or -1. ``n_threads`` is 0 for every processor.
+        Returns parameters (network, record, parameter), NaN from the step on in which a network diverges, and that step
+        (network), or -1. ``n_threads`` is 0 for every processor.
         """
         with progress_callback(len(initial) * self.n_steps, progress, unit="step") as advance:
             parameters, diverged = _core.train_networks(
@@ -91,6 +93,7 @@ class TrainingRun:
                 first_network=first_network,
                 n_threads=n_threads or available_threads(),
                 tolerance=self.tolerance,
+                first_step=self.first_step,
                 n_steps=self.n_steps,
                 order=self.order,
                 batch=self.batch,
@@ -125,7 +128,7 @@ def initial_parameters(net: MLP, input_dim: int, *, seed: int, first_network: in
 
 
 def learning_rate_factors(
-    net: MLP, input_dim: int, *, parametrization: str, readout: str, biases: bool
+    net: MLP, input_dim: int, *, parametrization: str, readout: str, biases: str
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     r"""Return what the learning rate of the weights and of the biases of each layer is multiplied with.
 
@@ -137,8 +140,10 @@ def learning_rate_factors(
         offsets = [net.bias_variance for _ in fans]
     else:
         weights, offsets = [1.0 for _ in fans], [1.0 for _ in fans]
-    if not biases:
+    if biases == "none":
         offsets = [0.0 for _ in fans]
+    if biases == "hidden":
+        offsets[-1] = 0.0
     if readout == "frozen":
         weights[-1] = offsets[-1] = 0.0
     return tuple(weights), tuple(offsets)

@@ -98,7 +98,7 @@ def feature_space(
     """
     import xarray as xr
 
-    networks = read_state(states)
+    networks = read_state(states, name="states")
     points = check_points_or_training(x, networks)
     chosen = len(networks.sizes) - 2 if layer is None else _check_layer(layer, networks)
     remedy = "give what counts as no difference, such as 1e-3"

@@ -120,7 +120,7 @@ def fragility(
     """
     import xarray as xr
 
-    networks = read_state(states)
+    networks = read_state(states, name="states")
     points = check_points_or_training(x, networks)
     search = _check_search(networks, radius, norm, method, n_starts, n_steps, seed)
     with_training = _check_contradiction(contradiction, networks)

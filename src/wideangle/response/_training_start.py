@@ -1,0 +1,113 @@
+"""Where training starts: at weights drawn from a seed, or at a state that training has led to."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wideangle._checks import check_integer
+from wideangle.network import MLP
+from wideangle.propagation.network_simulation import check_float32_weights
+from wideangle.response._state import States, layer_slices, read_state
+from wideangle.response._training_arguments import MAX_STEPS
+from wideangle.response._training_run import initial_parameters
+
+Array = NDArray[np.float64]
+
+
+class Start(NamedTuple):
+    """Networks to train: the state they are in, None if they are to be drawn, and the number of their first step."""
+
+    states: States | None
+    first_step: int
+
+    def parameters(
+        self, net: MLP, input_dim: int, *, seed: int, first_network: int, n_networks: int, biases: str
+    ) -> Array:
+        """Return the parameters (network, parameter)."""
+        if self.states is not None:
+            return np.ascontiguousarray(np.broadcast_to(self.states.parameters, (n_networks, self.states.size)))
+        drawn = initial_parameters(net, input_dim, seed=seed, first_network=first_network, n_networks=n_networks)
+        for place in without_biases((input_dim, *net.widths, 1), biases):
+            drawn[:, place] = 0.0
+        return drawn
+
+
+def without_biases(sizes: tuple[int, ...], biases: str) -> list[slice]:
+    """Return where biases stand that are 0 and stay so, of ``"all"``, ``"hidden"`` or ``"none"`` that there are."""
+    places = [place.biases for place in layer_slices(sizes)]
+    return {"all": [], "hidden": places[-1:], "none": places}[biases]
+
+
+def check_start(
+    initial: Any,
+    start_step: Any,
+    net: MLP,
+    input_dim: int,
+    *,
+    n_networks: int,
+    n_steps: int,
+    first_network: int,
+    biases: str,
+) -> Start:
+    """Return where training is to start, which must fit everything else."""
+    if initial is None:
+        check_float32_weights(net, input_dim)
+        return Start(None, _check_step(0 if start_step is None else start_step, n_steps))
+    states = read_state(initial, name="initial")
+    _check_shape(states, net, input_dim)
+    _check_networks(states, n_networks, first_network)
+    for place in without_biases(states.sizes, biases):
+        if np.any(states.parameters[:, place] != 0.0):
+            raise ValueError(
+                "initial must have biases of 0 where there are to be none, and has others; give biases=True, or set "
+                "them to 0"
+            )
+    if start_step is None:
+        step = states.coords.get("step")
+        start_step = 0 if step is None else int(step)
+    return Start(states, _check_step(start_step, n_steps))
+
+
+def _check_step(start_step: Any, n_steps: int) -> int:
+    return check_integer(
+        "start_step", start_step, low=0, high=MAX_STEPS - n_steps, remedy="give the number of the first step, or None"
+    )
+
+
+def _check_shape(states: States, net: MLP, input_dim: int) -> None:
+    sizes = (input_dim, *net.widths, 1)
+    if states.sizes != sizes:
+        shapes = ["-".join(map(str, each)) for each in (sizes, states.sizes)]
+        raise ValueError(
+            f"initial must hold networks {shapes[0]}, as network and data say, got {shapes[1]}; give the network and "
+            "data of the same sizes"
+        )
+    if states.activation != net.phi:
+        raise ValueError(
+            f"initial must hold networks with the activation {net.phi}, got {states.activation}; "
+            f"give activation='{states.activation}' to train them as they are"
+        )
+
+
+def _check_networks(states: States, n_networks: int, first_network: int) -> None:
+    if set(states.dims) - {"network"}:
+        lengths = dict(zip(states.dims, states.shape, strict=True))
+        raise ValueError(
+            f"initial must hold networks at one time, got dimensions {lengths}; select, such as initial.isel(time=-1)"
+        )
+    if not states.dims:
+        return
+    if len(states) != n_networks:
+        raise ValueError(
+            f"initial must hold n_networks = {n_networks} networks, or one for all, got {len(states)}; "
+            f"give n_networks={len(states)}"
+        )
+    numbers = states.coords.get("network")
+    if numbers is not None and not np.array_equal(numbers, first_network + np.arange(n_networks)):
+        raise ValueError(
+            f"initial must hold the networks from first_network = {first_network} on, by which samples are drawn, got "
+            f"{np.asarray(numbers).tolist()[:8]}; give first_network, or initial.drop_vars('network') to number anew"
+        )

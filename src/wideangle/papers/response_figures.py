@@ -177,7 +177,7 @@ def draw_features(measurements: Measurements, figure: Any, theme: Theme) -> None
                 axes.set_xlabel("learning rate")
             rates = last["learning_rate"].values
             axes.set_xscale("log")
-            axes.set_xticks(rates, [f"{each:g}" for each in rates])
+            axes.set_xticks(rates, [f"{each:g}" for each in rates], fontsize=7.5)
             axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
         line[0].set_ylabel(loss)
         _draw_balance(line[-1], measurements.balance.sel(loss_name=loss), theme)
@@ -347,7 +347,7 @@ def draw_model(measurements: Measurements, figure: Any, theme: Theme) -> None:
         label = case.activation if case.method == DESCENT else case.method
         plasticity.loglog(aging["time"][1:], (values / values[0])[1:], **theme.line(style), label=label)
     plasticity.axhline(1.0, color=theme.muted, linewidth=0.7)
-    plasticity.set_title("Response to the other label", fontweight="normal")
+    plasticity.set_title("Plasticity", fontweight="normal")
     plasticity.legend(loc="upper left", fontsize=7.5)
     _draw_relearning(relearning, measurements.relearning, theme)
     for axes in (errors, domains, plasticity, relearning):

@@ -64,8 +64,11 @@ def relearning(job: Job) -> xr.Dataset:
             each = [_relearn(job, case, state.isel(time=place), turned(labels)) for place in range(len(steps))]
             by_labels.append(xr.concat(each, "stage", combine_attrs="drop"))
         found.append(xr.concat(by_labels, xr.Variable("labels", list(LABELS)), combine_attrs="drop"))
-    result: xr.Dataset = xr.concat(found, xr.Variable("case", [case.name for case in RELEARNED]), combine_attrs="drop")
-    return result.assign_coords(stage_time=("stage", np.array(steps) * job.learning_rate))
+    cases = xr.Variable("case", [case.name for case in RELEARNED])
+    result: xr.Dataset = xr.concat(found, cases, combine_attrs="drop").assign_coords(
+        stage_time=("stage", np.array(steps) * job.learning_rate)
+    )
+    return result
 
 
 def _relearn(job: Job, case: Case, start: xr.Dataset, y: Array) -> xr.Dataset:

@@ -111,10 +111,15 @@ def describe(job: Job, measurements: Measurements) -> Page[Measurements]:
             ),
         ),
         overview=Figure("response", draw_overview, (11.0, 22.0)),
-        numbers=dict(vars(measurements)),
+        numbers=numbers(measurements),
         provenance=provenance(job, measurements),
         source=SOURCE,
     )
+
+
+def numbers(measurements: Measurements) -> dict[str, xr.Dataset]:
+    """Return the Datasets by the names of their groups."""
+    return {name.replace("_", "-"): dataset for name, dataset in vars(measurements).items()}
 
 
 def kernels_caption(job: Job) -> str:
@@ -297,5 +302,5 @@ def provenance(job: Job, measurements: Measurements) -> dict[str, Any]:
             f" {job.n_runs} networks with each method, {job.image_steps} steps"
         ),
         "Threads": job.n_threads,
-        "Numbers": f"response.nc, groups {', '.join(vars(measurements))} and claims",
+        "Numbers": f"response.nc, groups {', '.join(numbers(measurements))} and claims",
     }

@@ -200,7 +200,8 @@ def test_imbalances_are_those_derived(measured: Measurements) -> None:
 
 def in_errors(values: xr.DataArray) -> xr.DataArray:
     """Return means over networks in units of their standard errors."""
-    return values.mean("network") / values.std("network", ddof=1) * math.sqrt(values.sizes["network"])
+    result: xr.DataArray = values.mean("network") / values.std("network", ddof=1) * math.sqrt(values.sizes["network"])
+    return result
 
 
 def test_label_noise_moves_imbalances_as_derived(reduced_response: Any, monkeypatch: pytest.MonkeyPatch) -> None:

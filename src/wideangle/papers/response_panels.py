@@ -186,6 +186,35 @@ def ideal(job: Job) -> xr.Dataset:
     import xarray as xr
 
     learning_rate = 0.1 * job.learning_rate
+    found = _train_ideal(job, learning_rate)
+    # Each sample is one of two in the mean; steps of a finite size are a little faster than the flow.
+    kernel = found["kernel"].sel(loss="squared", drop=True).isel(time=0, drop=True)
+    decay = -np.log1p(-learning_rate * kernel / 2.0) / learning_rate
+    fitted = np.empty(IDEAL_NETWORKS)
+    for network, curve in enumerate(found["response"].sel(loss="squared").transpose("network", "time").values):
+        # What is left of the response must be more than rounding.
+        kept = curve > 1e-6 * curve[0]
+        fit = fit_aging(curve[kept], found["time"].values[kept], laws=("exponential",))
+        fitted[network] = fit["rate"].sel(law="exponential").item()
+    answers = found.sel(loss="cross-entropy", drop=True)
+    first = answers.isel(time=0)
+    derived = [
+        predict_aging("cross-entropy", found["time"].values, kernel=float(own) / 2.0, margin=float(margin))["force"]
+        for own, margin in zip(first["kernel"].values, first["margin"].values, strict=True)
+    ]
+    result: xr.Dataset = found.drop_vars(["kernel", "margin"]).assign(
+        rate=decay,
+        fitted_rate=("network", fitted),
+        exponent=late_exponent(answers["response"]),
+        derived_exponent=late_exponent(xr.concat(derived, "network")),
+    )
+    return result
+
+
+def _train_ideal(job: Job, learning_rate: float) -> xr.Dataset:
+    """Return ``response``, ``kernel`` and ``margin`` of one sample on (loss, network, time)."""
+    import xarray as xr
+
     x, y = np.array([[-1.0], [1.0]]), np.array([-1.0, 1.0])
     curves = []
     for loss in NOISE:
@@ -211,29 +240,8 @@ def ideal(job: Job) -> xr.Dataset:
             }
         )
         curves.append(curve.drop_vars(["x_train", "y_train"], errors="ignore"))
-    found = xr.concat(curves, xr.Variable("loss", list(NOISE)), combine_attrs="drop")
-    # Each sample is one of two in the mean; steps of a finite size are a little faster than the flow.
-    kernel = found["kernel"].sel(loss="squared", drop=True).isel(time=0, drop=True)
-    decay = -np.log1p(-learning_rate * kernel / 2.0) / learning_rate
-    fitted = np.empty(IDEAL_NETWORKS)
-    for network, curve in enumerate(found["response"].sel(loss="squared").transpose("network", "time").values):
-        # What is left of the response must be more than rounding.
-        kept = curve > 1e-6 * curve[0]
-        fit = fit_aging(curve[kept], found["time"].values[kept], laws=("exponential",))
-        fitted[network] = fit["rate"].sel(law="exponential").item()
-    answers = found.sel(loss="cross-entropy", drop=True)
-    first = answers.isel(time=0)
-    derived = [
-        predict_aging("cross-entropy", found["time"].values, kernel=float(own) / 2.0, margin=float(margin))["force"]
-        for own, margin in zip(first["kernel"].values, first["margin"].values, strict=True)
-    ]
-    result: xr.Dataset = found.drop_vars(["kernel", "margin"]).assign(
-        rate=decay,
-        fitted_rate=("network", fitted),
-        exponent=late_exponent(answers["response"]),
-        derived_exponent=late_exponent(xr.concat(derived, "network")),
-    )
-    return result
+    found: xr.Dataset = xr.concat(curves, xr.Variable("loss", list(NOISE)), combine_attrs="drop")
+    return found
 
 
 def aging(job: Job, progress: bool) -> xr.Dataset:

@@ -231,8 +231,8 @@ def draw_fragility(measurements: Measurements, figure: Any, theme: Theme) -> Non
         _draw_correlations(axes, measurements.relations.sel(loss_name=loss, pool="all"), theme)
         axes.set_title(f"{loss}, all", fontweight="normal")
     panels[3].tick_params(axis="y", labelleft=False)
-    figure.legend(handles, names, loc="outside lower left", ncols=4, markerscale=2.0, columnspacing=1.0)
-    figure.legend(*panels[2].get_legend_handles_labels(), loc="outside lower right", ncols=4, columnspacing=1.0)
+    figure.legend(handles, names, loc="outside lower left", ncols=2, markerscale=2.0)
+    figure.legend(*panels[2].get_legend_handles_labels(), loc="outside lower right", ncols=2)
 
 
 def _draw_correlations(axes: Axes, relations: xr.Dataset, theme: Theme) -> None:

@@ -92,7 +92,7 @@ def describe(job: Job, measurements: Measurements) -> Page[Measurements]:
             ),
             Panel(
                 "e. Fragility against the space of features",
-                Figure("fragility", draw_fragility, (9.2, 3.7)),
+                Figure("fragility", draw_fragility, (9.2, 3.9)),
                 fragility_alt(measurements),
                 FRAGILITY_CAPTION,
                 fragility_table(measurements),

@@ -26,7 +26,7 @@ EXPECTED = {
     dynamics: (("parallel", "phases", "speed", "losses", "starvation", "patches", "particles"), 27),
     parametrization: (("depths", "curves", "hybrid", "layers", "checks"), 26),
     representation: (("chunks", "conditions", "errors", "ensembles", "synthetic"), 32),
-    response: (("kernels", "aging", "factors", "features", "fragility", "images", "model"), 87),
+    response: (("kernels", "aging", "factors", "features", "fragility", "images", "model"), 116),
 }
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wideangle.reports import DARK, LIGHT, Theme, render
-from wideangle.reports.figures import DASHES, label_line_ends, spread
+from wideangle.reports.figures import DASHES, label_line_ends, render_formats, spread
 
 
 def draw_line(figure: Any, theme: Theme) -> None:
@@ -43,6 +43,11 @@ def test_svg_is_well_formed_repeatable_and_in_the_colours_of_its_theme(theme: Th
 def test_unknown_format() -> None:
     with pytest.raises(ValueError, match="file_format must be one of 'png', 'svg', got 'gif'"):
         render(draw_line, size=(3, 2), file_format="gif")
+
+
+def test_formats_of_one_drawing_are_those_of_drawings_of_their_own() -> None:
+    found = render_formats(draw_line, ("svg", "png"), size=(3, 2), dpi=100)
+    assert found == [render(draw_line, size=(3, 2), file_format=kind, dpi=100) for kind in ("svg", "png")]
 
 
 def test_the_settings_of_the_user_neither_change_nor_matter() -> None:

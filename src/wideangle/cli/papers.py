@@ -81,10 +81,10 @@ PAPERS = (
             "Training response of neural networks: kernels, aging, features, fragility (arXiv 2405.04074 and "
             "2204.07291)."
         ),
-        duration="about two minutes on two cores",
+        duration="less than three minutes on two cores",
         seed_of="initial weights, the data split, orders of samples and label noise",
         example="--seed 1 --out response-report",
-        full="400 small networks of each kind, four times the steps, ten on images.",
+        full="400 small networks of each kind, four times the steps, twenty on images.",
     ),
 )
 

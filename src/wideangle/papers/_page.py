@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from wideangle._files import write_groups
 from wideangle._version import __version__
 from wideangle.reports import DARK, Theme, claims_dataset, html, render
+from wideangle.reports.figures import render_formats
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -43,6 +44,10 @@ class Figure(Generic[Measurements]):
     def render(self, measurements: Measurements, **options: Any) -> bytes:
         """Return the contents of a file; the options are those of :func:`wideangle.reports.render`."""
         return render(partial(self.draw, measurements), size=self.size, **options)
+
+    def render_files(self, measurements: Measurements) -> list[bytes]:
+        """Return the contents of both files, drawn once."""
+        return render_formats(partial(self.draw, measurements), ("svg", "png"), size=self.size, dpi=DPI)
 
 
 @dataclass(frozen=True)
@@ -114,9 +119,9 @@ def write(page: Page[Measurements], job: Job, measurements: Measurements, claims
     """Write everything to ``job.out`` and return the path of report.html."""
     pictures = {}
     for figure in (*(panel.figure for panel in page.panels), page.overview):
-        pictures[figure.name] = figure.render(measurements)
+        pictures[figure.name], image = figure.render_files(measurements)
         (job.out / f"{figure.name}.svg").write_bytes(pictures[figure.name])
-        (job.out / f"{figure.name}.png").write_bytes(figure.render(measurements, file_format="png", dpi=DPI))
+        (job.out / f"{figure.name}.png").write_bytes(image)
     write_groups(job.out / f"{page.overview.name}.nc", {**page.numbers, "claims": claims_dataset(claims)})
     report = job.out / "report.html"
     report.write_text(compose(page, job, measurements, claims, pictures), encoding="utf-8")

@@ -35,6 +35,8 @@ class Job(_frame.Job):
         As in any job; the seed is that of initial weights, orders of samples and label noise.
     n_networks
         Small networks of each kind, at least ten.
+    n_predicted
+        Of these, how many responses are derived for, in panels (b) and (c).
     n_steps
         Of panels (a) to (c), at ``learning_rate``.
     learning_rate
@@ -54,16 +56,17 @@ class Job(_frame.Job):
     """
 
     n_networks: int = 100
+    n_predicted: int = 12
     n_steps: int = 2**17
     learning_rate: float = 0.05
     learning_rates: tuple[float, ...] = (0.0125, 0.025, 0.05, 0.1)
     duration: float = 1000.0
-    n_runs: int = 5
+    n_runs: int = 10
     image_steps: int = 2048
     image_samples: int = 64
     n_threads: int = field(default_factory=available_threads)
 
-    FULL: ClassVar[Mapping[str, Any]] = {"n_networks": 400, "n_steps": 2**19, "n_runs": 10, "image_samples": 128}
+    FULL: ClassVar[Mapping[str, Any]] = {"n_networks": 400, "n_steps": 2**19, "n_runs": 20, "image_samples": 128}
 
     @property
     def description(self) -> str:
@@ -87,20 +90,26 @@ class Job(_frame.Job):
 class Measurements:
     """All numbers of the reproduction, as the functions of the same names describe them.
 
-    They are in :mod:`wideangle.papers.response_panels`, those of ``features`` to ``relations`` in
-    :mod:`wideangle.papers.response_features`, and ``images`` and ``model`` in
+    They are in :mod:`wideangle.papers.response_panels`, ``predictions``, ``checks`` and ``balance`` in
+    :mod:`wideangle.papers.response_predictions`, ``features`` and ``relations`` in
+    :mod:`wideangle.papers.response_features`, and ``images``, ``image_fits`` and ``model`` in
     :mod:`wideangle.papers.response_models`.
     """
 
     kernels: xr.Dataset
     steps: xr.Dataset
+    checks: xr.Dataset
     ideal: xr.Dataset
     aging: xr.Dataset
     fits: xr.Dataset
+    predictions: xr.Dataset
     features: xr.Dataset
+    balance: xr.Dataset
     relations: xr.Dataset
     images: xr.Dataset
+    image_fits: xr.Dataset
     model: xr.Dataset
+    relearning: xr.Dataset
 
 
 def reproduce(job: Job, *, announce: Announce = silent, progress: bool = False) -> Reproduction[Measurements]:
@@ -113,28 +122,44 @@ def reproduce(job: Job, *, announce: Announce = silent, progress: bool = False) 
 
 def measure(job: Job, *, announce: Announce = silent, progress: bool = False) -> Measurements:
     """Compute every number."""
-    from wideangle.papers import response_features, response_models, response_panels
+    from wideangle.papers import (
+        response_features,
+        response_models,
+        response_panels,
+        response_predictions,
+        response_relearning,
+    )
 
     announce("Computing responses of small networks ...")
     kernels, steps = response_panels.kernels(job), response_panels.steps(job)
+    checks = response_predictions.checks(job)
     announce("Following responses in training ...")
     ideal, aging = response_panels.ideal(job), response_panels.aging(job, progress)
     fits = response_panels.fits(aging)
+    predictions = response_predictions.predictions(job, aging)
     announce("Measuring spaces of features and fragility ...")
     features = response_features.features(job, progress)
     relations = response_features.relations(features, job)
+    balance = response_predictions.balance(job)
     announce("Following the mean-field model ...")
     model = response_models.model(job)
+    announce("Learning opposite labels ...")
+    relearning = response_relearning.relearning(job)
     announce(job.description)
     images = response_models.images(job, progress)
     return Measurements(
         kernels=kernels,
         steps=steps,
+        checks=checks,
         ideal=ideal,
         aging=aging,
         fits=fits,
+        predictions=predictions,
         features=features,
+        balance=balance,
         relations=relations,
         images=images,
+        image_fits=response_models.image_fits(images),
         model=model,
+        relearning=relearning,
     )

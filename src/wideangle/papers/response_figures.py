@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wideangle.papers.response_claims import rate
+from wideangle.papers.response_feature_claims import rate
 from wideangle.papers.response_features import LOSSES, RADIUS
 from wideangle.papers.response_models import MODELLED
 from wideangle.papers.response_panels import (
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 SERIES = ("finite-width", "infinite-width", "finite-width-linear", "small-angle", "expansion")
 STYLES = dict(zip(METHODS, ("exact", "finite-width", "infinite-width", "small-angle"), strict=True))
-GUIDE = (0, (4, 2))  # Dashes of predictions.
+GUIDE = (0, (4, 2))  # Dashes of what there is to compare with.
+DOTS: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 3.2, "markerfacecolor": "none"}  # Derived.
 SAMPLE = 4  # Whose response is drawn.
 TITLES = {
     "kinks": "Distinct kinks",
@@ -63,6 +64,7 @@ def draw_kernels(measurements: Measurements, figure: Any, theme: Theme) -> None:
             if row == 0:
                 if activation == "relu":
                     axes.set_yscale("log")
+                    _plain_ticks(axes)
                 first = column == 0
                 axes.set_title(f"a   {activation}" if first else activation, fontweight="bold" if first else "normal")
             else:
@@ -70,38 +72,60 @@ def draw_kernels(measurements: Measurements, figure: Any, theme: Theme) -> None:
     figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 
 
+def _plain_ticks(axes: Axes) -> None:
+    """Label a logarithmic axis over few decades with plain numbers."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 100.0 * low else (1.0,)))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
 def draw_aging(measurements: Measurements, figure: Any, theme: Theme) -> None:
     """Panel (b): mean responses over time by loss, method and activation, beside constant kernels."""
-    aging = measurements.aging
     panels = figure.subplots(1, len(NOISE) + 1)
     for number, (axes, loss) in enumerate(zip(panels, NOISE, strict=False)):
         for method in (DESCENT, SINGLE, NOISY):
-            _draw_curves(axes, theme, aging, Case(loss, method, "relu"), STYLES[method], method)
+            _draw_curves(axes, theme, measurements, Case(loss, method, "relu"), STYLES[method], method)
         name = f"{loss}, relu"
         axes.set_title(f"b   {name}" if number == 0 else name, fontweight="bold" if number == 0 else "normal")
     panels[0].set_ylabel("response")
     handles, labels = panels[1].get_legend_handles_labels()
     last = panels[-1]
     for activation, style in zip(ACTIVATIONS[1:], SERIES, strict=False):
-        _draw_curves(last, theme, aging, Case("cross-entropy", DESCENT, activation), style, activation)
+        _draw_curves(last, theme, measurements, Case("cross-entropy", DESCENT, activation), style, activation)
     last.set_title("other activations", fontweight="normal")
     last.legend(loc="lower left")
+    guides = [panels[0].plot([], [], color=theme.muted, **style)[0] for style in ({"linestyle": GUIDE}, DOTS)]
     for axes in panels:
         axes.set_xlabel("time")
-        drawn = np.concatenate([line.get_ydata() for line in axes.lines[::2]])  # Not those of constant kernels.
+        drawn = np.concatenate([line.get_ydata() for line in axes.lines if line.get_linestyle() == "-"])
         axes.set_ylim(np.nanmin(drawn) / 3.0, np.nanmax(drawn) * 2.0)
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
-
-
-def _draw_curves(axes: Axes, theme: Theme, aging: xr.Dataset, case: Case, style: str, label: str) -> None:
-    here = aging.sel(case=case.name).isel(time=slice(1, None))
-    mean = here["response"].mean("network")
-    axes.loglog(here["time"], mean.where(mean > 0.0), color=theme.methods[style], linewidth=1.6, label=label)
-    # Where single samples make a constant kernel unstable the mean is that of what diverges.
-    constant = here["constant_kernel"].median("network")
-    axes.loglog(
-        here["time"], constant.where(constant > 0.0), color=theme.methods[style], linewidth=1.0, linestyle=GUIDE
+        _plain_ticks(axes)
+    figure.legend(
+        [*handles, *guides],
+        [*labels, "constant kernel", "the same, derived"],
+        loc="outside lower center",
+        ncols=5,
     )
+
+
+def _draw_curves(axes: Axes, theme: Theme, measurements: Measurements, case: Case, style: str, label: str) -> None:
+    here = measurements.aging.sel(case=case.name).isel(time=slice(1, None))
+    colour = theme.methods[style]
+    mean = here["response"].mean("network")
+    axes.loglog(here["time"], mean.where(mean > 0.0), color=colour, linewidth=1.6, label=label)
+    predictions = measurements.predictions
+    if case.method == DESCENT:
+        # Of the networks for which there is a prediction.
+        constant = here["constant_kernel"].sel(network=predictions["network"]).mean("network")
+        derived = predictions["response"].sel(case=case.name).mean("network").isel(time=slice(1, None, 3))
+        axes.loglog(derived["time"], derived.where(derived > 0.0), color=colour, **DOTS)
+    else:
+        # Where single samples make a constant kernel unstable the mean is that of what diverges.
+        constant = here["constant_kernel"].median("network")
+    axes.loglog(here["time"], constant.where(constant > 0.0), color=colour, linewidth=1.0, linestyle=GUIDE)
 
 
 def draw_factors(measurements: Measurements, figure: Any, theme: Theme) -> None:
@@ -121,21 +145,25 @@ def draw_factors(measurements: Measurements, figure: Any, theme: Theme) -> None:
         for (name, label), style in zip(names.items(), ("exact", *SERIES), strict=False):
             values = here[name] / here[name].isel(time=0)
             axes.loglog(here["time"].values[1:], values[1:], **theme.line(style), label=label)
+            if name == "loss_derivative" and case.method == DESCENT:
+                derived = measurements.predictions["force"].sel(case=case.name).mean("network")
+                kept = (derived / derived.isel(time=0)).isel(time=slice(1, None, 3))
+                axes.loglog(kept["time"], kept, color=theme.methods[style], **DOTS, label="derived, constant kernel")
         title = f"{case.loss}\n{case.method}, {case.activation}"
         axes.set_title(f"c   {title}" if number == 0 else title, fontweight="bold" if number == 0 else "normal")
         axes.set_xlabel("time")
     panels[0].set_ylabel("relative to the start")
     panels[0].set_ylim(bottom=1e-3)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
 
 
 def draw_features(measurements: Measurements, figure: Any, theme: Theme) -> None:
-    """Panel (d): sizes of the space of features at the same time, against the learning rate, by method."""
+    """Panel (d): sizes of the space of features at the same time, by learning rate and method, and imbalances."""
     last = measurements.features.isel(time=-1)
     names = ("kinks", "active_units", "effective_rank", "participation_ratio")
-    grid = figure.subplots(len(LOSSES), len(names), sharex=True)
+    grid = figure.subplots(len(LOSSES), len(names) + 1, sharex="col")
     for row, (line, loss) in enumerate(zip(grid, LOSSES, strict=True)):
-        for column, (axes, name) in enumerate(zip(line, names, strict=True)):
+        for column, (axes, name) in enumerate(zip(line, names, strict=False)):
             for method in METHODS:
                 values = last[name].sel(loss_name=loss, training=method)
                 _draw_with_errors(axes, values, theme, STYLES[method], method)
@@ -149,10 +177,24 @@ def draw_features(measurements: Measurements, figure: Any, theme: Theme) -> None
                 axes.set_xlabel("learning rate")
             rates = last["learning_rate"].values
             axes.set_xscale("log")
-            axes.set_xticks(rates, [f"{each:g}" for each in rates])
+            axes.set_xticks(rates, [f"{each:g}" for each in rates], fontsize=7.5)
             axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
         line[0].set_ylabel(loss)
-    figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+        _draw_balance(line[-1], measurements.balance.sel(loss_name=loss), theme)
+    grid[0][-1].set_title("Imbalance of units", fontweight="normal")
+    grid[-1][-1].set_xlabel("time")
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    derived = grid[0][-1].plot([], [], color=theme.muted, **DOTS)
+    figure.legend([*handles, *derived], [*labels, "derived"], loc="outside lower center", ncols=6)
+
+
+def _draw_balance(axes: Axes, balance: xr.Dataset, theme: Theme) -> None:
+    """Draw imbalances over time, and what is derived of them."""
+    for method in balance["training"].values.tolist():
+        here = balance.sel(training=method).mean("network").isel(time=slice(1, None))
+        axes.semilogx(here["time"], here["imbalance"], **theme.line(STYLES[method]))
+        some = here.isel(time=slice(0, None, 2))
+        axes.semilogx(some["time"], some["derived"], color=theme.methods[STYLES[method]], **DOTS)
 
 
 def _draw_with_errors(axes: Axes, values: xr.DataArray, theme: Theme, style: str, label: str) -> None:
@@ -189,7 +231,8 @@ def draw_fragility(measurements: Measurements, figure: Any, theme: Theme) -> Non
         _draw_correlations(axes, measurements.relations.sel(loss_name=loss, pool="all"), theme)
         axes.set_title(f"{loss}, all", fontweight="normal")
     panels[3].tick_params(axis="y", labelleft=False)
-    figure.legend(handles, names, loc="outside lower center", ncols=4, markerscale=2.0)
+    figure.legend(handles, names, loc="outside lower left", ncols=2, markerscale=2.0)
+    figure.legend(*panels[2].get_legend_handles_labels(), loc="outside lower right", ncols=2)
 
 
 def _draw_correlations(axes: Axes, relations: xr.Dataset, theme: Theme) -> None:
@@ -212,8 +255,7 @@ def _draw_correlations(axes: Axes, relations: xr.Dataset, theme: Theme) -> None:
     axes.axvline(0.0, color=theme.muted, linewidth=0.9)
     axes.set(xlim=(-1.0, 1.0), xlabel="rank correlation")
     axes.set_yticks(ticks, [TITLES.get(name, name.replace("_", " ")) for name in fragile])
-    axes.set_ylim(place + 5.0, -1.0)
-    axes.legend(loc="lower center", fontsize=7, handlelength=0.6, ncols=2, columnspacing=0.8)
+    axes.set_ylim(place - 1.0, -1.0)
 
 
 def draw_images(measurements: Measurements, figure: Any, theme: Theme) -> None:
@@ -263,14 +305,14 @@ def draw_images(measurements: Measurements, figure: Any, theme: Theme) -> None:
         if axes is not sizes:
             axes.set_xlabel("time")
     simple.set_ylim(-0.05, 1.05)
-    simple.set_ylabel("solid: cosine, dashed: fall")
+    simple.set_ylabel("cosine, fall (dashed)")
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
 
 
 def draw_model(measurements: Measurements, figure: Any, theme: Theme) -> None:
     """Panel (g): outputs of networks and of the mean-field model, errors, domains and plasticity."""
     model, aging = measurements.model, measurements.aging
-    outputs, errors, domains, plasticity = figure.subplots(1, 4)
+    outputs, errors, domains, plasticity, relearning = figure.subplots(1, 5)
     here = model.sel(activation=MODELLED[-1]).isel(time=-1)
     outputs.plot(here["point_x"], here["network_outputs"], **theme.line("exact"), label="network")
     outputs.plot(here["point_x"], here["outputs"], **theme.line("infinite-width"), label="mean-field model")
@@ -279,7 +321,6 @@ def draw_model(measurements: Measurements, figure: Any, theme: Theme) -> None:
     outputs.axhline(0.0, color=theme.muted, linewidth=0.7)
     outputs.set_title(f"g   Outputs, {MODELLED[-1]}")
     outputs.set_xlabel("x")
-    outputs.legend(loc="best")
     for activation, style in zip(MODELLED, SERIES, strict=False):
         found = model.sel(activation=activation)
         time, colour = found["time"].values[1:], theme.methods[style]
@@ -306,10 +347,28 @@ def draw_model(measurements: Measurements, figure: Any, theme: Theme) -> None:
         label = case.activation if case.method == DESCENT else case.method
         plasticity.loglog(aging["time"][1:], (values / values[0])[1:], **theme.line(style), label=label)
     plasticity.axhline(1.0, color=theme.muted, linewidth=0.7)
-    plasticity.set_title("Response to the other label", fontweight="normal")
+    plasticity.set_title("Plasticity", fontweight="normal")
     plasticity.legend(loc="upper left", fontsize=7.5)
-    for axes in (errors, domains, plasticity):
+    _draw_relearning(relearning, measurements.relearning, theme)
+    for axes in (errors, domains, plasticity, relearning):
         axes.set_xlabel("time")
+    _plain_ticks(plasticity)
+    figure.legend(*outputs.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+
+
+def _draw_relearning(axes: Axes, relearning: xr.Dataset, theme: Theme) -> None:
+    """Draw geometric means of the times that networks take to learn other labels, over those of untrained ones."""
+    time = relearning["stage_time"].values
+    ratio = relearning["relearning_time"] / relearning["relearning_time"].isel(stage=0)
+    slower = np.exp(np.log(ratio).mean("network"))
+    for name, style in zip(relearning["case"].values.tolist(), (SERIES[0], SERIES[1], SERIES[3]), strict=True):
+        for labels, dashes in zip(relearning["labels"].values.tolist(), ("-", GUIDE), strict=True):
+            values = slower.sel(case=name, labels=labels)[1:]
+            look = {"color": theme.methods[style], "linestyle": dashes, "linewidth": 1.4}
+            axes.loglog(time[1:], values, **look, marker="o", markersize=3)
+    axes.axhline(1.0, color=theme.muted, linewidth=0.7)
+    axes.set_title("Time to relearn", fontweight="normal")
+    _plain_ticks(axes)
 
 
 def draw_overview(measurements: Measurements, figure: Any, theme: Theme) -> None:

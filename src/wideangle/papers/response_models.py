@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from wideangle.papers.response_panels import (
     distance_correlation,
     geometric,
     late_exponent,
+    law,
     points,
     samples,
     train,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 MODELLED = ("relu", "tanh")
 MODEL_RECORDS = 17
 IMAGE_WIDTH, IMAGE_RATE, IMAGE_PROBES, IMAGE_RECORDS = 32, 0.05, 32, 13
+IMAGE_STEPS = (IMAGE_RATE, 1e-3 * IMAGE_RATE)  # Learning rates of real steps.
 
 
 def model(job: Job) -> xr.Dataset:
@@ -97,9 +100,10 @@ def images(job: Job, progress: bool) -> xr.Dataset:
         On (training, run, time), means over training samples: ``response``, that at the sample itself, its factors
         ``loss_derivative`` and ``kernel``, ``similarity``, the cosine between the kernel and that at the start,
         ``fall``, the rank correlation between the shape of the response and the distance of the probe, ``loss``. On
-        (training, run): ``exponent``, see :func:`late_exponent`, ``step_difference`` between the response by the kernel
-        and by real steps with the training's learning rate at the start, relative; and sizes of the space of hidden
-        features at the end, ``participation_ratio``, ``effective_rank`` and ``active_units``, over test samples.
+        (training, run): ``exponent``, see :func:`late_exponent`; and sizes of the space of hidden features at the end,
+        ``participation_ratio``, ``effective_rank`` and ``active_units``, over test samples. On (training, run,
+        learning_rate) ``step_difference`` between the response by the kernel and by real steps at the start, root mean
+        square over that of the response.
     """
     import xarray as xr
 
@@ -116,6 +120,15 @@ def images(job: Job, progress: bool) -> xr.Dataset:
     return xr.concat(found, xr.Variable("training", list(methods)), combine_attrs="drop")
 
 
+def image_fits(images: xr.Dataset) -> xr.Dataset:
+    """Fit laws of aging to the response of networks on images: :func:`law` on (training)."""
+    import xarray as xr
+
+    found = [xr.Dataset(law(images["response"].sel(training=name, drop=True))) for name in images["training"].values]
+    result: xr.Dataset = xr.concat(found, images["training"], combine_attrs="drop")
+    return result
+
+
 def _train_on_images(job: Job, batch: Any, seed: int) -> xr.Dataset:
     import xarray as xr
 
@@ -124,13 +137,18 @@ def _train_on_images(job: Job, batch: Any, seed: int) -> xr.Dataset:
     probes = data.x_test[:IMAGE_PROBES]
     module = build_mlp((IMAGE_WIDTH,), n_inputs=x.shape[1], n_outputs=data.n_classes, seed=seed, bias=True)
     options: dict[str, Any] = {"y_train": y, "batch": batch, "readout": "2", "seed": seed}
-    begin = measure(module, x, probes, plain_descent(IMAGE_RATE), [0], kind="step", **options)
+    # In float64, as small steps are lost in the rounding of float32.
+    exact = copy.deepcopy(module).double()
+    begin = [
+        measure(exact, x, probes, plain_descent(rate), [0], kind=kind, **options)["response"].isel(time=0)
+        for kind, rate in (("kernel", IMAGE_RATE), *(("step", rate) for rate in IMAGE_STEPS))
+    ]
     times = geometric(job.image_steps, IMAGE_RECORDS)
     run = measure(module, x, probes, plain_descent(IMAGE_RATE), times, in_place=True, **options)
     kernel = run["kernel"].values.reshape(len(times), -1)
     norms = np.linalg.norm(kernel, axis=1)
     force = np.sqrt((run["loss_derivative"] ** 2).sum("output"))
-    first = run["response"].isel(time=0)
+    differences = [np.sqrt(((step - begin[0]) ** 2).mean() / (begin[0] ** 2).mean()) for step in begin[1:]]
     distances = np.linalg.norm(x[:, None].astype(float) - probes[None], axis=2)
     curves = {
         "response": run["amplitude"].mean("train"),
@@ -140,10 +158,10 @@ def _train_on_images(job: Job, batch: Any, seed: int) -> xr.Dataset:
         "fall": ("time", distance_correlation(run["shape"].values, distances)),
         "loss": run["loss"],
     }
-    dataset = xr.Dataset(curves, {"time": run["time"].values})
+    dataset = xr.Dataset(curves, {"time": run["time"].values, "learning_rate": list(IMAGE_STEPS)})
     numbers = {
         "exponent": late_exponent(dataset["response"]),
-        "step_difference": np.sqrt(((begin["response"].isel(time=0) - first) ** 2).mean() / (first**2).mean()),
+        "step_difference": ("learning_rate", np.array(differences)),
         **_hidden_sizes(module, data.x_test),
     }
     complete: xr.Dataset = dataset.assign(numbers).reset_coords(drop=True)

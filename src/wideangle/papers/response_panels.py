@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wideangle._progress import progress_callback
 from wideangle.network import MLP
-from wideangle.response import fit_aging, simulate_mean_field, simulate_training, training_response
+from wideangle.response import (
+    fit_aging,
+    predict_aging,
+    simulate_mean_field,
+    simulate_training,
+    training_response,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -22,7 +28,7 @@ Array = NDArray[np.float64]
 ACTIVATIONS = ("relu", "tanh", "erf", "sigmoid", "linear")
 WIDTH = 20
 DESCENT, BATCHES, SINGLE, NOISY = "gradient descent", "batches of 2", "single samples", "label noise"
-METHODS: dict[str, str | int] = {DESCENT: "full", BATCHES: 2, SINGLE: 1, NOISY: 1}
+METHODS: dict[str, Literal["full"] | int] = {DESCENT: "full", BATCHES: 2, SINGLE: 1, NOISY: 1}
 NOISE = {"squared": 0.5, "cross-entropy": 0.05, "hinge": 0.05}  # Standard deviation, or probability of a wrong sign.
 STAGES = ("start", "early", "late")
 EARLY, LATE = 50.0, 1000.0  # Times of the stages.
@@ -173,12 +179,42 @@ def ideal(job: Job) -> xr.Dataset:
     -------
     xarray.Dataset
         ``response(loss, network, time)``. For each network ``rate``, that of the exponential which the kernel predicts
-        for the squared loss, ``fitted_rate``, that of a fit to the network alone, and ``exponent``, the late one for
-        the cross-entropy, see :func:`late_exponent`.
+        for the squared loss, ``fitted_rate``, that of a fit to the network alone, ``exponent``, the late one for the
+        cross-entropy, see :func:`late_exponent`, and ``derived_exponent``, that of
+        :func:`wideangle.response.predict_aging` with the kernel.
     """
     import xarray as xr
 
     learning_rate = 0.1 * job.learning_rate
+    found = _train_ideal(job, learning_rate)
+    # Each sample is one of two in the mean; steps of a finite size are a little faster than the flow.
+    kernel = found["kernel"].sel(loss="squared", drop=True).isel(time=0, drop=True)
+    decay = -np.log1p(-learning_rate * kernel / 2.0) / learning_rate
+    fitted = np.empty(IDEAL_NETWORKS)
+    for network, curve in enumerate(found["response"].sel(loss="squared").transpose("network", "time").values):
+        # What is left of the response must be more than rounding.
+        kept = curve > 1e-6 * curve[0]
+        fit = fit_aging(curve[kept], found["time"].values[kept], laws=("exponential",))
+        fitted[network] = fit["rate"].sel(law="exponential").item()
+    answers = found.sel(loss="cross-entropy", drop=True)
+    first = answers.isel(time=0)
+    derived = [
+        predict_aging("cross-entropy", found["time"].values, kernel=float(own) / 2.0, margin=float(margin))["force"]
+        for own, margin in zip(first["kernel"].values, first["margin"].values, strict=True)
+    ]
+    result: xr.Dataset = found.drop_vars(["kernel", "margin"]).assign(
+        rate=decay,
+        fitted_rate=("network", fitted),
+        exponent=late_exponent(answers["response"]),
+        derived_exponent=late_exponent(xr.concat(derived, "network")),
+    )
+    return result
+
+
+def _train_ideal(job: Job, learning_rate: float) -> xr.Dataset:
+    """Return ``response``, ``kernel`` and ``margin`` of one sample on (loss, network, time)."""
+    import xarray as xr
+
     x, y = np.array([[-1.0], [1.0]]), np.array([-1.0, 1.0])
     curves = []
     for loss in NOISE:
@@ -196,23 +232,16 @@ def ideal(job: Job) -> xr.Dataset:
         )
         response = training_response(state, x, x, n_threads=job.n_threads)
         kernel = response["kernel"].isel(train=0, probe=0).drop_vars(["train", "probe"])
-        curve = xr.Dataset({"response": response["amplitude"].isel(train=1, drop=True), "kernel": kernel})
+        curve = xr.Dataset(
+            {
+                "response": response["amplitude"].isel(train=1, drop=True),
+                "kernel": kernel,
+                "margin": state["outputs"].isel(sample=1, drop=True),
+            }
+        )
         curves.append(curve.drop_vars(["x_train", "y_train"], errors="ignore"))
-    found = xr.concat(curves, xr.Variable("loss", list(NOISE)), combine_attrs="drop")
-    # Each sample is one of two in the mean; steps of a finite size are a little faster than the flow.
-    kernel = found["kernel"].sel(loss="squared", drop=True).isel(time=0, drop=True)
-    decay = -np.log1p(-learning_rate * kernel / 2.0) / learning_rate
-    fitted = np.empty(IDEAL_NETWORKS)
-    for network, curve in enumerate(found["response"].sel(loss="squared").transpose("network", "time").values):
-        # What is left of the response must be more than rounding.
-        kept = curve > 1e-6 * curve[0]
-        fit = fit_aging(curve[kept], found["time"].values[kept], laws=("exponential",))
-        fitted[network] = fit["rate"].sel(law="exponential").item()
-    exponent = late_exponent(found["response"].sel(loss="cross-entropy", drop=True))
-    result: xr.Dataset = found.drop_vars("kernel").assign(
-        rate=decay, fitted_rate=("network", fitted), exponent=exponent
-    )
-    return result
+    found: xr.Dataset = xr.concat(curves, xr.Variable("loss", list(NOISE)), combine_attrs="drop")
+    return found
 
 
 def aging(job: Job, progress: bool) -> xr.Dataset:
@@ -290,14 +319,24 @@ def late_exponent(values: xr.DataArray) -> xr.DataArray:
 
 
 def fits(aging: xr.Dataset) -> xr.Dataset:
-    """Fit laws of aging to the response and its factors: :func:`wideangle.response.fit_aging` on (case, factor)."""
+    """Fit laws of aging to the response and its factors: :func:`law` on (case, factor)."""
     import xarray as xr
 
-    kept = ["chosen", "misfit", "gamma", "gamma_low", "gamma_high", "tau", "tau_low", "tau_high", "weight", "fitted"]
     cases = []
     for name in aging["case"].values.tolist():
         here = aging.sel(case=name)
-        each = [fit_aging(here[factor].transpose("network", "time").values, here["time"].values) for factor in FACTORS]
-        cases.append(xr.concat([one[kept] for one in each], xr.Variable("factor", list(FACTORS)), combine_attrs="drop"))
+        each = [xr.Dataset(law(here[factor])) for factor in FACTORS]
+        cases.append(xr.concat(each, xr.Variable("factor", list(FACTORS)), combine_attrs="drop"))
     result: xr.Dataset = xr.concat(cases, xr.Variable("case", aging["case"].values), combine_attrs="drop")
     return result
+
+
+def law(values: xr.DataArray) -> dict[str, xr.DataArray]:
+    """Return what :func:`wideangle.response.fit_aging` chooses for networks (or runs), and its power law.
+
+    ``chosen``, ``misfit``, and ``gamma`` and ``tau`` with their intervals.
+    """
+    own = next(dim for dim in values.dims if dim != "time")
+    fit = fit_aging(values.transpose(own, "time").values, values["time"].values).sel(law="power law", drop=True)
+    names = (f"{name}{end}" for name in ("gamma", "tau") for end in ("", "_low", "_high"))
+    return {name: fit[name] for name in ("chosen", "misfit", *names)}

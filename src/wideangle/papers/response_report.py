@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from wideangle.papers._page import Figure, Page, Panel, explain_verdicts
 from wideangle.papers.response import SOURCE
-from wideangle.papers.response_claims import SIZE_NAMES, rate, step_orders
-from wideangle.papers.response_features import FRAGILE, LOSSES, RADIUS
+from wideangle.papers.response_feature_claims import SIZE_NAMES, rate
+from wideangle.papers.response_features import LOSSES, RADIUS
 from wideangle.papers.response_figures import (
     SAMPLE,
     draw_aging,
@@ -26,9 +24,7 @@ from wideangle.papers.response_panels import (
     ACTIVATIONS,
     DESCENT,
     EARLY,
-    FACTORS,
     LATE,
-    METHODS,
     NOISE,
     NOISY,
     SINGLE,
@@ -36,7 +32,8 @@ from wideangle.papers.response_panels import (
     Case,
     samples,
 )
-from wideangle.reports import html
+from wideangle.papers.response_relearning import LEARNED
+from wideangle.papers.response_tables import aging_table, features_table, fragility_table, kernels_table, shown
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -95,7 +92,7 @@ def describe(job: Job, measurements: Measurements) -> Page[Measurements]:
             ),
             Panel(
                 "e. Fragility against the space of features",
-                Figure("fragility", draw_fragility, (9.2, 3.7)),
+                Figure("fragility", draw_fragility, (9.2, 3.9)),
                 fragility_alt(measurements),
                 FRAGILITY_CAPTION,
                 fragility_table(measurements),
@@ -114,16 +111,15 @@ def describe(job: Job, measurements: Measurements) -> Page[Measurements]:
             ),
         ),
         overview=Figure("response", draw_overview, (11.0, 22.0)),
-        numbers=dict(vars(measurements)),
+        numbers=numbers(measurements),
         provenance=provenance(job, measurements),
         source=SOURCE,
     )
 
 
-def shown(value: Any, digits: int = 2) -> str:
-    """Return a number as text, or a dash where there is none."""
-    number = float(value)
-    return f"{number:.{digits}f}" if np.isfinite(number) else "-"
+def numbers(measurements: Measurements) -> dict[str, xr.Dataset]:
+    """Return the Datasets by the names of their groups."""
+    return {name.replace("_", "-"): dataset for name, dataset in vars(measurements).items()}
 
 
 def kernels_caption(job: Job) -> str:
@@ -146,33 +142,16 @@ def kernels_alt(measurements: Measurements) -> str:
     return f"Ten charts of kernels against x', two for each activation. Late in training, {'; '.join(parts)}."
 
 
-def kernels_table(measurements: Measurements) -> str:
-    """Return what the response kernels are like by activation and stage."""
-    means = measurements.kernels.mean("network")
-    rows = [
-        (
-            f"{name}, {stage}",
-            shown(np.exp(means["growth"].sel(activation=name, stage=stage))),
-            shown(means["similarity"].sel(activation=name, stage=stage), 3),
-            shown(means["fall"].sel(activation=name, stage=stage)),
-            shown(np.mean(step_orders(measurements.steps, name)), 3) if stage == "start" else "",
-        )
-        for name in ACTIVATIONS
-        for stage in means["stage"].values.tolist()
-    ]
-    header = ("Activation, stage", "K(x, x) to start", "Cosine", "Correlation with distance", "Order of steps")
-    return html.numbers(header, rows, caption="Means over networks (of K(x, x), geometric)", folded="All kernels")
-
-
 def aging_caption(job: Job) -> str:
     return (
-        "Response |l'| K(x, x) at the sample itself, mean over samples and networks (solid), and what it would be with"
-        f" the kernel of the start, with the same order of samples (dashed). Learning rate {job.learning_rate:g};"
-        f" label noise: single samples, of whose labels {NOISE['cross-entropy']:.0%} have the wrong sign, or with"
-        f" normal noise of standard deviation {NOISE['squared']:g} for the squared loss. Dashed lines are medians:"
-        " with single samples some constant kernels are unstable. Exponents are slopes over the last factor 4 of time."
-        " Fits are over all time: 'none' is a law that misses more than 20 %, as a plateau before the"
-        " decay makes it. Where the response vanished there is no exponent."
+        "Response |l'| K(x, x) at the sample itself, mean over samples and networks (solid); what it would be with the"
+        " kernel of the start, with the same order of samples (dashed: compiled steps); and the same as it is derived"
+        f" for gradient flow (dots; these, and dashed lines of gradient descent, for {job.n_predicted} networks)."
+        f" Learning rate {job.learning_rate:g}; label noise: single samples, of whose labels"
+        f" {NOISE['cross-entropy']:.0%} have the wrong sign, or with normal noise of standard deviation"
+        f" {NOISE['squared']:g} for the squared loss. Dashed lines of single samples are medians: some constant kernels"
+        " are unstable. Exponents are slopes over the last factor 4 of time. Fits are over all time: 'none' is a law"
+        " that misses more than 20 %. Where the response vanished there is no exponent."
     )
 
 
@@ -186,38 +165,10 @@ def aging_alt(measurements: Measurements) -> str:
     return f"Four log-log charts of the response against time. At the end, {'; '.join(parts)}."
 
 
-def aging_table(measurements: Measurements) -> str:
-    """Return exponents and chosen laws."""
-    aging, fits = measurements.aging, measurements.fits
-    rows = []
-    for name in aging["case"].values.tolist():
-        here, fit = aging.sel(case=name), fits.sel(case=name)
-        laws = []
-        for factor in FACTORS:
-            at = fit.sel(factor=factor, law="power law")
-            text = at["chosen"].item()
-            if text == "power law":
-                text = f"power {shown(at['gamma'])} ({shown(at['gamma_low'])} to {shown(at['gamma_high'])})"
-            laws.append(text)
-        names = ("response", "constant_kernel", "loss_derivative", "kernel")
-        exponents = [shown(here[f"{each}_exponent"].mean()) for each in names]
-        rows.append((name, *exponents, *laws))
-    header = (
-        "Loss, method, activation",
-        "Exponent",
-        "constant kernel",
-        "loss derivative",
-        "kernel",
-        "Law of the response",
-        "of the loss derivative",
-        "of the kernel",
-    )
-    return html.numbers(header, rows, caption="Late exponents and fitted laws", folded="All kinds of training")
-
-
 FACTORS_CAPTION = (
     "Mean response to a sample, loss derivative, and the two parts of the kernel, K(x, x) from the readout and from the"
-    " hidden layer, relative to their start."
+    " hidden layer, relative to their start. Dots: the loss derivative that is derived for gradient flow with the"
+    " kernel of the start."
 )
 
 
@@ -240,7 +191,9 @@ def features_caption(job: Job) -> str:
         " networks of ReLU. Kinks: different places in the interval at which a unit turns on. Effective rank and"
         " participation ratio are those of the covariance over inputs. Means over"
         f" {job.n_networks} networks, bands: one standard error. Steps of single samples are beyond their stability"
-        " where learning rate times K(x, x), about 22 at the start, exceeds 2."
+        " where learning rate times K(x, x), about 22 at the start, exceeds 2. Imbalance: sum of a^2 - |w|^2 - b^2 over"
+        f" units with learning rate {min(job.learning_rates):g}, which gradient flow conserves (lines), and the changes"
+        " that are expected of each step, added up (dots). That these reduce the space of features is not derived."
     )
 
 
@@ -251,35 +204,14 @@ def features_alt(measurements: Measurements) -> str:
         for loss in LOSSES
         for method in (DESCENT, SINGLE, NOISY)
     ]
-    return f"Eight charts against the learning rate. At learning rate {rate(measurements):g}, {'; '.join(parts)}."
+    return (
+        f"Eight charts against the learning rate, two of imbalances against time. At learning rate"
+        f" {rate(measurements):g}, {'; '.join(parts)}."
+    )
 
 
 def _size(last: xr.Dataset, loss: str, method: str, name: str) -> str:
     return f"{SIZE_NAMES[name]} {shown(last[name].sel(loss_name=loss, training=method).mean())}"
-
-
-def features_table(measurements: Measurements) -> str:
-    """Return sizes of the space of features for all learning rates."""
-    last = measurements.features.isel(time=-1)
-    names = (*SIZE_NAMES, "distinct_units", "participation_ratio_raw", "curvature", "loss")
-    rows = []
-    for loss in LOSSES:
-        for method in METHODS:
-            for each in last["learning_rate"].values.tolist():
-                here = last.sel(loss_name=loss, training=method, learning_rate=each)
-                rows.append((f"{loss}, {method}, {each:g}", *(shown(here[name].mean()) for name in names)))
-    header = (
-        "Loss, method, learning rate",
-        "Kinks",
-        "Active units",
-        "Effective rank",
-        "Participation ratio",
-        "Distinct units",
-        "Participation with mean",
-        "Mean K(x, x)",
-        "Loss",
-    )
-    return html.numbers(header, rows, caption="Means over networks at the end", folded="All learning rates")
 
 
 FRAGILITY_CAPTION = (
@@ -301,34 +233,6 @@ def fragility_alt(measurements: Measurements) -> str:
         )
         parts.append(f"{loss}: {found}")
     return f"Two scatter charts and two charts of intervals. Correlations with the effective rank, {'; '.join(parts)}."
-
-
-def fragility_table(measurements: Measurements) -> str:
-    """Return fragility by method, and rank correlations within methods."""
-    last = measurements.features.sel(learning_rate=rate(measurements))
-    rows = []
-    for loss in LOSSES:
-        for method in METHODS:
-            here = last.sel(loss_name=loss, training=method)
-            relation = measurements.relations.sel(loss_name=loss, pool=method, feature_measure="effective_rank")
-            names = ("worst_change", *FRAGILE)
-            within = [relation.sel(fragility_measure=name) for name in ("relative_worst_change", "contradiction_mean")]
-            intervals = [
-                f"{shown(each['correlation'])} ({shown(each['low'])} to {shown(each['high'])})" for each in within
-            ]
-            rows.append((f"{loss}, {method}", *(shown(here[name].mean(), 3) for name in names), *intervals))
-    header = (
-        "Loss, method",
-        "Worst change",
-        "relative",
-        "Flips",
-        "Contradiction",
-        "Flips",
-        "Correlation of effective rank with worst change",
-        "with contradiction",
-    )
-    caption = f"Means over networks at learning rate {rate(measurements):g}; correlations within a method"
-    return html.numbers(header, rows, caption=caption, folded="Fragility by method")
 
 
 def images_caption(job: Job) -> str:
@@ -357,7 +261,10 @@ MODEL_CAPTION = (
     "Outputs of a network and of its mean-field model at the end: the kernel at the start times a plasticity, the mean"
     " K(x, x) over time, and nothing else of the network. Errors over the change of the outputs (dashed: the plasticity"
     " does not age). Intervals of one sign of the output, of networks and (dashed) of the model; the line is their"
-    " number in the labels. Right: plasticity, as the response to a sample with the other label, relative to the start."
+    " number in the labels. Plasticity, as the response to a sample with the other label, relative to the start; and"
+    f" measured by training: the time until the loss on the opposite labels (dashed: on new ones) is {LEARNED:.2f},"
+    " of networks that were trained before for the time on the axis, over that of untrained ones (geometric means;"
+    " colours are those beside it)."
 )
 
 
@@ -369,7 +276,17 @@ def model_alt(measurements: Measurements) -> str:
             f"{activation}: error {shown(here['error'])}, with constant plasticity {shown(here['constant_error'])},"
             f" domains {shown(here['network_domains'])}, of the model {shown(here['n_domains'])}"
         )
-    return f"Four charts: outputs against x, errors, domains and plasticity against time. {'; '.join(parts)}."
+    relearning = measurements.relearning["relearning_time"].median("network")
+    for labels in relearning["labels"].values.tolist():
+        for name in relearning["case"].values.tolist():
+            first, last = relearning.sel(case=name, labels=labels).values[[0, -1]]
+            parts.append(
+                f"{name}, {labels} labels: learned in {shown(first, 0)} before, {shown(last, 0)} after training"
+            )
+    return (
+        "Five charts: outputs against x, errors, domains, plasticity and time to relearn against time."
+        f" {'; '.join(parts)}."
+    )
 
 
 def provenance(job: Job, measurements: Measurements) -> dict[str, Any]:
@@ -385,5 +302,5 @@ def provenance(job: Job, measurements: Measurements) -> dict[str, Any]:
             f" {job.n_runs} networks with each method, {job.image_steps} steps"
         ),
         "Threads": job.n_threads,
-        "Numbers": f"response.nc, groups {', '.join(vars(measurements))} and claims",
+        "Numbers": f"response.nc, groups {', '.join(numbers(measurements))} and claims",
     }

@@ -126,10 +126,24 @@ def render(
     >>> content[1:4]
     b'PNG'
     """
-    check_choice("file_format", file_format, FORMATS)
+    return render_formats(draw, (file_format,), size=size, theme=theme, dpi=dpi)[0]
+
+
+def render_formats(
+    draw: Callable[[Figure, Theme], None],
+    file_formats: Sequence[str],
+    *,
+    size: tuple[float, float],
+    theme: Theme = LIGHT,
+    dpi: float = 150.0,
+) -> list[bytes]:
+    """Draw a figure once and return the contents of files in several formats, each as :func:`render` does."""
+    for file_format in file_formats:
+        check_choice("file_format", file_format, FORMATS)
     from matplotlib import rc_context, rcdefaults, rcParams
     from matplotlib.figure import Figure
 
+    contents = []
     with rc_context():
         # From the defaults rather than the settings of whoever runs it, so that a report looks the same everywhere.
         rcdefaults()
@@ -137,11 +151,13 @@ def render(
         figure = Figure(figsize=size, layout="constrained")
         draw(figure, theme)
         _fix_layout(figure)
-        buffer = io.BytesIO()
-        # Without these, SVG files carry the date and PNG files the version of matplotlib.
-        metadata = {"Date": None, "Creator": None} if file_format == "svg" else {"Software": None}
-        figure.savefig(buffer, format=file_format, dpi=dpi, metadata=metadata)
-    return buffer.getvalue()
+        for file_format in file_formats:
+            buffer = io.BytesIO()
+            # Without these, SVG files carry the date and PNG files the version of matplotlib.
+            metadata = {"Date": None, "Creator": None} if file_format == "svg" else {"Software": None}
+            figure.savefig(buffer, format=file_format, dpi=dpi, metadata=metadata)
+            contents.append(buffer.getvalue())
+    return contents
 
 
 def _fix_layout(figure: Figure) -> None:

@@ -151,6 +151,21 @@ def test_responses_that_change_their_sign() -> None:
     np.testing.assert_allclose(fit["mean"], np.cos(fit["time"]), rtol=0, atol=spacing**2 / 8.0)
 
 
+@pytest.mark.parametrize("size", [0.1, 0.3, 0.5])
+def test_noise_of_many_networks(size: float) -> None:
+    """Values near 0 by chance and gaps between times must not grow into outliers; the mean of the noise stays 0."""
+    rng = np.random.default_rng(1)
+    kernel = kernels(rng, 1000)
+    fit = fit_aging(
+        np.exp(-kernel * LOG) * (1.0 + size * rng.standard_normal((1000, 31))), LOG, time_unit=1.0 / kernel[:, 0]
+    )
+    ratio = fit["mean"] * np.exp(fit["time"]) - 1.0
+    # Five standard errors, and for the mean of logarithms half of the variance of the noise is corrected to a tenth.
+    assert np.all(np.abs(ratio) < 5.0 * size / math.sqrt(1000) + 0.05 * size**2)
+    assert fit["chosen"] == "exponential"
+    assert fit["rate"].sel(law="exponential").item() == pytest.approx(1.0, abs=0.05)
+
+
 def test_times_that_all_networks_have() -> None:
     time, units = np.geomspace(1.0, 1e3, 31), np.linspace(1.0, 2.0, 12)
     fit = fit_aging(np.ones((12, 31)) * np.linspace(1.0, 2.0, 12)[:, None], time, time_unit=units)

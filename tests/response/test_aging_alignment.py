@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -173,6 +174,22 @@ def test_times_that_all_networks_have() -> None:
     assert fit["time"][0].item() < 10**0.1
     assert fit["time"][-1].item() == pytest.approx(500.0, rel=1e-14)
     assert fit["chosen"] == "undecided" or fit["chosen"] == "constant"
+
+
+def test_size_of_responses_and_zeros() -> None:
+    rng = np.random.default_rng(10)
+    kernel = kernels(rng, 40)
+    response = (1.0 + kernel * LONG) ** -1.2 * noise(rng, 40, len(LONG), 0.1)
+    response[5, 12:] = 0.0
+    plain = fit_aging(response, LONG, time_unit=1.0 / kernel[:, 0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        large = fit_aging(1e250 * response, 1e30 * LONG, time_unit=1e30 / kernel[:, 0])
+        zeros = fit_aging(0.0 * response, LONG, time_unit=1.0 / kernel[:, 0])
+    assert np.all(np.isfinite(plain["mean"]))
+    np.testing.assert_allclose(large["gamma_high"], plain["gamma_high"], rtol=1e-6)
+    np.testing.assert_allclose(large["mean"] / 1e250, plain["mean"], rtol=1e-9)
+    assert zeros["chosen"] == "constant"
 
 
 def test_factors_and_diverged_networks() -> None:

@@ -33,6 +33,8 @@ def align(responses: Array, time: Array, units: Array, scaled: Array) -> tuple[A
     differs from the parabola of the three nearest counts as the error. It is averaged over networks, whose noise goes
     from it like that of the mean, and then over neighbouring times, as it changes its sign.
     """
+    size = float(np.abs(responses).max()) or 1.0
+    responses = responses / size
     with np.errstate(divide="ignore"):
         logs = np.log(np.abs(responses))
     same_sign = np.sign(responses)
@@ -50,7 +52,8 @@ def align(responses: Array, time: Array, units: Array, scaled: Array) -> tuple[A
         result[k], rougher = _interpolate(responses[k], logs[k], place, at, noise)
         differences += result[k] - rougher
     squares = np.pad((differences / len(responses)) ** 2, _AROUND, mode="edge")
-    return result, np.sqrt(np.lib.stride_tricks.sliding_window_view(squares, 2 * _AROUND + 1).mean(axis=1))
+    error = np.sqrt(np.lib.stride_tricks.sliding_window_view(squares, 2 * _AROUND + 1).mean(axis=1))
+    return result * size, error * size
 
 
 def _interpolate(values: Array, logs: Array, place: Array, at: Array, noise: float) -> tuple[Array, Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -151,6 +152,21 @@ def test_responses_that_change_their_sign() -> None:
     np.testing.assert_allclose(fit["mean"], np.cos(fit["time"]), rtol=0, atol=spacing**2 / 8.0)
 
 
+@pytest.mark.parametrize("size", [0.1, 0.3, 0.5])
+def test_noise_of_many_networks(size: float) -> None:
+    """Values near 0 by chance and gaps between times must not grow into outliers; the mean of the noise stays 0."""
+    rng = np.random.default_rng(1)
+    kernel = kernels(rng, 1000)
+    fit = fit_aging(
+        np.exp(-kernel * LOG) * (1.0 + size * rng.standard_normal((1000, 31))), LOG, time_unit=1.0 / kernel[:, 0]
+    )
+    ratio = fit["mean"] * np.exp(fit["time"]) - 1.0
+    # Five standard errors, and for the mean of logarithms half of the variance of the noise is corrected to a tenth.
+    assert np.all(np.abs(ratio) < 5.0 * size / math.sqrt(1000) + 0.05 * size**2)
+    assert fit["chosen"] == "exponential"
+    assert fit["rate"].sel(law="exponential").item() == pytest.approx(1.0, abs=0.05)
+
+
 def test_times_that_all_networks_have() -> None:
     time, units = np.geomspace(1.0, 1e3, 31), np.linspace(1.0, 2.0, 12)
     fit = fit_aging(np.ones((12, 31)) * np.linspace(1.0, 2.0, 12)[:, None], time, time_unit=units)
@@ -158,6 +174,22 @@ def test_times_that_all_networks_have() -> None:
     assert fit["time"][0].item() < 10**0.1
     assert fit["time"][-1].item() == pytest.approx(500.0, rel=1e-14)
     assert fit["chosen"] == "undecided" or fit["chosen"] == "constant"
+
+
+def test_size_of_responses_and_zeros() -> None:
+    rng = np.random.default_rng(10)
+    kernel = kernels(rng, 40)
+    response = (1.0 + kernel * LONG) ** -1.2 * noise(rng, 40, len(LONG), 0.1)
+    response[5, 12:] = 0.0
+    plain = fit_aging(response, LONG, time_unit=1.0 / kernel[:, 0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        large = fit_aging(1e250 * response, 1e30 * LONG, time_unit=1e30 / kernel[:, 0])
+        zeros = fit_aging(0.0 * response, LONG, time_unit=1.0 / kernel[:, 0])
+    assert np.all(np.isfinite(plain["mean"]))
+    np.testing.assert_allclose(large["gamma_high"], plain["gamma_high"], rtol=1e-6)
+    np.testing.assert_allclose(large["mean"] / 1e250, plain["mean"], rtol=1e-9)
+    assert zeros["chosen"] == "constant"
 
 
 def test_factors_and_diverged_networks() -> None:

@@ -110,7 +110,8 @@ def fit_aging(
     10 and the choice between the laws is luck. With ``time_unit`` each network runs on its own clock: for the squared
     loss with kernels :math:`K_i`, constant, and units :math:`1/K_i` all responses are :math:`e^{-t}`. Their logarithms
     are interpolated by cubics, in t or in ln t, which is exact for exponentials; elsewhere the difference from
-    parabolas counts as an error of the mean.
+    parabolas counts as an error of the mean. Noise that is independent between times is allowed for, as the mean of a
+    logarithm is less than the logarithm of the mean.
 
     *Cross-entropy.* The power law sets in once :math:`e^m \gg 1`. From time 0 on and with margins about 0 it misses the
     force by 5 to 15 %; networks that begin far on the wrong side, :math:`m < -2`, wait first, which no law describes.

@@ -43,8 +43,8 @@ struct BestPivot {
 
     WIDEANGLE_INLINE void offer(DoubleSlice other_part, DoubleSlice other_pivot, std::size_t i) {
         const LongSlice larger = part < other_part;
-        part = choose(larger, other_part, part);
-        pivot = choose(larger, other_pivot, pivot);
+        part = select(larger, other_part, part);
+        pivot = select(larger, other_pivot, pivot);
         row = (larger & static_cast<std::int64_t>(i)) | (~larger & row);
     }
 };
@@ -71,9 +71,9 @@ inline Pivots factorise(const GramState& state, const DoubleSlice (&weight)[doub
             const DoubleSlice diagonal = get(covariance[i * inputs + i], slice), one = all_lanes(1.0);
             const LongSlice positive = is_positive(diagonal);
             put(rest[i], slice, diagonal);
-            put(inverse[i], slice, keep_where(positive, 1.0 / choose(positive, diagonal, one)));
-            put(part[i], slice, keep_where(positive, one));
-            best[slice].offer(keep_where(positive, one), diagonal, i);
+            put(inverse[i], slice, keep(positive, 1.0 / select(positive, diagonal, one)));
+            put(part[i], slice, keep(positive, one));
+            best[slice].offer(keep(positive, one), diagonal, i);
         });
     Pivots result{};
     const DoubleSlice tolerance = all_lanes(gram_rank_tolerance(inputs));
@@ -84,10 +84,10 @@ inline Pivots factorise(const GramState& state, const DoubleSlice (&weight)[doub
         LongSlice row[double_slices];
         for_slices([&](int slice) {
             const LongSlice sound = tolerance < best[slice].part;
-            const DoubleSlice pivot = choose(sound, best[slice].pivot, all_lanes(1.0));
+            const DoubleSlice pivot = select(sound, best[slice].pivot, all_lanes(1.0));
             const DoubleSlice root = root_of(pivot);
-            scale[slice] = keep_where(sound, 1.0 / root);
-            put(factor_row[k], slice, keep_where(sound, root));
+            scale[slice] = keep(sound, 1.0 / root);
+            put(factor_row[k], slice, keep(sound, root));
             result.log_determinant[slice] += log64(pivot);
             result.rank[slice] -= sound;
             for (int i = 0; i < slice_lanes; ++i) {
@@ -108,10 +108,10 @@ inline Pivots factorise(const GramState& state, const DoubleSlice (&weight)[doub
             for_slices([&](int slice) {
                 const DoubleSlice before = get(part[i], slice);
                 const LongSlice used = before < DoubleSlice{};
-                const DoubleSlice entry = keep_where(~used, sum[slice] * scale[slice]);
+                const DoubleSlice entry = keep(~used, sum[slice] * scale[slice]);
                 const DoubleSlice left = get(rest[i], slice) - entry * entry;
-                const DoubleSlice left_part = keep_where(is_positive(left), left * get(inverse[i], slice));
-                const DoubleSlice after = choose(used, all_lanes(-1.0), left_part);
+                const DoubleSlice left_part = keep(is_positive(left), left * get(inverse[i], slice));
+                const DoubleSlice after = select(used, all_lanes(-1.0), left_part);
                 put(columns[i * inputs + k], slice, entry);
                 put(rest[i], slice, left);
                 put(part[i], slice, after);
@@ -136,7 +136,7 @@ WIDEANGLE_INLINE DoubleSlice participation(const GramState& state, int slice) {
         squares += 2.0 * row + diagonal * diagonal;
     }
     const LongSlice positive = is_positive(trace);
-    return keep_where(positive, trace * trace / choose(positive, squares, all_lanes(1.0)));
+    return keep(positive, trace * trace / select(positive, squares, all_lanes(1.0)));
 }
 
 }  // namespace wideangle::WIDEANGLE_PATH

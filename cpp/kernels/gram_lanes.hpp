@@ -12,18 +12,16 @@ namespace wideangle::WIDEANGLE_PATH {
 // As much as a register holds, and the tiles of sums that fit the registers.
 #if defined(__AVX512F__)
 using FloatSlice = f32;
-using DoubleSlice = f64;
 constexpr int tile = 4, across = 4;
 #elif defined(__FMA__)
 using FloatSlice = float __attribute__((vector_size(32)));
 WIDEANGLE_INLINE FloatSlice fused(FloatSlice a, FloatSlice b, FloatSlice c) { return fused_register(a, b, c); }
-using DoubleSlice = double __attribute__((vector_size(32)));
 constexpr int tile = 3, across = 2;
 #else
 using FloatSlice = f32;
-using DoubleSlice = double __attribute__((vector_size(16)));
 constexpr int tile = 3, across = 2;
 #endif
+using DoubleSlice = r64;
 
 struct alignas(64) FloatLanes {
     float at[gram_lanes];
@@ -60,9 +58,9 @@ WIDEANGLE_INLINE void put_widened(GramLanes& to, int slice, FloatSlice x) {
 #endif
 }
 
-// ---- Slices of doubles: what simd.hpp has for f64, at the width of the registers
+// ---- Slices of doubles
 
-using LongSlice = std::int64_t __attribute__((vector_size(sizeof(DoubleSlice))));
+using LongSlice = signed_of<DoubleSlice>;
 constexpr int double_slices = slices<DoubleSlice>;
 constexpr int slice_lanes = gram_lanes / double_slices;
 
@@ -77,15 +75,9 @@ WIDEANGLE_INLINE void put_narrowed(FloatLanes& to, int slice, DoubleSlice x) {
     using Floats = float __attribute__((vector_size(sizeof(float) * slice_lanes)));
     store(to.at + slice_lanes * slice, __builtin_convertvector(x, Floats));
 }
-WIDEANGLE_INLINE DoubleSlice all_lanes(double x) { return x - DoubleSlice{}; }
+WIDEANGLE_INLINE DoubleSlice all_lanes(double x) { return broadcast<DoubleSlice>(x); }
 
-WIDEANGLE_INLINE DoubleSlice choose(LongSlice mask, DoubleSlice a, DoubleSlice b) {
-    return bits_as<DoubleSlice>((bits_as<LongSlice>(a) & mask) | (bits_as<LongSlice>(b) & ~mask));
-}
-WIDEANGLE_INLINE DoubleSlice keep_where(LongSlice mask, DoubleSlice a) {
-    return bits_as<DoubleSlice>(bits_as<LongSlice>(a) & mask);
-}
-WIDEANGLE_INLINE DoubleSlice larger(DoubleSlice a, DoubleSlice b) { return choose(a < b, b, a); }
+WIDEANGLE_INLINE DoubleSlice larger(DoubleSlice a, DoubleSlice b) { return select(a < b, b, a); }
 WIDEANGLE_INLINE LongSlice is_positive(DoubleSlice x) { return x > DoubleSlice{}; }
 
 WIDEANGLE_INLINE DoubleSlice root_of(DoubleSlice x) {
@@ -112,8 +104,8 @@ WIDEANGLE_INLINE void for_slices(Body&& body) {
 // 2^x for integers x; 0 below -1022, 2^1023 above it.
 WIDEANGLE_INLINE DoubleSlice power_of_two(DoubleSlice x) {
     const DoubleSlice most = all_lanes(1023.0);
-    const DoubleSlice shifted = choose(most < x, most, x) + (0x1.8p52 + 1023.0);
-    return keep_where(x >= all_lanes(-1022.0), bits_as<DoubleSlice>(bits_as<LongSlice>(shifted) << 52));
+    const DoubleSlice shifted = select(most < x, most, x) + (0x1.8p52 + 1023.0);
+    return keep(x >= all_lanes(-1022.0), bits_as<DoubleSlice>(bits_as<LongSlice>(shifted) << 52));
 }
 
 // The exponent of positive normal numbers.

@@ -60,14 +60,14 @@ inline void scale_rows(const GramState& state, const GramLayer& at, const StepAr
                 norm += entry * entry;
             }
             const LongSlice positive = is_positive(norm);
-            const DoubleSlice shift = floor_half(exponent_of(choose(positive, norm, unit)));
+            const DoubleSlice shift = floor_half(exponent_of(select(positive, norm, unit)));
             const DoubleSlice by = power_of_two(-shift) * root;
-            const DoubleSlice exponent = choose(positive, scale.half_exponent + shift, all_lanes(gram_zero_exponent));
-            const DoubleSlice argument = larger(choose(most < exponent, most, exponent), -most);
+            const DoubleSlice exponent = select(positive, scale.half_exponent + shift, all_lanes(gram_zero_exponent));
+            const DoubleSlice argument = larger(select(most < exponent, most, exponent), -most);
             const LongSlice stays = bounded ? is_positive(argument) : LongSlice{};
             put(to.scale[k].before, slice, power_of_two(argument));
-            put(to.scale[k].after, slice, choose(stays, unit, power_of_two(-argument)));
-            put(to.scale[k].out, slice, keep_where(~stays, exponent));
+            put(to.scale[k].after, slice, select(stays, unit, power_of_two(-argument)));
+            put(to.scale[k].out, slice, keep(~stays, exponent));
             for (std::size_t j = 0; j <= k; ++j)
                 put_narrowed(to.factor[triangle_index(k, j)], slice, get(row[j], slice) * by);
         }
@@ -104,7 +104,7 @@ inline void set_gram(GramState& state, const StepArrays& from, double weight) {
         for (std::size_t k = 0; k < inputs; ++k)
             largest_norm = larger(largest_norm, get(from.sums[triangle_index(k, k)], slice));
         const LongSlice positive = is_positive(largest_norm);
-        const DoubleSlice shift = exponent_of(choose(positive, largest_norm, all_lanes(1.0)));
+        const DoubleSlice shift = exponent_of(select(positive, largest_norm, all_lanes(1.0)));
         const DoubleSlice scale = power_of_two(-shift);
         for (std::size_t i = 0; i < inputs; ++i) {
             const LongSlice row = get_widened(state.place[i], slice);
@@ -117,7 +117,7 @@ inline void set_gram(GramState& state, const StepArrays& from, double weight) {
             }
         }
         put(state.exponent, slice,
-            choose(positive, 2.0 * get(out, slice) + shift, all_lanes(gram_zero_exponent)));
+            select(positive, 2.0 * get(out, slice) + shift, all_lanes(gram_zero_exponent)));
     }
 }
 
@@ -175,7 +175,7 @@ void reduce(const GramState* states, int begin, int end, GramReduction& to) {
         for_all([&](const GramState& state, int slice, int at) {
             const DoubleSlice norm = get(state.gram[triangle_index(i, i)], slice);
             store(mask + at, norm);
-            store(values + at, log64(choose(is_positive(norm), norm, all_lanes(1.0))) + get(state.exponent, slice) * ln2);
+            store(values + at, log64(select(is_positive(norm), norm, all_lanes(1.0))) + get(state.exponent, slice) * ln2);
         });
         to.log_norm2[i] = moments_where(values, mask, begin, end);
     }

@@ -40,6 +40,26 @@ using i64 = std::int64_t __attribute__((vector_size(64)));
 using f32half = float __attribute__((vector_size(32)));
 using i32half = std::int32_t __attribute__((vector_size(32)));
 
+// As many doubles as a register holds, for loops whose sums are to stay there: compilers keep wider vectors in memory.
+#if defined(__AVX512F__)
+using r64 = f64;
+#elif defined(__AVX__)
+using r64 = double __attribute__((vector_size(32)));
+#else
+using r64 = double __attribute__((vector_size(16)));
+#endif
+
+// Integers as wide as the doubles of V.
+template <class V>
+struct Words {
+    typedef std::int64_t Signed __attribute__((vector_size(sizeof(V))));  // GCC forgets the size in a using
+    typedef std::uint64_t Unsigned __attribute__((vector_size(sizeof(V))));
+};
+template <class V>
+using signed_of = typename Words<V>::Signed;
+template <class V>
+using unsigned_of = typename Words<V>::Unsigned;
+
 // Sixteen doubles: lanes 0-7 and lanes 8-15.
 struct f64x2 {
     f64 half[2];
@@ -60,7 +80,11 @@ WIDEANGLE_INLINE f32 to_float(i32 x) { return __builtin_convertvector(x, f32); }
 
 WIDEANGLE_INLINE f32 broadcast32(float x) { return x - f32{}; }
 WIDEANGLE_INLINE u32 broadcast32(std::uint32_t x) { return x - u32{}; }
-WIDEANGLE_INLINE f64 broadcast64(double x) { return x - f64{}; }
+template <class V>
+WIDEANGLE_INLINE V broadcast(double x) {
+    return x - V{};
+}
+WIDEANGLE_INLINE f64 broadcast64(double x) { return broadcast<f64>(x); }
 
 template <class V, class Element>
 WIDEANGLE_INLINE V load(const Element* from) {
@@ -72,6 +96,16 @@ WIDEANGLE_INLINE V load(const Element* from) {
 template <class V, class Element>
 WIDEANGLE_INLINE void store(Element* to, V from) {
     std::memcpy(to, &from, sizeof from);
+}
+
+// What a register holds of a wider vector or row of numbers.
+template <class Part, class Whole>
+WIDEANGLE_INLINE Part get_part(const Whole& from, int part) {
+    return load<Part>(reinterpret_cast<const char*>(&from) + part * static_cast<int>(sizeof(Part)));
+}
+template <class Part, class Whole>
+WIDEANGLE_INLINE void set_part(Whole& to, int part, Part x) {
+    store(reinterpret_cast<char*>(&to) + part * static_cast<int>(sizeof(Part)), x);
 }
 
 // Two independent vectors side by side. Written operation by operation, their dependency chains overlap, which the
@@ -98,6 +132,7 @@ struct Pair {
 WIDEANGLE_PAIR_OPERATOR(+)
 WIDEANGLE_PAIR_OPERATOR(-)
 WIDEANGLE_PAIR_OPERATOR(*)
+WIDEANGLE_PAIR_OPERATOR(/)
 WIDEANGLE_PAIR_OPERATOR(&)
 WIDEANGLE_PAIR_OPERATOR(|)
 WIDEANGLE_PAIR_OPERATOR(^)
@@ -105,10 +140,29 @@ WIDEANGLE_PAIR_OPERATOR(<<)
 WIDEANGLE_PAIR_OPERATOR(>>)
 #undef WIDEANGLE_PAIR_OPERATOR
 
+template <class V>
+WIDEANGLE_INLINE Pair<V> operator-(const Pair<V>& x) {
+    return {-x.first, -x.second};
+}
+template <class V>
+WIDEANGLE_INLINE Pair<V> operator~(const Pair<V>& x) {
+    return {~x.first, ~x.second};
+}
+
 template <class V, class Other>
 WIDEANGLE_INLINE Pair<V>& operator+=(Pair<V>& x, const Other& y) {
     return x = x + y;
 }
+template <class V, class Other>
+WIDEANGLE_INLINE Pair<V>& operator-=(Pair<V>& x, const Other& y) {
+    return x = x - y;
+}
+
+template <class V>
+struct Words<Pair<V>> {
+    using Signed = Pair<signed_of<V>>;
+    using Unsigned = Pair<unsigned_of<V>>;
+};
 
 WIDEANGLE_INLINE Pair<f32> as_f32(const Pair<i32>& x) { return {as_f32(x.first), as_f32(x.second)}; }
 WIDEANGLE_INLINE Pair<i32> as_i32(const Pair<f32>& x) { return {as_i32(x.first), as_i32(x.second)}; }
@@ -124,16 +178,21 @@ WIDEANGLE_INLINE u32 select(i32 mask, u32 a, u32 b) {
 WIDEANGLE_INLINE f32 select(i32 mask, f32 a, f32 b) {
     return bits_as<f32>(select(mask, bits_as<u32>(a), bits_as<u32>(b)));
 }
-WIDEANGLE_INLINE f64 select(i64 mask, f64 a, f64 b) {
-    return bits_as<f64>((bits_as<i64>(a) & mask) | (bits_as<i64>(b) & ~mask));
+template <class V>
+WIDEANGLE_INLINE V select(signed_of<V> mask, V a, V b) {
+    return bits_as<V>((bits_as<signed_of<V>>(a) & mask) | (bits_as<signed_of<V>>(b) & ~mask));
 }
 
 // Comparisons of doubles. By registers: compilers take those of wider vectors apart lane by lane.
-#if defined(__AVX512F__)
-WIDEANGLE_INLINE i64 is_less(f64 a, f64 b) { return a < b; }
-WIDEANGLE_INLINE i64 is_less_equal(f64 a, f64 b) { return a <= b; }
-WIDEANGLE_INLINE i64 is_unequal(f64 a, f64 b) { return a != b; }
-#else
+template <class Compare>
+WIDEANGLE_INLINE signed_of<r64> compare_registers(r64 a, r64 b, Compare compare) {
+    return compare(a, b);
+}
+template <class V, class Compare>
+WIDEANGLE_INLINE Pair<signed_of<V>> compare_registers(const Pair<V>& a, const Pair<V>& b, Compare compare) {
+    return {compare_registers(a.first, b.first, compare), compare_registers(a.second, b.second, compare)};
+}
+#if !defined(__AVX512F__)
 template <class Compare>
 WIDEANGLE_INLINE i64 compare_registers(f64 a, f64 b, Compare compare) {
 #if defined(__AVX__)
@@ -149,20 +208,24 @@ WIDEANGLE_INLINE i64 compare_registers(f64 a, f64 b, Compare compare) {
                                    __builtin_shufflevector(third, fourth, 0, 1, 2, 3), 0, 1, 2, 3, 4, 5, 6, 7);
 #endif
 }
-WIDEANGLE_INLINE i64 is_less(f64 a, f64 b) {
-    return compare_registers(a, b, [](auto x, auto y) { return x < y; });
-}
-WIDEANGLE_INLINE i64 is_less_equal(f64 a, f64 b) {
-    return compare_registers(a, b, [](auto x, auto y) { return x <= y; });
-}
-WIDEANGLE_INLINE i64 is_unequal(f64 a, f64 b) {
-    return compare_registers(a, b, [](auto x, auto y) { return x != y; });
-}
 #endif
-WIDEANGLE_INLINE i64 is_less(f64 a, double b) { return is_less(a, broadcast64(b)); }
-WIDEANGLE_INLINE i64 is_less(double a, f64 b) { return is_less(broadcast64(a), b); }
-WIDEANGLE_INLINE i64 is_less_equal(f64 a, double b) { return is_less_equal(a, broadcast64(b)); }
-WIDEANGLE_INLINE i64 is_less_equal(double a, f64 b) { return is_less_equal(broadcast64(a), b); }
+#define WIDEANGLE_COMPARISON(name, op)                                             \
+    template <class V>                                                             \
+    WIDEANGLE_INLINE signed_of<V> name(V a, V b) {                                 \
+        return compare_registers(a, b, [](auto x, auto y) { return x op y; });     \
+    }                                                                              \
+    template <class V>                                                             \
+    WIDEANGLE_INLINE signed_of<V> name(V a, double b) {                            \
+        return name(a, broadcast<V>(b));                                           \
+    }                                                                              \
+    template <class V>                                                             \
+    WIDEANGLE_INLINE signed_of<V> name(double a, V b) {                            \
+        return name(broadcast<V>(a), b);                                           \
+    }
+WIDEANGLE_COMPARISON(is_less, <)
+WIDEANGLE_COMPARISON(is_less_equal, <=)
+WIDEANGLE_COMPARISON(is_unequal, !=)
+#undef WIDEANGLE_COMPARISON
 
 // a < b as unsigned integers, through the signed comparison that every instruction set has.
 WIDEANGLE_INLINE i32 less(u32 a, u32 b) { return bits_as<i32>(a ^ 0x80000000u) < bits_as<i32>(b ^ 0x80000000u); }
@@ -170,7 +233,10 @@ WIDEANGLE_INLINE i32 less(std::uint32_t a, u32 b) { return less(broadcast32(a), 
 
 // a where the mask is set, else +0.
 WIDEANGLE_INLINE f32 keep(i32 mask, f32 a) { return bits_as<f32>(bits_as<i32>(a) & mask); }
-WIDEANGLE_INLINE f64 keep(i64 mask, f64 a) { return bits_as<f64>(bits_as<i64>(a) & mask); }
+template <class V>
+WIDEANGLE_INLINE V keep(signed_of<V> mask, V a) {
+    return bits_as<V>(bits_as<signed_of<V>>(a) & mask);
+}
 
 // Lane masks of 32-bit lanes, widened for the two halves of doubles.
 WIDEANGLE_INLINE i64 widen_mask(i32 mask, int half) {

@@ -69,6 +69,16 @@ std::vector<Case> some_cases() {
     return cases;
 }
 
+// Every activation on single samples; 7 units are four side by side and three one by one.
+std::vector<Case> all_activations() {
+    std::vector<Case> cases;
+    for (int kind = 0; kind < activation_count; ++kind) {
+        cases.emplace_back(std::vector<std::uint32_t>{7}, 40);
+        cases.back().ensemble.run.network.activation = static_cast<Activation>(kind);
+    }
+    return cases;
+}
+
 std::vector<Case> some_flows() {
     std::vector<Case> cases;
     for (const std::vector<std::uint32_t>& widths : {std::vector<std::uint32_t>{20}, {7, 5}}) {
@@ -207,6 +217,7 @@ void a_run_can_be_stopped(std::vector<Case> cases) {
 
 int main() {
     parts_threads_and_paths_give_the_same_bits(some_cases());
+    parts_threads_and_paths_give_the_same_bits(all_activations());
     parts_threads_and_paths_give_the_same_bits(some_flows());
     records_do_not_disturb();
     a_diverging_network_leaves_the_others_alone();

@@ -75,7 +75,7 @@ WIDEANGLE_INLINE Float sine_ratio32(Float square) {
 // Natural logarithm of positive normal numbers; V is f64 or a narrower vector of doubles.
 template <class V>
 WIDEANGLE_INLINE V log64(V x) {
-    typedef std::uint64_t Bits __attribute__((vector_size(sizeof(V))));  // GCC forgets the size in a using
+    using Bits = unsigned_of<V>;
     constexpr double coefficient[] = {0.33333333333333329194, 0.20000000000003746966,  0.14285714284409563472,
                                       0.11111111338464770133, 0.090908868690081529074, 0.076935804630670399495,
                                       0.066243815417300579441, 0.066310518370109045488};
@@ -91,12 +91,14 @@ WIDEANGLE_INLINE V log64(V x) {
     return exponent * 6.93147180369123816490e-01 + (2.0 * f + rest);
 }
 
+template <class V>
 struct SinCos64 {
-    f64 sine, cosine;
+    V sine, cosine;
 };
 
 // |x| <= pi/2.
-WIDEANGLE_INLINE SinCos64 sincos64(f64 x) {
+template <class V>
+WIDEANGLE_INLINE SinCos64<V> sincos64(V x) {
     constexpr double sine[] = {1.0,
                                -0.16666666666666666664,
                                0.0083333333333333330029,
@@ -118,7 +120,7 @@ WIDEANGLE_INLINE SinCos64 sincos64(f64 x) {
                                  4.7794543863335556949e-14,
                                  -1.5612261954095733e-16,
                                  3.9912534976993913397e-19};
-    const f64 square = x * x;
+    const V square = x * x;
     return {x * polynomial(square, sine), polynomial(square, cosine)};
 }
 

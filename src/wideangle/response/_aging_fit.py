@@ -27,6 +27,7 @@ LARGEST_MISFIT = 0.2
 SIGNIFICANT_MISFIT = 0.01
 
 _DRAWS = 4000
+_FARTHER = 1.5
 
 Interval = tuple[float, float]
 UNKNOWN: Interval = (math.nan, math.nan)
@@ -130,6 +131,11 @@ class _Description:
     fitter: Fitter
     best: Point
 
+    @property
+    def missed(self) -> float:
+        """How far the law runs from the response."""
+        return self.fitter.missed(self.best)
+
     def unlikely(self) -> float:
         """Return -2 ln of the likelihood of the description, but for a constant, as the deviations are equal."""
         whitened = np.linalg.slogdet(self.fitter.whitener)[1]
@@ -143,7 +149,10 @@ def fit_networks(curve: Curve, plain: Curve, laws: tuple[str, ...], confidence: 
     """
     found = [_describe(curve, laws)]
     if found[0].misfit > RESOLUTION:
-        found.append(_describe(with_smooth_misfit(curve), laws))
+        smooth = _describe(with_smooth_misfit(curve), laws)
+        # A smooth misfit costs little, however large: it may be the likelier one with a law that runs far off.
+        if smooth.missed <= _FARTHER * found[0].missed:
+            found.append(smooth)
     return _fit(min(found, key=_Description.unlikely), laws, confidence, plain)
 
 

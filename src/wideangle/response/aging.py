@@ -89,9 +89,10 @@ def fit_aging(
     degenerate.
 
     *Misfit.* Where the best law deviates significantly (p < 0.01) a further relative error is added, of the size that
-    makes the deviation the expected one, either independent between bins or smooth over a third of them, whichever is
-    likelier. Intervals then tell how firmly the shape of the curve holds the parameters. They are indicative, since
-    what a law misses is not noise: a force that falls as 1/t up to logarithms has an exponent that is a little off 1.
+    makes the deviation the expected one, either independent between bins or smooth over a third of them: whichever is
+    likelier, but for networks not a smooth one with which the law runs half as far again from the response. Intervals
+    then tell how firmly the shape of the curve holds the parameters. They are indicative, since what a law misses is
+    not noise: a force that falls as 1/t up to logarithms has an exponent that is a little off 1.
     With fewer than 10 networks, or one curve without errors, all errors are taken from the residuals: as white noise,
     relative or of one size, whichever is likelier, if neighbouring residuals have equal signs no more often than chance
     allows (p > 0.01), else as noise of bins or a smooth function of time, relative or not by the roughness of the

@@ -81,7 +81,7 @@ PAPERS = (
             "Training response of neural networks: kernels, aging, features, fragility (arXiv 2405.04074 and "
             "2204.07291)."
         ),
-        duration="less than three minutes on two cores",
+        duration="about a minute and a half on two cores",
         seed_of="initial weights, the data split, orders of samples and label noise",
         example="--seed 1 --out response-report",
         full="400 small networks of each kind, four times the steps, twenty on images.",

@@ -13,7 +13,6 @@ import argparse
 import importlib.metadata
 import importlib.util
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -34,8 +33,8 @@ from bench import (
     response_tables,
 )
 from bench.tables import table
-from bench.timing import Spread, in_pairs, seconds
-from wideangle._cpu import CPU_PATH_VARIABLE, active_cpu_path, cpu_paths
+from bench.timing import by_path, in_pairs
+from wideangle._cpu import active_cpu_path
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "performance.md"
@@ -161,13 +160,9 @@ def thread_table(pairs: int, missed: list[str]) -> str:
 
 def path_table(pairs: int, missed: list[str]) -> str:
     """The same ensemble with each instruction set that this processor has."""
-    rows = []
     active = FIGURE_SAMPLES * sum(FIGURE.widths) / 2
-    for path in cpu_paths():
-        os.environ[CPU_PATH_VARIABLE] = path
-        times = Spread.of([seconds(partial(ours, n_threads=1)) for _ in range(pairs + 1)][1:])
-        rows.append((f"`{path}`", times.scaled(1e9 / active)))
-    del os.environ[CPU_PATH_VARIABLE]
+    times = by_path(partial(ours, n_threads=1), turns=pairs)
+    rows = [(f"`{path}`", time.scaled(1e9 / active)) for path, time in times.items()]
     return "Instruction sets, one thread; the results are the same bit for bit.\n\n" + table(
         ("path", "ns per active neuron"), rows
     )
@@ -216,7 +211,7 @@ PARTS: dict[str, tuple[Callable[[int, list[str]], str], ...]] = {
     ),
     "parametrization": (parametrization_tables.predictions_table, parametrization_tables.checks_table),
     "representation": (representation_tables.regressions_table, representation_tables.readouts_table),
-    "response": (response_tables.training_table, response_kernel_tables.kernels_table),
+    "response": (response_tables.training_table, response_tables.path_table, response_kernel_tables.kernels_table),
 }
 
 

@@ -9,7 +9,7 @@ import torch
 
 import wideangle as wa
 from bench.tables import table
-from bench.timing import in_pairs
+from bench.timing import by_path, in_pairs
 from bench.training_peer import RATE, WIDTH, Array, eager_steps, vmap_steps
 
 N_NETWORKS = 1000
@@ -58,4 +58,13 @@ def training_table(pairs: int, missed: list[str]) -> str:
         f" per network: `simulate_training` of {N_NETWORKS:,} networks for {N_STEPS:,} steps in float64, every core,"
         " from the call to the finished Dataset, in microseconds.\n\n"
         + table(("peer", "peer, us a step", "wideangle, us a step", "times faster"), rows)
+    )
+
+
+def path_table(pairs: int, missed: list[str]) -> str:
+    """The same ensemble with each instruction set that this processor has."""
+    times = by_path(partial(ours, n_threads=1), turns=pairs)
+    rows = [(f"`{path}`", time.scaled(1e9 / (N_STEPS * N_NETWORKS))) for path, time in times.items()]
+    return "The same on one thread by instruction set; the results are the same bit for bit.\n\n" + table(
+        ("path", "ns a step"), rows
     )

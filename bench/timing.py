@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from wideangle._cpu import CPU_PATH_VARIABLE, cpu_paths
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,23 @@ def in_pairs(
         one.append(seconds(first))
         two.append(statistics.median(seconds(second) for _ in range(repeat_second)))
     return Spread.of(one), Spread.of(two), Spread.of([a / b for a, b in zip(one, two, strict=True)])
+
+
+def by_path(action: Callable[[], object], *, turns: int) -> dict[str, Spread]:
+    """Time ``action`` on each instruction set of this processor, in turns."""
+    kept = os.environ.get(CPU_PATH_VARIABLE)
+    times: dict[str, list[float]] = {path: [] for path in cpu_paths()}
+    try:
+        for _ in range(turns + 1):
+            for path, found in times.items():
+                os.environ[CPU_PATH_VARIABLE] = path
+                found.append(seconds(action))
+    finally:
+        if kept is None:
+            del os.environ[CPU_PATH_VARIABLE]
+        else:
+            os.environ[CPU_PATH_VARIABLE] = kept
+    return {path: Spread.of(found[1:]) for path, found in times.items()}
 
 
 def _three_figures(value: float) -> str:

@@ -155,7 +155,7 @@ def test_reproduce_prints_claims_and_where_the_report_is(
     ran = Ran(capsys, "reproduce", paper, option, "--out", str(tmp_path))
     (job,) = jobs
     assert (ran.code, job.out) == (0, tmp_path)
-    n_runs = {"propagation": 10, "dynamics": 24, "parametrization": 5, "representation": 10, "response": 10}
+    n_runs = {"propagation": 10, "dynamics": 24, "parametrization": 5, "representation": 10, "response": 20}
     assert (job.n_runs, job.seed) == (n_runs[paper], 5 if paper == "dynamics" else 0)
     assert re.search(r"^agrees +The number is", ran.out, re.MULTILINE)
     assert job.description in ran.out

@@ -121,6 +121,40 @@ def test_what_runs_cannot_start_from(change: Any, options: dict[str, Any], messa
         simulate(initial=change(simulate()), **options)
 
 
+def test_time_goes_on_at_another_rate() -> None:
+    begin = simulate(n_steps=40)
+    end = simulate(initial=begin.isel(time=-1), learning_rate=0.01, n_steps=20, record=10)
+    np.testing.assert_array_equal(end.step, [40, 50, 60])
+    np.testing.assert_allclose(end.time, [4.0, 4.1, 4.2], rtol=1e-15)
+    third = simulate(initial=end.isel(time=-1), learning_rate=0.2, n_steps=1)
+    np.testing.assert_allclose(third.time, [4.2, 4.4], rtol=1e-15)
+    anew = simulate(initial=begin.isel(time=-1), learning_rate=0.01, n_steps=20, record=10, start_step=0)
+    np.testing.assert_allclose(anew.time, [0.0, 0.1, 0.2], rtol=1e-15)
+
+
+def test_attributes_tell_what_a_run_started_from() -> None:
+    begin = simulate()
+    runs = [simulate(), *(simulate(initial=begin.isel(time=at), start_step=0) for at in (0, -1))]
+    assert len({run.attrs["initial"] for run in runs}) == 3
+    assert runs[1].attrs["initial"] == simulate(initial=begin.isel(time=0), n_steps=2).attrs["initial"]
+
+
+def test_one_network_goes_on_with_its_own_samples() -> None:
+    whole = simulate(batch=1)
+    half = simulate(batch=1, n_steps=16).isel(network=5, time=-1)
+    with pytest.raises(ValueError, match=r"first_network = 0 on.*got \[5\]; give first_network"):
+        simulate(batch=1, initial=half, n_networks=1)
+    alone = simulate(batch=1, initial=half, n_networks=1, n_steps=14, first_network=5)
+    np.testing.assert_array_equal(alone.outputs[0, -1], whole.outputs[5, -1])
+
+
+def test_weights_of_ones_own_have_no_numbers() -> None:
+    weights = wa.NetworkWeights([np.ones((2, 6, 2)), np.ones((2, 1, 6))], activation="tanh")
+    run = simulate(initial=weights, n_networks=2, first_network=4, batch=1)
+    np.testing.assert_array_equal(run.network, [4, 5])
+    assert (run.weights_1.isel(time=-1).std("network") > 0).any()
+
+
 def test_networks_can_be_numbered_anew() -> None:
     begin = simulate().isel(time=-1, network=[3, 5])
     run = simulate(initial=begin.drop_vars("network"), n_networks=2, batch=1)

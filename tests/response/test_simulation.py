@@ -73,6 +73,7 @@ def test_dimensions_coordinates_and_attributes() -> None:
         (7, [0, 7, 14, 20]),
         (20, [0, 20]),
         ((5,), [5]),
+        (np.array(7), [0, 7, 14, 20]),
         (np.array([0, 19]), [0, 19]),
     ],
 )

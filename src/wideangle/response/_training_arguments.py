@@ -116,6 +116,8 @@ def check_records(record: Any, n_steps: int) -> tuple[int, ...]:
     if record is None:
         powers = (2**k for k in range(n_steps.bit_length()))
         return tuple(sorted({0, n_steps, *powers}))
+    if isinstance(record, np.ndarray) and record.ndim == 0:
+        record = record.item()
     if isinstance(record, Iterable) and not isinstance(record, (str, bytes)):
         return check_increasing_integers("record", record, low=0, high=n_steps, remedy=remedy)
     interval = check_integer("record", record, low=1, high=max(n_steps, 1), remedy=remedy)

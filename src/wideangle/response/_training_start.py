@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wideangle._checks import check_integer
-from wideangle.network import MLP
+from wideangle.network import MLP, NetworkWeights
 from wideangle.propagation.network_simulation import check_float32_weights
 from wideangle.response._state import States, layer_slices, read_state
 from wideangle.response._training_arguments import MAX_STEPS
@@ -18,10 +19,27 @@ Array = NDArray[np.float64]
 
 
 class Start(NamedTuple):
-    """Networks to train: the state they are in, None if they are to be drawn, and the number of their first step."""
+    """Networks to train: the state they are in, None if they are to be drawn, number and time of their first step."""
 
     states: States | None
     first_step: int
+    time: float
+
+    @property
+    def digest(self) -> str:
+        """What tells the state from others, or "None"."""
+        if self.states is None:
+            return "None"
+        return hashlib.sha256(np.ascontiguousarray(self.states.parameters).tobytes()).hexdigest()[:16]
+
+    def times(self, run: TrainingRun) -> Array:
+        """Return the times of the records."""
+        records = np.array(run.records)
+        if self.time == run.learning_rate * run.first_step:
+            return (
+                run.learning_rate * records
+            )  # One rate all along: no rounding tells the parts of a run from the whole.
+        return self.time + run.learning_rate * (records - run.first_step)
 
     def parameters(self, run: TrainingRun, net: MLP, *, first_network: int, n_networks: int, biases: str) -> Array:
         """Return the parameters (network, parameter)."""
@@ -52,20 +70,22 @@ def check_start(
     """Return where training is to start, which must fit everything else."""
     if initial is None:
         check_float32_weights(net, run.sizes[0])
-        return Start(None, _check_step(0 if start_step is None else start_step, run.n_steps))
+        first_step = _check_step(0 if start_step is None else start_step, run.n_steps)
+        return Start(None, first_step, run.learning_rate * first_step)
     states = read_state(initial, name="initial")
     _check_shape(states, run)
-    _check_networks(states, n_networks, first_network)
+    _check_networks(states, n_networks, first_network, numbered=not isinstance(initial, NetworkWeights))
     for place in without_biases(states.sizes, biases):
         if np.any(states.parameters[:, place] != 0.0):
             raise ValueError(
                 "initial must have biases of 0 where there are to be none, and has others; give biases=True, or set "
                 "them to 0"
             )
-    if start_step is None:
-        step = states.coords.get("step")
-        start_step = 0 if step is None else int(step)
-    return Start(states, _check_step(start_step, run.n_steps))
+    step, time = (states.coords.get(name) if start_step is None else None for name in ("step", "time"))
+    if step is not None:
+        start_step = int(step)
+    first_step = _check_step(0 if start_step is None else start_step, run.n_steps)
+    return Start(states, first_step, run.learning_rate * first_step if time is None else float(time))
 
 
 def _check_step(start_step: Any, n_steps: int) -> int:
@@ -88,22 +108,22 @@ def _check_shape(states: States, run: TrainingRun) -> None:
         )
 
 
-def _check_networks(states: States, n_networks: int, first_network: int) -> None:
+def _check_networks(states: States, n_networks: int, first_network: int, *, numbered: bool) -> None:
     if set(states.dims) - {"network"}:
         lengths = dict(zip(states.dims, states.shape, strict=True))
         raise ValueError(
             f"initial must hold networks at one time, got dimensions {lengths}; select, such as initial.isel(time=-1)"
         )
-    if not states.dims:
-        return
-    if len(states) != n_networks:
+    if states.dims and len(states) != n_networks:
         raise ValueError(
             f"initial must hold n_networks = {n_networks} networks, or one for all, got {len(states)}; "
             f"give n_networks={len(states)}"
         )
+    if not numbered or (n_networks > 1 and not states.dims):
+        return
     numbers = states.coords.get("network")
-    if numbers is not None and not np.array_equal(numbers, first_network + np.arange(n_networks)):
+    if numbers is not None and not np.array_equal(np.atleast_1d(numbers), first_network + np.arange(n_networks)):
         raise ValueError(
             f"initial must hold the networks from first_network = {first_network} on, by which samples are drawn, got "
-            f"{np.asarray(numbers).tolist()[:8]}; give first_network, or initial.drop_vars('network') to number anew"
+            f"{np.atleast_1d(numbers).tolist()[:8]}; give first_network, or initial.drop_vars('network') to number anew"
         )

@@ -115,7 +115,7 @@ def simulate_training(
     start_step
         Number of the first step. Samples and noise of a step are functions of the seed, the network and this number,
         so that a run that goes on where another ended, with the same arguments, gives what one long run gives. By
-        default the ``step`` of ``initial``, or 0.
+        default the ``step`` of ``initial``, or 0; the time then goes on from that of ``initial``, too.
     method
         ``"descent"`` (default), or ``"flow"``: :math:`\dot W^l = -c_l\, \partial\mathcal L/\partial W^l` up to the
         time :math:`\eta\, n_{steps}`, by the pair of orders 5 and 4 of Dormand and Prince, each network with steps of
@@ -161,7 +161,7 @@ def simulate_training(
           output for a sample of its batch exceeded 1e100 in size or was not a number, where the step after the last
           counts, else -1. The network is NaN before that step and later; the others go on.
 
-        Coordinates: ``time``, :math:`\eta` times the step, that of gradient flow; ``step``, ``start_step`` included;
+        Coordinates: ``time``, that of gradient flow, :math:`\eta` times the steps; ``step``, ``start_step`` included;
         ``network``; the data, ``x(sample, feature)`` and ``y(sample)``.
 
     Raises
@@ -236,7 +236,8 @@ def simulate_training(
     _check_memory(run, n_networks, kept)
     begin = start.parameters(run, net, first_network=first_network, n_networks=n_networks, biases=layers)
     parameters, diverged_step = run.train(begin, first_network=first_network, n_threads=n_threads, progress=progress)
-    dataset = training_dataset(run, parameters, diverged_step, first_network)
+    dataset: xr.Dataset = training_dataset(run, parameters, diverged_step, first_network)
+    dataset = dataset.assign_coords(time=start.times(run))
     add_evaluations(dataset, run, parameters, kept, n_threads)
     dataset.attrs = provenance(
         "wideangle.response.simulate_training",
@@ -244,6 +245,7 @@ def simulate_training(
         net=net,
         n_networks=n_networks,
         n_steps=run.n_steps,
+        initial=start.digest,
         start_step=run.first_step,
         batch=batch,
         learning_rate=run.learning_rate,

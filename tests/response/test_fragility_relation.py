@@ -80,6 +80,19 @@ def test_one_time_and_no_training(make_state: MakeState) -> None:
     [
         (lambda f, g: (f.isel(network=slice(5)), g), "same networks and times"),
         (lambda f, g: (f.isel(time=0), g), "same dimensions"),
+        (lambda f, g: (f.isel(time=0), g.isel(time=-1)), r"same networks and times.* coordinate (time|step), got 0"),
+        (
+            lambda f, g: (f.drop_vars("time").isel(time=0), g.drop_vars("time").isel(time=-1)),
+            "same networks and times.* coordinate step, got 0 and 5; measure",
+        ),
+        (
+            lambda f, g: [
+                each.drop_vars("network").assign_coords(start=("network", np.roll(np.arange(30), shift)))
+                for shift, each in enumerate((f, g))
+            ],
+            "coordinate start; measure",
+        ),
+        (lambda f, g: (f.assign_coords(method="flow"), g.assign_coords(method="descent")), "coordinate method"),
         (lambda f, g: (f.isel(network=0), g.isel(network=0)), "dimension network"),
         (lambda f, g: (g, g), "features must hold participation_ratio"),
         (lambda f, g: (f, f), "fragility must be a Dataset with lower"),
@@ -89,6 +102,12 @@ def test_one_time_and_no_training(make_state: MakeState) -> None:
 def test_what_is_refused(make_state: MakeState, change: Callable[..., Any], message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         wa.response.relate_fragility(*change(*measured(make_state)), seed=1, n_bootstrap=10)
+
+
+@pytest.mark.parametrize("confidence", [1.5, 0.0, np.nan])
+def test_the_confidence_is_called_by_its_name(make_state: MakeState, confidence: float) -> None:
+    with pytest.raises(ValueError, match="confidence must"):
+        wa.response.relate_fragility(*measured(make_state), seed=1, n_bootstrap=10, confidence=confidence)
 
 
 def test_networks_that_began_alike_are_no_new_evidence(make_state: MakeState) -> None:

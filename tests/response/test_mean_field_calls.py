@@ -200,7 +200,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"initial": 1e200}, "initial must be finite and at most 1e[+]100"),
     ({"batch": 10}, "batch must lie between 1 and 9"),
     ({"batch": "half"}, "batch must be 'full' or an integer"),
-    ({"order": "sorted"}, "order must be one of 'permuted'"),
+    ({"order": "random"}, r"order must be None, .* 'permuted', or an array of integers .*, got 'random'"),
     ({"order": np.zeros(19, int)}, r"order must have 20 step\(s\) and 1 run\(s\), or no axis .*, got shape \(19,\)"),
     ({"order": np.zeros((2, 20, 1), int)}, r"order must have 20 step\(s\) and 1 run\(s\)"),
     ({"order": np.full(20, 9)}, "order must hold samples from 0 to 8"),

@@ -236,3 +236,48 @@ def test_states_whose_samples_cannot_be_drawn_again_are_refused(selected: Any, m
     wa.response.simulate_mean_field(None, kernel=state)
     with pytest.raises(ValueError, match=match):
         wa.response.simulate_mean_field(None, kernel=selected(state))
+
+
+def joined(begin: xr.Dataset, **options: Any) -> xr.Dataset:
+    """What a run has recorded, and what another one does that goes on from there."""
+    arguments = {"n_steps": 8, "record": 2, "initial": begin.isel(time=-1)} | options
+    attributes = arguments.pop("combine_attrs", "override")
+    after = trained(**arguments).isel(time=slice(1, None))
+    result: xr.Dataset = xr.concat(
+        [begin, after], "time", data_vars="minimal", coords="minimal", compat="override", combine_attrs=attributes
+    )
+    return result
+
+
+@pytest.mark.parametrize(
+    ("n_records", "then", "message"),
+    [
+        (5, {"batch": 1}, r"start_step \+ n_steps, here 0 to 8, got one of step 10; give the records of one run"),
+        (5, {}, "here 0 to 8, got one of step 10"),
+        # Within the steps of the first run: only its rate tells it apart.
+        (3, {"n_steps": 4, "learning_rate": 0.01}, "of one learning rate, at times that increase .* give the records"),
+        (3, {"n_steps": 4, "learning_rate": 0.11}, "of one learning rate, .*; give the records of one run"),
+    ],
+)
+def test_records_of_several_runs_are_refused(n_records: int, then: dict[str, Any], message: str) -> None:
+    begin = trained(n_steps=8, record=2).isel(time=slice(n_records))
+    with pytest.raises(ValueError, match=message):
+        wa.response.simulate_mean_field(None, kernel=joined(begin, **then))
+
+
+@pytest.mark.parametrize("options", [{}, {"batch": 1, "noise": 0.2}])
+def test_runs_of_the_same_arguments_may_be_joined(options: dict[str, Any]) -> None:
+    begin = trained(n_steps=8, record=2, **options)
+    found = wa.response.simulate_mean_field(None, kernel=joined(begin, combine_attrs="drop_conflicts", **options))
+    expected = wa.response.simulate_mean_field(None, kernel=trained(n_steps=16, record=2, **options))
+    xr.testing.assert_allclose(found, expected, rtol=1e-12)
+    # Of other batches the attribute is lost, and that is seen.
+    other = joined(begin, combine_attrs="drop_conflicts", batch=3)
+    with pytest.raises(ValueError, match=r"lacks \['batch'"):
+        wa.response.simulate_mean_field(None, kernel=other)
+
+
+def test_a_part_of_a_run_that_went_on_is_one_of_that_run() -> None:
+    begin = trained(n_steps=8, record=2)
+    part = trained(n_steps=8, record=2, initial=begin.isel(time=-1)).isel(time=slice(1, 4))
+    assert wa.response.simulate_mean_field(None, kernel=part).step.values.tolist() == [10, 12, 14]

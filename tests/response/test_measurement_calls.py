@@ -28,6 +28,22 @@ def dense(n_outputs: int = 1) -> Any:
     return torch.nn.Sequential(torch.nn.Linear(4, 20), torch.nn.Tanh(), torch.nn.Linear(20, n_outputs)).double()
 
 
+class Detached(torch.nn.Module):
+    def forward(self, x: Any) -> Any:
+        return x.detach()
+
+
+class WithoutGradient(torch.nn.Module):
+    """Loses the gradient itself, after a part that keeps it."""
+
+    def __init__(self, part: torch.nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, x: Any) -> Any:
+        return self.part(x).detach()
+
+
 def labelled(y: Any) -> wa.data.LabelledData:
     return wa.data.LabelledData(X.astype("f4"), y, X.astype("f4"), y, name="points")
 
@@ -183,6 +199,14 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
         ValueError,
         "learning_rate must be given",
     ),
+    (
+        {
+            "module": torch.nn.Sequential(dense(), Detached(), torch.nn.Linear(1, 1).double()),
+            "optimizer_factory": lambda p: torch.optim.SGD(p[:4], 0.1),
+        },
+        ValueError,
+        "optimizer_factory must take parameters that the outputs .* got 0.0.weight, .*; let",
+    ),
     ({"times": []}, ValueError, "times"),
     ({"times": [3, 1]}, ValueError, "times"),
     ({"times": [-1, 1]}, ValueError, "times"),
@@ -206,6 +230,36 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"seed": -1}, ValueError, "seed"),
     ({"in_place": 1}, TypeError, "in_place"),
 ]
+
+
+FROZEN = torch.nn.Linear(1, 1).double().requires_grad_(False)
+LOST = [
+    (torch.nn.Sequential(dense(), Detached()), r"1 \(Detached\)"),
+    (torch.nn.Sequential(dense(), torch.nn.Sequential(torch.nn.Tanh(), Detached()), FROZEN), r"1.1 \(Detached\)"),
+    # Behind the first one there are parameters again.
+    (torch.nn.Sequential(dense(), Detached(), WithoutGradient(torch.nn.Linear(1, 1).double())), r"2 \(WithoutGradient"),
+    (WithoutGradient(torch.nn.Sequential(dense(), Detached(), torch.nn.Linear(1, 1).double())), r"module \(WithoutG"),
+    (torch.nn.Sequential(dense(), *[Detached(), torch.nn.Linear(1, 1).double()] * 2, Detached()), r"5 \(Detached\)"),
+]
+
+
+@pytest.mark.parametrize(("module", "where"), LOST)
+@pytest.mark.parametrize("times", [[0], [0, 2]])
+def test_outputs_that_depend_on_no_parameter(module: torch.nn.Module, where: str, times: list[int]) -> None:
+    made = []
+    with pytest.raises(ValueError, match=f"module must have outputs that depend on its parameters, and {where}"):
+        measure(module, X, PROBES, lambda p: made.append(p), times, y_train=SIGNS)
+    assert not made
+
+
+def test_a_gradient_that_is_stopped_on_the_way_only() -> None:
+    """What comes before is not trained and no part of the kernel; torch.no_grad around the call is no loss."""
+    readout = torch.nn.Linear(1, 1).double()
+    module = torch.nn.Sequential(dense(), Detached(), readout)
+    with torch.no_grad():
+        found = measure(module, X, PROBES, sgd(), [0, 2], y_train=SIGNS)
+        f, g = (module[0](torch.tensor(x)).numpy() for x in (X, PROBES))
+    np.testing.assert_allclose(found.kernel, np.broadcast_to(f @ g.T + 1.0, (2, 5, 7)), rtol=1e-12)
 
 
 @pytest.mark.parametrize(("change", "error", "message"), BAD)

@@ -10,7 +10,7 @@ import copy
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -206,7 +206,8 @@ _ADVICE = (
 def _try_forward(module: torch.nn.Module, x: torch.Tensor, watch: _Watch) -> tuple[int, str | None]:
     """Return the number of outputs, and the name of the linear layer that was called last."""
     before, given = {name: value.clone() for name, value in module.named_buffers()}, x.clone()
-    with watch.named("it fails", f"give x of a shape that it takes; here {tuple(x.shape)}, samples first"):
+    remedy = f"give x of a shape that it takes; here {tuple(x.shape)}, samples first"
+    with watch.named("it fails", remedy), torch.enable_grad():
         together = module(x)
     if watch.random is not None:
         raise ValueError(
@@ -225,6 +226,11 @@ def _try_forward(module: torch.nn.Module, x: torch.Tensor, watch: _Watch) -> tup
     shape = tuple(together.shape) if isinstance(together, torch.Tensor) else type(together).__name__
     if not isinstance(shape, tuple) or len(shape) not in (1, 2) or shape[0] != len(x) or not together.numel():
         raise ValueError(f"module must return outputs (sample,) or (sample, output), got {shape} for {len(x)} samples")
+    if not together.requires_grad:
+        raise ValueError(
+            f"module must have outputs that depend on its parameters, and {watch.lost} lets no gradient through; leave "
+            "out detach, torch.no_grad and the like, or put another layer in its place"
+        )
     with torch.no_grad():
         alone = torch.cat([module(sample[None]).reshape(1, -1) for sample in x])
         together = together.reshape(len(x), -1)
@@ -236,6 +242,21 @@ def _try_forward(module: torch.nn.Module, x: torch.Tensor, watch: _Watch) -> tup
                 "of the batch; put layers that do not mix them in place of those that do"
             )
     return together.shape[1], watch.last_linear
+
+
+def check_trained(function: ModuleFunction, x: torch.Tensor) -> None:
+    """Raise where the outputs at x depend on none of the parameters that are trained."""
+    every = {
+        name: value.detach().requires_grad_(name in function.names)
+        for name, value in function.module.named_parameters()
+    }
+    with torch.enable_grad():
+        outputs = function.outputs(x, every)
+    if not outputs.requires_grad:
+        raise ValueError(
+            f"optimizer_factory must take parameters that the outputs of module depend on, got "
+            f"{', '.join(function.names) or 'none'}; let it take all that it is called with"
+        )
 
 
 def _readout_parameters(module: torch.nn.Module, last: str | None, readout: Any) -> set[int]:
@@ -258,15 +279,30 @@ def _readout_parameters(module: torch.nn.Module, last: str | None, readout: Any)
     return found
 
 
+class _Call(NamedTuple):
+    """A submodule at work, and what was known when it was called."""
+
+    name: str
+    part: torch.nn.Module
+    generators: list[torch.Tensor]
+    n_lost: int
+
+
 class _Watch:
-    """Knows which submodule is at work, which draws random numbers, and which linear layer was called last."""
+    """Knows which submodule is at work, which draws random numbers, and which linear layer was called last.
+
+    ``lost`` is the submodule in which the gradient by the parameters has been lost last, the innermost one.
+    """
 
     def __init__(self, module: torch.nn.Module) -> None:
         self.module = module
         self.device = next(module.parameters()).device
         self.random: str | None = None
         self.last_linear: str | None = None
-        self._at_work: list[tuple[str, torch.nn.Module, list[torch.Tensor]]] = []
+        self.lost: str | None = None
+        self._n_lost = 0
+        self._at_work: list[_Call] = []
+        self._from_within: bool | None = None
 
     @contextlib.contextmanager
     def named(self, complaint: str, remedy: str) -> Iterator[None]:
@@ -278,7 +314,7 @@ class _Watch:
         try:
             yield
         except Exception as error:
-            where = "module" if not self._at_work else _called(*self._at_work[-1][:2])
+            where = "module" if not self._at_work else _called(self._at_work[-1].name, self._at_work[-1].part)
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ValueError(f"{where} is no layer that can be measured: {complaint} ({reason}); {remedy}") from error
         finally:
@@ -292,16 +328,37 @@ class _Watch:
 
     def _entering(self, name: str) -> Any:
         def note(part: torch.nn.Module, _: Any) -> None:
-            self._at_work.append((name, part, self._generator_states()))
+            self._at_work.append(_Call(name, part, self._generator_states(), self._n_lost))
+            self._from_within = None
 
         return note
 
-    def _leaving(self, _: torch.nn.Module, __: Any, ___: Any) -> None:
-        name, part, states = self._at_work.pop()
-        if self.random is None and any(map(_differ, states, self._generator_states())):
-            self.random = _called(name, part)
-        if isinstance(part, _LINEAR):
-            self.last_linear = name
+    def _leaving(self, _: torch.nn.Module, taken: Any, returned: Any) -> None:
+        call = self._at_work.pop()
+        if self.random is None and any(map(_differ, call.generators, self._generator_states())):
+            self.random = _called(call.name, call.part)
+        if isinstance(call.part, _LINEAR):
+            self.last_linear = call.name
+        self._note_gradient(call, taken, returned)
+
+    def _note_gradient(self, call: _Call, taken: Any, returned: Any) -> None:
+        """Keep the submodule if the gradient enters it, or comes from its parameters, and does not leave it."""
+        leaves = _has_gradient(returned)
+        if not leaves and (_has_gradient(taken) or _has_gradient(list(call.part.parameters()))):
+            # Lost in the submodule that this one called last, unless what that returned had one.
+            lost_within = self._from_within is False and self._n_lost > call.n_lost
+            if not lost_within:
+                self.lost = _called(call.name, call.part)
+                self._n_lost += 1
+        self._from_within = leaves
+
+
+def _has_gradient(values: Any) -> bool:
+    if isinstance(values, torch.Tensor):
+        return values.requires_grad
+    if isinstance(values, dict):
+        values = list(values.values())
+    return isinstance(values, (tuple, list)) and any(map(_has_gradient, values))
 
 
 def _differ(one: torch.Tensor, other: torch.Tensor) -> bool:

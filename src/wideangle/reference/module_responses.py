@@ -22,6 +22,7 @@ from wideangle.reference.module_functions import (
     ModuleFunction,
     check_layers_known,
     check_parameters,
+    check_trained,
     copy_module,
     function_of,
     wide,
@@ -84,12 +85,15 @@ class PreparedModule:
         tried = copy_module(module)
         self._like = like
         with self._forked_generators():
-            function = function_of(tried, torch.cat([self.x_train, self.x_probe])[:2], readout)
+            some = torch.cat([self.x_train, self.x_probe])[:2]
+            function = function_of(tried, some, readout)
         trained = module if in_place else tried
         parameters = [value for value in trained.parameters() if value.requires_grad]
         self.optimizer = _check_optimizer(optimizer_factory, parameters)
         inside = {id(value) for group in self.optimizer.param_groups for value in group["params"]}
         names = tuple(name for name, value in trained.named_parameters() if id(value) in inside)
+        with self._forked_generators():
+            check_trained(dataclasses.replace(function, names=names), some)
         self.function: ModuleFunction = dataclasses.replace(
             function, module=trained, names=names, readout=function.readout & set(names)
         )

@@ -163,4 +163,31 @@ def _check_steps(state: xr.Dataset) -> Integers:
     steps = np.atleast_1d(state["step"].values).astype(np.int64)
     if len(steps) < 2 or np.any(np.diff(steps) <= 0):
         raise ValueError(f"kernel must be a state with records of increasing steps, got steps {steps}; {_REMEDY}")
+    if {"start_step", "n_steps"} <= set(state.attrs):
+        _check_one_run(state, steps)
     return steps
+
+
+def _check_one_run(state: xr.Dataset, steps: Integers) -> None:
+    """Refuse records of several runs, such as xarray.concat gives with the attributes of the first."""
+    remedy = (
+        "give the records of one run, or join runs that were made with the same arguments by xarray.concat with "
+        "combine_attrs='drop_conflicts'"
+    )
+    first = int(state.attrs["start_step"])
+    last = first + int(state.attrs["n_steps"])
+    outside = steps[(steps < first) | (steps > last)]
+    if outside.size:
+        raise ValueError(
+            f"kernel must hold records of the run that its attributes describe, from start_step to start_step + "
+            f"n_steps, here {first} to {last}, got one of step {outside[0]}; {remedy}"
+        )
+    if "time" not in state.coords or state["time"].dtype.kind not in "fiu":
+        return
+    times = state["time"].values
+    # A run goes on with another learning rate from a time that is not the one it was stopped at.
+    if np.any(np.diff(times) <= 0.0) or not np.allclose(times * steps[-1], times[-1] * steps, rtol=1e-9, atol=0.0):
+        raise ValueError(
+            f"kernel must hold records of one learning rate, at times that increase in proportion to the steps, got "
+            f"times {times} at steps {steps}; {remedy}"
+        )

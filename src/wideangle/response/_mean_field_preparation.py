@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wideangle._checks import check_choice, check_integer, check_memory, check_samples, check_seed
+from wideangle._checks import check_integer, check_memory, check_samples, check_seed
 from wideangle.losses import Loss, parse_loss
 from wideangle.response._mean_field_arguments import check_aging, check_initial, check_kernel, check_order, check_probe
 from wideangle.response._mean_field_networks import TrainedNetworks, read_networks
@@ -147,8 +147,11 @@ def _order_of_arguments(
     order, samples = given["order"], None
     if order is None or isinstance(order, str):
         size = check_batch(1 if given["batch"] is None else given["batch"], len(x))
-        if order is not None:
-            check_choice("order", order, ("permuted",))
+        if order not in (None, "permuted"):
+            raise ValueError(
+                f"order must be None, for samples drawn independently, 'permuted', or an array of integers (step,), "
+                f"(step, batch) or (run, step, batch), got {order!r}"
+            )
         kind = "full" if size is None else "drawn" if order is None else "permuted"
         size = size or len(x)
     else:

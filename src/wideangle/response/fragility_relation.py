@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from wideangle._checks import check_integer, check_seed
+from wideangle._checks import check_integer, check_real, check_seed
 from wideangle._provenance import provenance
 from wideangle.statistics import percentile_interval, rank_correlation
 
@@ -62,7 +62,8 @@ def relate_fragility(
     Raises
     ------
     TypeError, ValueError
-        If a variable or dimension is missing, or the networks or times are not the same.
+        If an argument is not as described, a variable or dimension is missing, or the networks or times are not the
+        same, which all coordinates tell that both have, those without a dimension too.
 
     Examples
     --------
@@ -84,6 +85,7 @@ def relate_fragility(
 
     check_seed(seed)
     check_integer("n_bootstrap", n_bootstrap, low=2, high=10**7, remedy="give a number of samples, such as 1000")
+    _check_confidence(confidence)
     labels = None if groups is None else _labels(features, groups)
     sizes = _gather("features", features, FEATURE_MEASURES)
     changes = _gather("fragility", _means(fragility), None)
@@ -93,6 +95,7 @@ def relate_fragility(
         raise ValueError(
             f"features and fragility must be of the same networks and times ({error}); measure both from one state"
         ) from None
+    _check_coordinates(sizes, changes)
     rest = [dim for dim in sizes.dims if dim not in ("measure", "network")]
     if set(sizes.dims) != set(changes.dims):
         raise ValueError(
@@ -125,6 +128,27 @@ def relate_fragility(
             groups=groups,
         ),
     )
+
+
+def _check_confidence(confidence: float) -> None:
+    remedy = "give the level of the intervals, such as 0.95"
+    if not 0.0 < check_real("confidence", confidence, remedy=remedy) < 1.0:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence!r}; {remedy}")
+
+
+def _check_coordinates(sizes: xr.DataArray, changes: xr.DataArray) -> None:
+    """Refuse what differs in coordinates that are not aligned, such as one time each."""
+    for name in sizes.coords:
+        if name == "measure" or name not in changes.coords:
+            continue
+        one, other = sizes[name].variable, changes[name].variable
+        # A dimension that only one of them has is refused as such.
+        if one.dims == other.dims and not one.equals(other):
+            got = f", got {one.values} and {other.values}" if not one.dims else ""
+            raise ValueError(
+                f"features and fragility must be of the same networks and times, and differ in their coordinate {name}"
+                f"{got}; measure both from one state"
+            )
 
 
 def _labels(features: xr.Dataset, name: object) -> NDArray[np.generic]:

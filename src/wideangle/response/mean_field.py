@@ -139,7 +139,7 @@ def simulate_mean_field(
     ------
     TypeError, ValueError
         If an argument is of the wrong type or out of range, the labels do not fit the loss, a function returns the
-        wrong shape, or aging is undecided, before any work.
+        wrong shape, the records of networks are of several runs that differ, or aging is undecided, before any work.
     KeyboardInterrupt
         On Ctrl-C, within 0.2 s; nothing is left running.
 

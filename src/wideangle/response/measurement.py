@@ -124,8 +124,8 @@ def measure(
     ------
     TypeError, ValueError
         If an argument is not as described, labels are missing or given twice, or a layer is random (Dropout), mixes
-        samples (BatchNorm in training mode) or cannot be differentiated by ``torch.func``, which the message names;
-        before training.
+        samples (BatchNorm in training mode), cannot be differentiated by ``torch.func``, or is one behind which the
+        outputs depend on no parameter (``detach``), which the message names; before training.
     ImportError
         If PyTorch is missing.
 

@@ -68,9 +68,9 @@ def fit_aging(
         the data set none; ``aic``, AICc but for a constant common to all laws, and ``weight``, the Akaike weights;
         ``p_value`` of the deviation from the law, NaN where errors are unknown; ``fitted(law, time)``. For all laws
         together ``chosen``; ``change``, the decrease of ln response from the first to the last time, with its
-        interval; ``misfit``, the relative deviation of the response from the best law beyond its errors, 0 where there
-        is none of significance. Parameters of laws that are rejected say only how they run along the response, see
-        below. ``mean(time)`` and ``standard_error(time)`` of the response; ``n_networks`` and
+        interval; ``misfit``, the root mean square deviation of the response from the best law, relative to the
+        response (in bins of time, see below), 0 where there is none of significance beyond its errors. Parameters of
+        laws that are rejected say only how they run along the response, see below. ``mean(time)`` and ``standard_error(time)`` of the response; ``n_networks`` and
         ``n_dropped``. All with a leading dimension ``factor`` for a Dataset.
 
     Raises
@@ -95,9 +95,11 @@ def fit_aging(
     not noise: a force that falls as 1/t up to logarithms has an exponent that is a little off 1.
     With fewer than 10 networks, or one curve without errors, all errors are taken from the residuals: as white noise,
     relative or of one size, whichever is likelier, if neighbouring residuals have equal signs no more often than chance
-    allows (p > 0.01), else as noise of bins or a smooth function of time, relative or not by the roughness of the
-    curve. Errors that go together over longer than a bin cannot be told from aging then. Values below 1e-15 of the
-    largest count as rounding.
+    allows (p > 0.01), they are no larger than twice the noise that the fourth differences of the curve show, and the
+    law stays within 20 % and 4 standard errors of such noise everywhere; else as noise of bins or a smooth function of
+    time, relative or, where the roughness of the curve says so and the law stays as near, of one size. So smooth curves
+    have no errors of one size, with which a law could run far from small values. Errors that go together over longer
+    than a bin cannot be told from aging then. Values below 1e-15 of the largest count as rounding.
 
     *Rejected laws.* A constant or an exponential that deviates significantly (p < 0.01), from the power law where
     errors come from residuals, is fitted with a misfit of its own, of one size at all times, nearly ordinary least
@@ -118,8 +120,9 @@ def fit_aging(
     force by 5 to 15 %; networks that begin far on the wrong side, :math:`m < -2`, wait first, which no law describes.
     Begin at twice the ``tau`` of :func:`predict_aging`: from there on less than 10 % are missed at any margin.
 
-    *Choice* (derived; not in the literature). ``"none"``: the best law misses more than 20 % (``misfit``),
-    and not by the noise of one curve, or all networks have exact zeros at a time, which no law has.
+    *Choice* (derived; not in the literature). ``"none"``: the best law misses more than 20 % (``misfit``; of one curve
+    also in the mean over its times), and not by white noise of one curve, or
+    all networks have exact zeros at a time, which no law has.
     ``"constant"``: no other law fits better than chance allows, counting that tau is chosen freely, and the interval of
     ``change`` lies within 0.1. ``"exponential"``: a constant is excluded, and so are all power laws up to
     :math:`|\gamma| = 10`, which is as far as networks get whose rates differ by a third. ``"power law"``: a constant is

@@ -73,6 +73,15 @@ def test_one_curve_of_cross_entropy_with_noise(noise: float) -> None:
         assert np.all(np.abs(best["fitted"] / force - 1.0) < 0.15 + 5.0 * noise / np.sqrt(2.0))
 
 
+@pytest.mark.parametrize("noise", [0.01, 0.05])
+def test_noise_of_exponentials_that_fall_far(noise: float) -> None:
+    """A rate that is off by a little moves the last values by much: no reason to deny the exponential."""
+    time, rng = np.append(0.0, np.geomspace(1.0, 1e4, 30)), np.random.default_rng(7)
+    for _ in range(10):
+        response = np.exp(-time / 300.0) * (1.0 + noise * rng.standard_normal(31))
+        assert fit_aging(response, time)["chosen"] == "exponential"
+
+
 @pytest.mark.parametrize("activation", ["tanh", "relu", "linear"])
 def test_chosen_laws_of_single_networks_are_near(activation: str) -> None:
     """Curves without noise: a law that is chosen misses no more than 20 %, at late and small responses too."""

@@ -26,6 +26,7 @@ _NEIGHBOURS = 2
 _ODD_ONE_OUT = np.array([1.0, -4.0, 6.0, -4.0, 1.0]) / 6.0  # a value less what a cubic through its neighbours gives
 _NOISE = 4.0  # standard errors
 _SEVERAL = 2.0
+_MEDIAN = 0.6745  # of the size of normal numbers
 _FAR = 30.0  # in logarithms: squares stay within floats
 
 
@@ -140,9 +141,15 @@ def is_noise(curve: Curve, rest: Array) -> bool:
     return bool(np.mean(rest**2) <= _SEVERAL**2 * np.mean(noise**2) + ROUNDING**2)
 
 
-def beyond_noise(curve: Curve, law: Array) -> Array:
+def beyond_noise(curve: Curve, law: Array, relative: bool) -> Array:
     """Return how much farther than noise may lead a law (time) is from one curve of scale 1, relative to it (bin)."""
-    mean, noise = curve.bins(curve.single), _NOISE * _noise_of_bins(curve)
+    mean, noise = curve.bins(curve.single), _noise_of_bins(curve)
+    if relative:
+        # Noise that is relative at all times, and moves rates: by as much for each factor of e that the curve falls.
+        size = np.maximum(np.sqrt(curve.bins(curve.single**2)), ROUNDING)
+        usual = float(np.median(np.abs(_noise_of_times(curve.single)[1]))) / _MEDIAN
+        noise = np.maximum(usual * size * (1.0 + np.log(size.max() / size)), ROUNDING)
+    noise = _NOISE * noise
     return np.asarray(np.maximum(np.abs(mean - curve.bins(law)) - noise, 0.0) / np.maximum(np.abs(mean), noise))
 
 

@@ -168,12 +168,14 @@ def fit_alone(relative: list[Curve], absolute: list[Curve], laws: tuple[str, ...
     of one size allow a law to run far from small responses, and are out where these are smooth nevertheless.
     """
 
-    def noise_allows(found: _Description) -> bool:
-        return bool(np.all(beyond_noise(absolute[0], found.fitter.law(found.best)) <= LARGEST_MISFIT))
+    def noise_allows(found: _Description, relative: bool = False) -> bool:
+        law = found.fitter.law(found.best)
+        return bool(np.all(beyond_noise(absolute[0], law, relative) <= LARGEST_MISFIT))
 
     def is_white(found: _Description) -> bool:
         rest = found.fitter.rest(found.best)
-        return _is_white(rest) and is_noise(found.fitter.curve, rest) and noise_allows(found)
+        near = noise_allows(found, relative=found is pair[0])
+        return near and _is_white(rest) and is_noise(found.fitter.curve, rest)
 
     pair = [_describe(curves[0], laws) for curves in (relative, absolute)]
     white = [replace(found, noise=True) for found in pair if is_white(found)]

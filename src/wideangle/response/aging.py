@@ -98,7 +98,7 @@ def fit_aging(
     With fewer than 10 networks, or one curve without errors, all errors are taken from the residuals: as white noise,
     relative or of one size, whichever is likelier, if neighbouring residuals have equal signs no more often than chance
     allows (p > 0.01), they are no larger than twice the noise that the fourth differences of the curve show, and the
-    law stays within 20 % and 4 standard errors of such noise everywhere; else as noise of bins or a smooth function of
+    law stays within 20 % and 4 standard errors by such noise everywhere; else as noise of bins or a smooth function of
     time, relative or, where the roughness of the curve says so and the law stays as near, of one size. So smooth curves
     have no errors of one size, with which a law could run far from small values. Errors that go together over longer
     than a bin cannot be told from aging then. Intervals of 95 %

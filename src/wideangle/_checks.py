@@ -56,6 +56,15 @@ def check_positive_real(name: str, value: Any, *, remedy: str) -> float:
     return result
 
 
+def as_plain(value: Any) -> Any:
+    """Return what NumPy reads: the values of labelled arrays, tensors without their gradients, others as they are."""
+    if hasattr(value, "dims") and hasattr(value, "values"):
+        return value.values
+    if callable(getattr(value, "detach", None)):
+        return value.detach().cpu()
+    return value
+
+
 def check_array(name: str, value: Any, *, ndim: Collection[int], remedy: str) -> NDArray[Any]:
     """Return ``value`` as an array of real numbers with one of these numbers of dimensions, none of them of length 0.
 

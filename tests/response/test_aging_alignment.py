@@ -211,6 +211,35 @@ def test_factors_and_diverged_networks() -> None:
     np.testing.assert_allclose(fit["rate"].sel(factor="response"), one["rate"], rtol=1e-12)
 
 
+def test_units_go_by_the_names_of_networks() -> None:
+    rng = np.random.default_rng(11)
+    kernel, names = kernels(rng, 30), np.arange(30) + 5
+    response = xr.DataArray(np.exp(-kernel * LOG), {"network": names, "time": LOG}, ("network", "time"))
+    unit = xr.DataArray(1.0 / kernel[:, 0], {"network": names}, "network")
+    plain = fit_aging(response, time_unit=unit)
+    assert plain.attrs["time_unit"] == "given"
+    assert fit_aging(response).attrs["time_unit"] == "None"
+    order = rng.permutation(30)
+    more = xr.concat([unit.assign_coords(network=names + 100), unit[order]], "network")
+    for given in (unit[order], more, unit.values, unit.drop_vars("network")):
+        xr.testing.assert_identical(fit_aging(response, time_unit=given), plain)
+    xr.testing.assert_identical(fit_aging(response.isel(network=order), time_unit=unit)["chosen"], plain["chosen"])
+    with pytest.raises(ValueError, match="time_unit must hold a number for each network, got none for network 7"):
+        fit_aging(response, time_unit=unit.drop_sel(network=7))
+    with pytest.raises(ValueError, match="several for network 5"):
+        fit_aging(response, time_unit=xr.concat([unit, unit], "network"))
+
+
+def test_tensors() -> None:
+    torch = pytest.importorskip("torch")
+    kernel = kernels(np.random.default_rng(12), 20)
+    response, unit = np.exp(-kernel * LOG), 1.0 / kernel[:, 0]
+    plain = fit_aging(response, LOG, time_unit=unit)
+    for grad in (False, True):
+        tensors = [torch.tensor(values, requires_grad=grad) for values in (response, LOG, unit)]
+        xr.testing.assert_identical(fit_aging(*tensors[:2], time_unit=tensors[2]), plain)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

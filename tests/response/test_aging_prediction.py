@@ -8,6 +8,7 @@ from typing import Any
 import mpmath
 import numpy as np
 import pytest
+import xarray as xr
 from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 
@@ -136,6 +137,34 @@ def test_labels_that_contradict() -> None:
     ended = predict_aging("hinge", [0.0, 1e5], kernel=np.ones((2, 2)), labels=[1, -1])
     assert np.all(np.isinf(ended["tau"]))
     assert np.all(ended["force"] == 1.0)
+    for loss in LOSSES:
+        against = predict_aging(loss, [0.0, 1e5], kernel=np.ones((2, 2)), labels=[1, -1])
+        assert against["law"] == "constant"
+        assert np.all(against["force"].isel(time=0) == against["force"].isel(time=1))
+        assert predict_aging(loss, [0.0], kernel=np.ones((2, 2)))["law"] != "constant"
+
+
+def test_times_may_be_equal() -> None:
+    kernel = np.eye(2) + 0.2
+    found = predict_aging("cross-entropy", [1.0, 1.0, 0.0, 5.0, 0.0], kernel=kernel)
+    plain = predict_aging("cross-entropy", [0.0, 1.0, 5.0], kernel=kernel)
+    np.testing.assert_array_equal(found["force"], plain["force"].isel(time=[1, 1, 0, 2, 0]))
+
+
+def test_tensors() -> None:
+    """With gradients or without, as the arrays they hold."""
+    torch = pytest.importorskip("torch")
+    time, matrix = np.array([0.0, 1.0]), np.eye(2) + 0.2
+    for kernel in (2.0, matrix):
+        plain = predict_aging("cross-entropy", time, kernel=kernel)
+        for grad in (False, True):
+            found = predict_aging(
+                "cross-entropy",
+                torch.tensor(time, requires_grad=grad),
+                kernel=torch.tensor(kernel, dtype=torch.float64, requires_grad=grad),
+                margin=torch.zeros(np.shape(kernel)[:1], dtype=torch.float64, requires_grad=grad),
+            )
+            xr.testing.assert_identical(found, plain)
 
 
 def test_hinge_ends_at_a_finite_time() -> None:

@@ -151,7 +151,7 @@ def fit(chosen: str, scale: float = 1.0, **dims: Any) -> xr.Dataset:
 )
 def test_the_law_of_a_fit(chosen: str, law: Callable[[Array], Array]) -> None:
     expected = simulate(aging=law, start_step=5)
-    for aging in (fit(chosen), fit(chosen, factor=["response", "kernel"])):
+    for aging in (fit(chosen), fit(chosen, factor=["response", "kernel"]).assign_attrs(time_unit="None")):
         result = simulate(aging=aging, start_step=5)
         np.testing.assert_allclose(result.outputs, expected.outputs, rtol=1e-13)
         np.testing.assert_allclose(result.plasticity[0], law(result.time.values), rtol=1e-13)
@@ -181,6 +181,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"aging": lambda time: -time}, r"aging\(time\) must not be negative, got -0.3 at place 1"),
     ({"aging": fit("undecided")}, "aging must have chosen a law, got 'undecided'"),
     ({"aging": fit("none")}, "aging must have chosen a law, got 'none': none fits the responses"),
+    ({"aging": fit("exponential").assign_attrs(time_unit="given")}, "aging must be a law of gradient-flow time"),
     ({"aging": fit("exponential", scale=-1e-3)}, r"aging\(time\) must be finite"),
     ({"aging": fit("power law", scale=-1e-3)}, r"aging\(time\) must be finite"),
     ({"aging": fit("power law", factor=["response"])}, "aging must hold the factor 'kernel'"),

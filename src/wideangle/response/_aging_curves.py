@@ -23,6 +23,11 @@ ROUNDING = 1e-15  # of the largest value: residuals of trained networks end at i
 _LEAST_SCALE = 1e-13
 
 _NEIGHBOURS = 2
+_ODD_ONE_OUT = np.array([1.0, -4.0, 6.0, -4.0, 1.0]) / 6.0  # a value less what a cubic through its neighbours gives
+_NOISE = 4.0  # standard errors
+_SEVERAL = 2.0
+_MEDIAN = 0.6745  # of the size of normal numbers
+_FAR = 30.0  # in logarithms: squares stay within floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +48,6 @@ class Curve:
         Standard error (bin) by rounding and interpolation.
     misfit
         Covariance of what a law may miss, but for a factor.
-    smooth
-        Whether that is a smooth function of time, and no noise.
     n_networks
         Of which the covariance is an estimate; 0 where it is known, or unknown altogether.
     single
@@ -59,7 +62,6 @@ class Curve:
     covariance: Array
     rounding: Array
     misfit: Array
-    smooth: bool
     n_networks: int
     single: Array = field(default_factory=lambda: np.zeros(0))
 
@@ -133,6 +135,71 @@ def unlikely_roughness(curve: Curve) -> float:
     return unlikely_noise(curve, np.concatenate([rough[:1], rough, rough[-1:]]))
 
 
+def is_noise(curve: Curve, rest: Array) -> bool:
+    """Whether ``rest`` (time) of one curve is about as large as its noise, rather than several times as large."""
+    noise = _noise_of_times(curve.single * np.exp(curve.log_scale))[0] * np.exp(-curve.log_scale)
+    return bool(np.mean(rest**2) <= _SEVERAL**2 * np.mean(noise**2) + ROUNDING**2)
+
+
+def beyond_noise(curve: Curve, law: Array, relative: bool) -> Array:
+    """Return how much farther than noise may lead a law (time) is from one curve of scale 1, relative to it (bin)."""
+    mean, noise = curve.bins(curve.single), _noise_of_bins(curve)
+    if relative:
+        # Noise that is relative at all times, and moves rates: by as much for each factor of e that the curve falls.
+        size = np.maximum(np.sqrt(curve.bins(curve.single**2)), ROUNDING)
+        usual = float(np.median(np.abs(_noise_of_times(curve.single)[1]))) / _MEDIAN
+        noise = np.maximum(usual * size * (1.0 + np.log(size.max() / size)), ROUNDING)
+    noise = _NOISE * noise
+    return np.asarray(np.maximum(np.abs(mean - curve.bins(law)) - noise, 0.0) / np.maximum(np.abs(mean), noise))
+
+
+def astray(curve: Curve, law: Array) -> tuple[float, float]:
+    """Return the root mean square distance of a law (time) from one curve of scale 1, relative to it: bins, times.
+
+    Where the curve is not seen beyond its noise only what is more than the noise counts, in units of it.
+    """
+    noise = _NOISE * _noise_of_bins(curve)
+    of_times = np.repeat(noise, curve.counts.astype(np.intp))
+    distance = curve.single - law
+
+    def missed(size: Array, distance: Array, noise: Array) -> float:
+        part = np.where(size > noise, distance / np.maximum(size, noise), np.maximum(distance / noise - 1.0, 0.0))
+        return float(part.max() and part.max() * np.sqrt(np.mean((part / part.max()) ** 2)))
+
+    of_bins = missed(np.sqrt(curve.bins(curve.single**2)), np.abs(curve.bins(distance)), noise)
+    return of_bins, missed(np.abs(curve.single), np.abs(distance), of_times)
+
+
+def _noise_of_times(response: Array) -> tuple[Array, Array]:
+    """Return a draw of the noise of one curve at each time, and the same relative to the response.
+
+    That is what fourth differences do not explain, of logarithms where these are there: they vanish for exponentials,
+    and nearly so for every smooth course. So what a law misses is not taken for noise.
+    """
+    near = np.lib.stride_tricks.sliding_window_view(response, len(_ODD_ONE_OUT))
+    odd, size = near @ _ODD_ONE_OUT, np.abs(near[:, 2])
+    alike = np.all(near > 0.0, axis=1) | np.all(near < 0.0, axis=1)
+    steps = np.maximum(np.log(np.abs(near[alike])) @ _ODD_ONE_OUT, -_FAR)
+    odd[alike] = near[alike, 2] * -np.expm1(-steps)
+    odd = odd / np.sqrt(np.sum(_ODD_ONE_OUT**2))  # Of white noise, whose variance the weights multiply.
+    return np.pad(odd, 2, mode="edge"), np.pad(odd / np.maximum(size, ROUNDING), 2, mode="edge")
+
+
+def _noise_of_bins(curve: Curve) -> Array:
+    """Return the size of the noise of one curve of scale 1 about each bin: of one size or relative, the smaller one.
+
+    The former alone would give the noise of the large to small values next to them.
+    """
+
+    def about(values: Array) -> Array:
+        sums = np.convolve(curve.bins(values**2) * curve.counts, np.ones(3), "same")
+        return np.asarray(np.sqrt(sums / np.convolve(curve.counts, np.ones(3), "same")))
+
+    draw, relative = _noise_of_times(curve.single)
+    noise = np.minimum(about(draw), about(relative) * np.sqrt(curve.bins(curve.single**2)))
+    return np.maximum(noise, ROUNDING)
+
+
 def with_smooth_misfit(curve: Curve) -> Curve:
     """Return the curve for a law that is missed in the course of time and not at random.
 
@@ -144,7 +211,7 @@ def with_smooth_misfit(curve: Curve) -> Curve:
     distance = np.sqrt(3.0) * 3.0 * np.abs(place[:, None] - place)
     misfit = (1.0 + distance) * np.exp(-distance)
     misfit = misfit - misfit.mean(axis=0) - misfit.mean(axis=1, keepdims=True) + misfit.mean()
-    return replace(curve, misfit=misfit + np.trace(misfit) / (len(place) - 1) / len(place), smooth=True)
+    return replace(curve, misfit=misfit + np.trace(misfit) / (len(place) - 1) / len(place))
 
 
 def _scale(responses: Array, sizes: Array) -> tuple[Array, Array]:
@@ -159,7 +226,7 @@ def _curve(time: Array, log_scale: Array, n_bins: int) -> Curve:
     bins = np.eye(len(starts))
     rounding = np.add.reduceat(ROUNDING * np.exp(-log_scale), starts) / counts
     zeros = np.zeros(len(starts))
-    return Curve(time / time[-1], log_scale, starts, counts, zeros, 0.0 * bins, rounding, bins, False, 0)
+    return Curve(time / time[-1], log_scale, starts, counts, zeros, 0.0 * bins, rounding, bins, 0)
 
 
 def _starts(time: Array, n_bins: int) -> Index:

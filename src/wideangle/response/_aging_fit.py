@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from wideangle.response._aging_curves import (
     RESOLUTION,
     Array,
     Curve,
+    astray,
+    beyond_noise,
+    is_noise,
     unlikely_noise,
     unlikely_roughness,
     with_smooth_misfit,
@@ -125,11 +128,12 @@ class Errors:
 
 @dataclass
 class _Description:
-    """A description of what the best law misses, its size, and the fit of that law."""
+    """A description of what the best law misses, its size, the fit of that law, and whether it misses noise."""
 
     misfit: float
     fitter: Fitter
     best: Point
+    noise: bool = False
 
     @property
     def missed(self) -> float:
@@ -160,19 +164,35 @@ def fit_alone(relative: list[Curve], absolute: list[Curve], laws: tuple[str, ...
     """Fit the laws to one curve without errors, given what its deviations may be: noise of each time first.
 
     Where what is left looks like white noise it is taken for that, relative or not as is likelier. Else the roughness
-    of the curve tells which, as what a law leaves does not: a relative misfit is large where the response is.
+    of the curve tells which, as what a law leaves does not: a relative misfit is large where the response is. Errors
+    of one size allow a law to run far from small responses, and are out where these are smooth nevertheless.
     """
+
+    def noise_allows(found: _Description, relative: bool = False) -> bool:
+        law = found.fitter.law(found.best)
+        return bool(np.all(beyond_noise(absolute[0], law, relative) <= LARGEST_MISFIT))
+
+    def is_white(found: _Description) -> bool:
+        rest = found.fitter.rest(found.best)
+        near = noise_allows(found, relative=found is pair[0])
+        return near and _is_white(rest) and is_noise(found.fitter.curve, rest)
+
     pair = [_describe(curves[0], laws) for curves in (relative, absolute)]
-    noise = [found for found in pair if _is_white(found.fitter.rest(found.best))]
+    white = [replace(found, noise=True) for found in pair if is_white(found)]
     if pair[0].misfit <= RESOLUTION:
         found = pair[0]
-    elif noise:
-        found = min(noise, key=lambda one: unlikely_noise(one.fitter.curve, one.fitter.rest(one.best)))
+    elif white:
+        found = min(white, key=lambda one: unlikely_noise(one.fitter.curve, one.fitter.rest(one.best)))
     else:
-        which = int(unlikely_roughness(absolute[0]) < unlikely_roughness(relative[0]))
-        others = [_describe(curve, laws) for curve in (relative, absolute)[which][1:]]
-        found = min([pair[which], *others], key=_Description.unlikely)
+        found = _likeliest(pair[0], relative[1:], laws)
+        if unlikely_roughness(absolute[0]) < unlikely_roughness(relative[0]):
+            other = _likeliest(pair[1], absolute[1:], laws)
+            found = other if noise_allows(other) else found
     return _fit(found, laws, confidence, absolute[0])
+
+
+def _likeliest(first: _Description, curves: list[Curve], laws: tuple[str, ...]) -> _Description:
+    return min([first, *(_describe(curve, laws) for curve in curves)], key=_Description.unlikely)
 
 
 def _is_white(rest: Array) -> bool:
@@ -229,9 +249,13 @@ def _fit(found: _Description, laws: tuple[str, ...], confidence: float, plain: C
     flexible = max(laws, key=N_PARAMETERS.__getitem__)
     errors = Errors(curve, misfit, confidence, N_PARAMETERS[flexible])
     clean = Fitter.prepare(curve, RESOLUTION) if errors.from_residuals and curve.errors_known else fitter
-    noisy = not (curve.errors_known or curve.smooth)
-    missed = 0.0 if misfit <= RESOLUTION else fitter.missed(best)
-    missed_much = missed > LARGEST_MISFIT and not noisy
+    missed, missed_much = 0.0, False
+    if misfit > RESOLUTION and curve.errors_known:
+        missed = found.missed
+        missed_much = missed > LARGEST_MISFIT
+    elif misfit > RESOLUTION:
+        missed, missed_at_times = astray(plain, fitter.law(best))
+        missed_much = max(missed, missed_at_times) > LARGEST_MISFIT and not found.noise
     fits: dict[str, LawFit] = {}
     change = 0.0, 0.0
     for law in laws:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from wideangle._checks import check_array, check_increasing, check_numbers
+from wideangle._checks import as_plain, check_array, check_increasing, check_numbers
 from wideangle.response._aging_alignment import align, common_times
 from wideangle.response._aging_curves import LEAST_NETWORKS, LEAST_TIMES, Array
 
@@ -41,7 +41,7 @@ def read_responses(response: Any, time: Any, standard_error: Any, time_unit: Any
     if time is None and own_time is None:
         raise TypeError("time must be given, as response has no coordinate 'time'; give the times of its values")
     remedy = "give the times of the responses, 0 or more, as gradient-flow time or steps"
-    times = check_increasing("time", own_time if time is None else getattr(time, "values", time), remedy=remedy)
+    times = check_increasing("time", own_time if time is None else as_plain(time), remedy=remedy)
     if times[0] < 0.0:
         raise ValueError(f"time must not be negative, got time[0] = {times[0]}; {remedy}")
     if len(times) < LEAST_TIMES:
@@ -57,7 +57,7 @@ def read_responses(response: Any, time: Any, standard_error: Any, time_unit: Any
     errors = _errors(standard_error, kept, len(times))
     if time_unit is None:
         return Responses(times, kept, dropped, errors, {})
-    units = _units(time_unit, finite)
+    units = _units(_of_networks(time_unit, response), finite)
     scaled = common_times(times, units[np.any(list(finite.values()), axis=0)])
     aligned = {name: align(array, times, units[finite[name]], scaled) for name, array in kept.items()}
     return Responses(
@@ -73,7 +73,7 @@ def _arrays(response: Any) -> tuple[dict[str | None, Any], Any]:
     """Return the arrays of each factor, with network before time, and the coordinate of time if there is one."""
     variables = getattr(response, "data_vars", None)
     if variables is None and not hasattr(response, "dims"):
-        return {None: response}, None
+        return {None: as_plain(response)}, None
     if "time" not in response.dims:
         raise ValueError(f"response must have a dimension 'time', got {tuple(map(str, response.dims))}; {_REMEDY}")
     own_time = response["time"].values if "time" in response.coords else None
@@ -109,6 +109,28 @@ def _finite(name: str, values: Any, n_times: int) -> tuple[Array, Any]:
     return np.ascontiguousarray(result[finite]), finite
 
 
+def _of_networks(time_unit: Any, response: Any) -> Any:
+    """Return the units in the order of the networks of a response, where both have a coordinate of these."""
+    if not all(
+        "network" in getattr(given, "coords", ()) and "network" in given.dims for given in (time_unit, response)
+    ):
+        return time_unit
+    names, wanted = time_unit["network"].values.tolist(), response["network"].values.tolist()
+    remedy = "give a unit for each network of the response, with the same coordinate"
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(
+            f"time_unit must hold one number for each network, got several for network {twice!r}; {remedy}"
+        )
+    missing = [name for name in wanted if name not in set(names)]
+    if missing:
+        raise ValueError(
+            f"time_unit must hold a number for each network, got none for network {missing[0]!r}; {remedy}"
+        )
+    place = {name: k for k, name in enumerate(names)}
+    return time_unit.isel(network=[place[name] for name in wanted])
+
+
 def _units(time_unit: Any, finite: dict[str | None, Any]) -> Array:
     """Return the units (network,), which may be anything where a network is dropped."""
     remedy = "give a positive number for each network, such as 1 over its kernel"
@@ -119,7 +141,7 @@ def _units(time_unit: Any, finite: dict[str | None, Any]) -> Array:
             f"time_unit must have the dimension 'network', got {tuple(map(str, time_unit.dims))}; {remedy}"
         )
     used = np.any(list(finite.values()), axis=0)
-    array = check_array("time_unit", getattr(time_unit, "values", time_unit), ndim=(1,), remedy=remedy)
+    array = check_array("time_unit", as_plain(time_unit), ndim=(1,), remedy=remedy)
     if len(array) != len(used):
         raise ValueError(f"time_unit must hold {len(used)} numbers, one for each network, got {len(array)}; {remedy}")
     result = array.astype(np.float64)
@@ -137,9 +159,7 @@ def _errors(standard_error: Any, arrays: dict[str | None, Array], n_times: int) 
     remedy = "give one positive number for each time, with a response of shape (time,)"
     if any(array.ndim == 2 for array in arrays.values()) or len(arrays) > 1:
         raise ValueError(f"standard_error is for one curve, and the networks of response give the errors; {remedy}")
-    result = check_numbers(
-        "standard_error", getattr(standard_error, "values", standard_error), ndim=(1,), remedy=remedy
-    )
+    result = check_numbers("standard_error", as_plain(standard_error), ndim=(1,), remedy=remedy)
     if len(result) != n_times or not np.all(result > 0.0):
         raise ValueError(f"standard_error must hold {n_times} positive numbers, got {result}; {remedy}")
     return result

@@ -95,13 +95,13 @@ def many_margins(loss: Loss, time: Array, matrix: Array, margin: Array) -> Array
     end = float(thetas.max())
     if end == 0.0 or moving(0.0, margin) <= 0.0:
         return result
-    order = np.argsort(thetas)
+    distinct, place = np.unique(thetas, return_inverse=True)
     found = solve_ivp(
         rhs,
         (0.0, end),
         margin,
         method="Radau",
-        t_eval=thetas[order],
+        t_eval=distinct,
         jac=jacobian,
         events=moving,
         rtol=_RTOL,
@@ -109,11 +109,11 @@ def many_margins(loss: Loss, time: Array, matrix: Array, margin: Array) -> Array
     )
     if found.status < 0:
         raise RuntimeError(f"the integration of the margins failed: {found.message}")
-    n_found = found.y.shape[1]
-    result[:, order[:n_found]] = found.y
-    if n_found < len(time):
-        result[:, order[n_found:]] = found.y_events[0][0][:, None]
-    return result
+    n_left = len(distinct) - found.y.shape[1]
+    margins = found.y
+    if n_left:
+        margins = np.hstack([margins, np.repeat(found.y_events[0][0][:, None], n_left, axis=1)])
+    return np.asarray(margins[:, place])
 
 
 def hinge_margins(time: Array, matrix: Array, margin: Array) -> tuple[Array, Array, Array]:

@@ -92,6 +92,11 @@ def _law_of_fit(fit: xr.Dataset) -> Callable[[Array], Array]:
     missing = [name for name in ("chosen", "tau", "gamma") if name not in fit]
     if missing:
         raise ValueError(f"aging must hold chosen, tau and gamma, and lacks {', '.join(missing)}; {remedy}")
+    if fit.attrs.get("time_unit", "None") != "None":
+        raise ValueError(
+            "aging must be a law of gradient-flow time, got a fit with time_unit, whose times are in units of each "
+            "network; fit without time_unit, or give a function of time"
+        )
     if "factor" in fit.dims:
         if "kernel" not in fit["factor"].values:
             raise ValueError(

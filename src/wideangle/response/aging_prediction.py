@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from wideangle._checks import check_numbers, check_real
+from wideangle._checks import as_plain, check_numbers, check_real
 from wideangle._provenance import provenance
 from wideangle.losses import Loss, parse_loss
 from wideangle.response import _constant_kernel as flow
@@ -21,6 +21,8 @@ Array = NDArray[np.float64]
 SOURCE = "derived: gradient flow with a constant tangent kernel; late exponents: arXiv 1710.10345"
 
 _LAWS = {"squared": "exponential", "exponential": "power law", "cross-entropy": "power law", "hinge": "finite time"}
+_STILL = 1e-12  # of the largest rate: modes that count as never learned
+_LEFT = 1e-6  # of the residuals, in such modes: more than rounding
 _ALWAYS = (
     "the kernel changes: features are learned, and the response has the factors of the kernel beside that of the loss",
     "steps are large: a step moves a margin by more than the force allows (see stable_learning_rate)",
@@ -84,11 +86,12 @@ def predict_aging(
         ``margin(time)``, ``force(time)``, ``response(time)``, K(x, x) times the force, and ``local_exponent(time)``,
         -d ln force/d ln t, NaN where the force is 0. With a matrix all have a leading ``sample``, and there are
         ``mean_force(time)`` and its ``mean_exponent(time)``. Besides: ``law``, "exponential", "power law" or "finite
-        time", the right description of late times; ``gamma``, the exponent of a power law (by sample, NaN where labels
-        contradict each other or the law is another one); ``rate`` of exponentials, by ``mode`` with a matrix, slowest
-        last; ``tau``, the time at which the law sets in: 1/rate, :math:`e^{m_0}/K` of an exponential loss, the time at
-        which :math:`Kt` is what it takes to reach margin 0 and :math:`1 + e^{m_0}` of a cross-entropy, the time of the
-        end of the hinge (by sample with a matrix; infinite if there is none); ``correction(time)`` for one margin and
+        time", the right description of late times, or "constant" where forces end at constants, as labels contradict
+        each other; ``gamma``, the exponent of a power law (by sample, NaN where labels contradict each other or the law
+        is another one); ``rate`` of exponentials, by ``mode`` with a matrix, slowest last; ``tau``, the time at which
+        the law sets in: 1/rate, :math:`e^{m_0}/K` of an exponential loss, the time at which :math:`Kt` is what it takes
+        to reach margin 0 and :math:`1 + e^{m_0}` of a cross-entropy, neither of them with a matrix, the time of the end
+        of the hinge (by sample with a matrix; infinite if there is none); ``correction(time)`` for one margin and
         cross-entropy, the leading one to the exponent 1; ``stable_learning_rate``, above which full-batch descent in
         place of the flow can diverge or, for the hinge, is infinite as its steps have one size. The attribute
         ``fails`` says what makes the prediction fail.
@@ -148,7 +151,7 @@ def predict_aging(
             f"margin must be at least -700 for the exponential loss, got {start.min()}, whose force exceeds the range "
             "of floats; give larger margins"
         )
-    single = np.ndim(kernel) == 0
+    single = np.ndim(as_plain(kernel)) == 0
     margins, forces, exponents, extra = _solve(chosen, times, matrix, start, single, step)
     import xarray as xr
 
@@ -161,7 +164,7 @@ def predict_aging(
             "response": (over, response),
             "local_exponent": (over, exponents),
             **extra,
-            "law": _LAWS[chosen.name],
+            "law": "constant" if _never_ends(chosen, matrix, start, extra) else _LAWS[chosen.name],
             "stable_learning_rate": _stable_rate(chosen, matrix, start),
         },
         {"time": times},
@@ -220,6 +223,17 @@ def _solve(
     return margins, forces, exponents, extra
 
 
+def _never_ends(loss: Loss, matrix: Array, start: Array, extra: Any) -> bool:
+    """Whether forces on samples end at constants, as labels contradict each other."""
+    if loss.name == "hinge":
+        return bool(np.any(np.isinf(extra["tau"][1])))
+    if loss.name != "squared":
+        return bool(np.any(np.isnan(extra["gamma"][1])))
+    rates, vectors = np.linalg.eigh(matrix)
+    rest = vectors[:, rates <= _STILL * rates[-1]].T @ (1.0 - start)
+    return bool(np.linalg.norm(rest) > _LEFT * np.linalg.norm(1.0 - start))
+
+
 def _of_one_margin(loss: Loss, time: Array, kernel: float, margin: float) -> Any:
     """Return tau, and the leading correction to the exponent."""
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
@@ -265,7 +279,7 @@ def _check_learning_rate(loss: Loss, learning_rate: Any) -> float:
 
 def _check_times(time: Any) -> Array:
     remedy = "give gradient-flow times (time,) from 0 to 1e300"
-    times = check_numbers("time", getattr(time, "values", time), ndim=(1,), remedy=remedy, largest=1e300)
+    times = check_numbers("time", as_plain(time), ndim=(1,), remedy=remedy, largest=1e300)
     if np.any(times < 0.0):
         raise ValueError(f"time must not be negative, got {times.min()}; {remedy}")
     return times
@@ -274,6 +288,7 @@ def _check_times(time: Any) -> Array:
 def _check_samples(kernel: Any, labels: Any, margin: Any) -> tuple[Array, Array]:
     """Return A/N and the initial margins (sample,)."""
     remedy = "give a positive number, or a symmetric positive semi-definite matrix (sample, sample)"
+    kernel = as_plain(kernel)
     if np.ndim(kernel) == 0:
         value = check_real("kernel", kernel, remedy=remedy)
         if not 1e-300 <= value <= 1e300:
@@ -281,7 +296,7 @@ def _check_samples(kernel: Any, labels: Any, margin: Any) -> tuple[Array, Array]
         if labels is not None:
             raise ValueError(f"labels are for a kernel of several samples, got {labels!r}; leave them out")
         return np.array([[value]]), np.array([_check_margin(margin, 1)[0]])
-    values = check_numbers("kernel", getattr(kernel, "values", kernel), ndim=(2,), remedy=remedy, largest=1e150)
+    values = check_numbers("kernel", kernel, ndim=(2,), remedy=remedy, largest=1e150)
     n_samples = len(values)
     if values.shape != (n_samples, n_samples):
         raise ValueError(f"kernel must be square, got shape {values.shape}; {remedy}")
@@ -295,7 +310,7 @@ def _check_samples(kernel: Any, labels: Any, margin: Any) -> tuple[Array, Array]
     signs = np.ones(n_samples)
     if labels is not None:
         remedy = "give -1 or 1 for each sample"
-        signs = check_numbers("labels", getattr(labels, "values", labels), ndim=(1,), remedy=remedy)
+        signs = check_numbers("labels", as_plain(labels), ndim=(1,), remedy=remedy)
         if signs.shape != (n_samples,) or np.any(np.abs(signs) != 1.0):
             raise ValueError(f"labels must hold {n_samples} values of -1 or 1, got {signs}; {remedy}")
     return values * np.outer(signs, signs) / n_samples, _check_margin(margin, n_samples)
@@ -303,7 +318,7 @@ def _check_samples(kernel: Any, labels: Any, margin: Any) -> tuple[Array, Array]
 
 def _check_margin(margin: Any, n_samples: int) -> Array:
     remedy = "give one number, or one for each sample, of at most 1e6 in size"
-    values = check_numbers("margin", getattr(margin, "values", margin), ndim=(0, 1), remedy=remedy, largest=1e6)
+    values = check_numbers("margin", as_plain(margin), ndim=(0, 1), remedy=remedy, largest=1e6)
     if values.ndim == 1 and values.shape != (n_samples,):
         raise ValueError(f"margin must hold a number for each of {n_samples} samples, got {values.shape}; {remedy}")
     return np.full(n_samples, values)

@@ -71,7 +71,8 @@ def simulate_mean_field(
     aging
         Plasticity :math:`\alpha`, a factor of the kernel: None (default) for 1, or for networks, as below; a number; a
         function of an array of times; an array (step); or what :func:`wideangle.response.fit_aging` returns, whose
-        chosen law is taken relative to its value at time 0 (that of the factor ``kernel`` if there are several).
+        chosen law is taken relative to its value at time 0 (that of the factor ``kernel`` if there are several;
+        a fit with ``time_unit`` is refused, as its times are not those of the flow).
     loss
         ``"cross-entropy"`` (default), ``"hinge"``, ``"squared"``, :math:`(f-y)^2/2`, or ``"exponential"``; see
         :mod:`wideangle.losses`.

@@ -115,6 +115,33 @@ def test_a_fixed_kernel_decays_with_its_rates() -> None:
             np.testing.assert_allclose(network.outputs.isel(time=record), expected, rtol=0, atol=1e-8)
 
 
+@pytest.mark.parametrize(
+    ("activation", "loss", "rtol"),
+    [
+        ("relu", "cross-entropy", 1e-6), ("leaky_relu(0.2)", "squared", 1e-6), ("abs", "exponential", 1e-6),
+        ("tanh", "hinge", 1e-6), ("linear", "squared", 1e-8), ("tanh", "cross-entropy", 1e-8),
+    ],
+)  # fmt: skip
+def test_kinks_have_a_tolerance_of_their_own(activation: str, loss: str, rtol: float) -> None:
+    net = wa.MLP((6,), activation=activation, bias_variance=0.3)
+    state = flow((X, labels_for(loss)), net, loss=loss, n_networks=2, n_steps=10)
+    assert state.attrs["rtol"] == rtol
+
+
+def test_errors_at_kinks_go_with_the_tolerance() -> None:
+    # Units that stay at kinks: the error is that of steps of the first order, and for the default 1e-4 of the norm.
+    x = np.linspace(-1.0, 1.0, 8)[:, None]
+    data = x, np.where(np.sin(2 * np.pi * x[:, 0] + 0.3) > 0, 1.0, -1.0)
+    net, options = wa.MLP((20,), bias_variance=1.0), {"n_networks": 8, "n_steps": 200, "learning_rate": 0.05}
+    runs = [
+        np.concatenate([state[name].values.reshape(8, -1) for name in ("weights_1", "biases_1", "weights_2")], axis=1)
+        for state in (flow(data, net, rtol=rtol, record=(200,), **options) for rtol in (1e-7, 1e-6, 1e-5))
+    ]
+    errors = [np.linalg.norm(run - runs[0], axis=1) / np.linalg.norm(runs[0], axis=1) for run in runs[1:]]
+    assert np.median(errors[0]) < 1e-4
+    assert 3.0 < np.median(errors[1]) / np.median(errors[0]) < 30.0
+
+
 def test_relu_flow_agrees_with_small_steps() -> None:
     y, net = labels_for("cross-entropy"), wa.MLP((10,), bias_variance=0.3)
     exact = flow((X, y), net, record=(0, 40))

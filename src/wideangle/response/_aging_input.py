@@ -122,12 +122,12 @@ def _of_networks(time_unit: Any, response: Any) -> Any:
         raise ValueError(
             f"time_unit must hold one number for each network, got several for network {twice!r}; {remedy}"
         )
-    missing = [name for name in wanted if name not in set(names)]
+    place = {name: k for k, name in enumerate(names)}
+    missing = [name for name in wanted if name not in place]
     if missing:
         raise ValueError(
             f"time_unit must hold a number for each network, got none for network {missing[0]!r}; {remedy}"
         )
-    place = {name: k for k, name in enumerate(names)}
     return time_unit.isel(network=[place[name] for name in wanted])
 
 

@@ -68,6 +68,22 @@ def test_the_model_follows_networks_that_go_on() -> None:
     np.testing.assert_allclose(model.outputs, state.outputs, rtol=0, atol=1e-12)
 
 
+def test_the_model_follows_networks_that_go_on_at_another_rate() -> None:
+    fixed: dict[str, Any] = {"network": wa.MLP((6,), activation="linear"), "readout": "frozen", "batch": 1}
+    begin = simulate(**fixed)
+    state = simulate(initial=begin.isel(time=-1), n_steps=50, record=5, learning_rate=0.03, **fixed)
+    met: list[np.ndarray[Any, Any]] = []
+
+    def aging(time: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        met.append(time)
+        return np.ones_like(time)
+
+    model = wa.response.simulate_mean_field(None, kernel=state, aging=aging)
+    np.testing.assert_allclose(model.outputs, state.outputs, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(model.time, state.time)
+    np.testing.assert_allclose(met[0][[0, -1]], [3.0, 4.5], rtol=1e-12)
+
+
 def test_another_number_of_the_first_step_meets_other_samples() -> None:
     begin = simulate(batch=1).isel(time=-1)
     same = simulate(batch=1, initial=begin, start_step=0)

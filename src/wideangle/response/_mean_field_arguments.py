@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from wideangle._checks import check_array, check_memory, check_numbers, check_real
 from wideangle.propagation._inputs import check_inputs
+from wideangle.response._training_run import times_of_steps
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -50,7 +51,9 @@ def check_kernel(kernel: Any, x: Array, probe: Array) -> Array:
     return np.ascontiguousarray(values.T)[None]
 
 
-def check_aging(aging: Any, first_step: int, n_steps: int, learning_rate: float) -> tuple[Integers, Array]:
+def check_aging(
+    aging: Any, first_step: int, n_steps: int, learning_rate: float, start_time: float
+) -> tuple[Integers, Array]:
     """Return steps, and the plasticity (1, step) there; it is linear between them and constant outside."""
     import xarray as xr
 
@@ -63,7 +66,8 @@ def check_aging(aging: Any, first_step: int, n_steps: int, learning_rate: float)
             40 * n_steps, f"aging at each of {n_steps} steps needs", remedy="give a number, or run fewer steps"
         )
         steps = first_step + np.arange(n_steps + 1)
-        values = _check_plasticity("aging(time)", aging(learning_rate * steps), (n_steps + 1,), "of each time")
+        times = times_of_steps(steps, learning_rate, first_step, start_time)
+        values = _check_plasticity("aging(time)", aging(times), (n_steps + 1,), "of each time")
     elif np.ndim(aging) == 0 and not isinstance(aging, (str, bytes)):
         steps = np.array([first_step])
         values = _check_plasticity("aging", [check_real("aging", aging, remedy=_AGING)], (1,), "")

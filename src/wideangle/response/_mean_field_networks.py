@@ -12,6 +12,7 @@ from wideangle.response._evaluation import check_evaluation_memory, evaluate
 from wideangle.response._mean_field_order import SampleOrder
 from wideangle.response._state import States, check_trained, read_state
 from wideangle.response._training_results import data_digest
+from wideangle.response._training_run import times_of_steps
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -20,6 +21,10 @@ Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 _ATTRIBUTES = ("batch", "replacement", "noise", "seed", "method")
+_ONE_RUN = (
+    "give the records of one run, or join runs that were made with the same arguments by xarray.concat with "
+    "combine_attrs='drop_conflicts'"
+)
 _REMEDY = "give what wideangle.response.simulate_training returns, with two records or more"
 
 
@@ -34,6 +39,7 @@ class TrainedNetworks(NamedTuple):
     y: Array
     numbers: Integers
     steps: Integers  # of the records
+    start_time: float  # of the first of them
 
     def order(self) -> SampleOrder:
         """Return the samples that the networks were trained on, and the labels that they were told."""
@@ -88,6 +94,7 @@ def read_networks(state: xr.Dataset) -> TrainedNetworks:
             {name: values.expand_dims("network") for name, values in state.items() if "time" in values.dims}
         )
     numbers, steps = _check_numbers(state), _check_steps(state)
+    start_time = _check_times(state, steps, learning_rate)
     state = state.transpose("network", "time", ...)
     fine = np.isfinite(read_state(state).parameters).all(axis=1).reshape(-1, len(steps)).all(axis=1)
     if not fine.any():
@@ -104,6 +111,7 @@ def read_networks(state: xr.Dataset) -> TrainedNetworks:
         y=y,
         numbers=numbers[fine],
         steps=steps,
+        start_time=start_time,
     )
 
 
@@ -170,24 +178,25 @@ def _check_steps(state: xr.Dataset) -> Integers:
 
 def _check_one_run(state: xr.Dataset, steps: Integers) -> None:
     """Refuse records of several runs, such as xarray.concat gives with the attributes of the first."""
-    remedy = (
-        "give the records of one run, or join runs that were made with the same arguments by xarray.concat with "
-        "combine_attrs='drop_conflicts'"
-    )
     first = int(state.attrs["start_step"])
     last = first + int(state.attrs["n_steps"])
     outside = steps[(steps < first) | (steps > last)]
     if outside.size:
         raise ValueError(
             f"kernel must hold records of the run that its attributes describe, from start_step to start_step + "
-            f"n_steps, here {first} to {last}, got one of step {outside[0]}; {remedy}"
+            f"n_steps, here {first} to {last}, got one of step {outside[0]}; {_ONE_RUN}"
         )
+
+
+def _check_times(state: xr.Dataset, steps: Integers, learning_rate: float) -> float:
+    """Return the time of the first record, if all belong to steps of one learning rate."""
     if "time" not in state.coords or state["time"].dtype.kind not in "fiu":
-        return
-    times = state["time"].values
-    # A run goes on with another learning rate from a time that is not the one it was stopped at.
-    if np.any(np.diff(times) <= 0.0) or not np.allclose(times * steps[-1], times[-1] * steps, rtol=1e-9, atol=0.0):
+        return learning_rate * float(steps[0])
+    times = np.atleast_1d(state["time"].values).astype(np.float64)
+    expected = times_of_steps(steps, learning_rate, int(steps[0]), float(times[0]))
+    if not np.allclose(times, expected, rtol=1e-9, atol=0.0):
         raise ValueError(
-            f"kernel must hold records of one learning rate, at times that increase in proportion to the steps, got "
-            f"times {times} at steps {steps}; {remedy}"
+            f"kernel must hold records of one learning rate, at times that increase by it with each step, got times "
+            f"{times} at steps {steps}; {_ONE_RUN}"
         )
+    return float(times[0])

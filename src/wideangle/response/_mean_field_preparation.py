@@ -85,7 +85,7 @@ def _run_of_networks(networks: TrainedNetworks, points: Array, outputs: Array, a
     if aging is None:
         knots, plasticity = steps, networks.plasticity()
     else:
-        knots, plasticity = check_aging(aging, first_step, n_steps, networks.learning_rate)
+        knots, plasticity = check_aging(aging, first_step, n_steps, networks.learning_rate, networks.start_time)
     return MeanFieldRun(
         order=networks.order(),
         loss=networks.loss,
@@ -96,6 +96,7 @@ def _run_of_networks(networks: TrainedNetworks, points: Array, outputs: Array, a
         initial=outputs[:, 0],
         numbers=networks.numbers,
         first_step=first_step,
+        start_time=networks.start_time,
         n_steps=n_steps,
         records=steps,
     )
@@ -124,7 +125,8 @@ def _run_of_arguments(
         remedy="record fewer steps or take fewer runs",
     )
     order = _order_of_arguments(x, y, loss, given, n_runs=n_runs, n_steps=n_steps, first_step=start_step)
-    knots, plasticity = check_aging(aging, start_step, n_steps, learning_rate)
+    start_time = learning_rate * start_step
+    knots, plasticity = check_aging(aging, start_step, n_steps, learning_rate, start_time)
     run = MeanFieldRun(
         order=order,
         loss=loss,
@@ -135,6 +137,7 @@ def _run_of_arguments(
         initial=initial,
         numbers=np.arange(n_runs),
         first_step=start_step,
+        start_time=start_time,
         n_steps=n_steps,
         records=start_step + np.array(records, dtype=np.int64),
     )

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from wideangle.response._mean_field_running import MeanFieldRun
 from wideangle.response._training_results import mean_loss
+from wideangle.response._training_run import times_of_steps
 from wideangle.response.responses import loss_derivative
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def mean_field_dataset(
         },
         {
             dim: run.numbers,
-            "time": run.learning_rate * run.records,
+            "time": times_of_steps(run.records, run.learning_rate, run.first_step, run.start_time),
             "step": ("time", run.records),
             "x": (("sample", "feature"), x),
             "y": ("sample", y),

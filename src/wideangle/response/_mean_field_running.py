@@ -38,6 +38,8 @@ class MeanFieldRun:
         Outputs (run, point).
     numbers
         Of the runs, which their random numbers depend on.
+    start_time
+        Time of ``first_step``.
     records
         Increasing steps from ``first_step`` to ``first_step + n_steps``.
     """
@@ -51,6 +53,7 @@ class MeanFieldRun:
     initial: Array
     numbers: Integers
     first_step: int
+    start_time: float
     n_steps: int
     records: Integers
 

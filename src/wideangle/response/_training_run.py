@@ -112,6 +112,14 @@ class TrainingRun:
         return parameters, diverged
 
 
+def times_of_steps(steps: Integers, learning_rate: float, first_step: int, start_time: float) -> Array:
+    """Return the times of steps of a run whose first one begins at ``start_time``."""
+    if start_time == learning_rate * first_step:
+        # One rate all along: no rounding is to tell the parts of a run from the whole.
+        return np.asarray(learning_rate * steps, dtype=np.float64)
+    return np.asarray(start_time + learning_rate * (steps - first_step), dtype=np.float64)
+
+
 def initial_parameters(net: MLP, input_dim: int, *, seed: int, first_network: int, n_networks: int) -> Array:
     """Return the parameters (network, parameter) of networks of :func:`wideangle.propagation.simulate_outputs`."""
     count = layer_slices((input_dim, *net.widths, 1))[-1].biases.stop

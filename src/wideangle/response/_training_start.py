@@ -13,7 +13,7 @@ from wideangle.network import MLP, NetworkWeights
 from wideangle.propagation.network_simulation import check_float32_weights
 from wideangle.response._state import States, layer_slices, read_state
 from wideangle.response._training_arguments import MAX_STEPS
-from wideangle.response._training_run import TrainingRun, initial_parameters
+from wideangle.response._training_run import TrainingRun, initial_parameters, times_of_steps
 
 Array = NDArray[np.float64]
 
@@ -34,12 +34,7 @@ class Start(NamedTuple):
 
     def times(self, run: TrainingRun) -> Array:
         """Return the times of the records."""
-        records = np.array(run.records)
-        if self.time == run.learning_rate * run.first_step:
-            return (
-                run.learning_rate * records
-            )  # One rate all along: no rounding tells the parts of a run from the whole.
-        return self.time + run.learning_rate * (records - run.first_step)
+        return times_of_steps(np.array(run.records), run.learning_rate, run.first_step, self.time)
 
     def parameters(self, run: TrainingRun, net: MLP, *, first_network: int, n_networks: int, biases: str) -> Array:
         """Return the parameters (network, parameter)."""

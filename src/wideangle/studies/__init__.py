@@ -1,0 +1,1 @@
+"""Studies: grids of ensembles that outgrow one machine, stored and resumable."""

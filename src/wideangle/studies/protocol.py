@@ -1,0 +1,224 @@
+"""What a study can run: methods that compute samples of a cell, and the blocks of results that they return."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wideangle.statistics import Histogram, Moments, QuantileSketch, Total
+
+Accumulator = Moments | Histogram | QuantileSketch | Total
+
+RESERVED = ("first_sample", "n_samples", "seed")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be found of each variable.
+
+    Attributes
+    ----------
+    moments
+        Whether to find means, variances, skewness and kurtosis with standard errors.
+    histograms
+        ``(low, high, n_bins)`` by variable.
+    quantiles
+        Probabilities at which quantiles are to be reported; none if empty.
+    relative_error
+        Of the quantile sketch.
+    variables
+        Names of the variables to keep; None for all.
+    samples
+        Whether every sample is kept.
+    """
+
+    moments: bool = True
+    histograms: Mapping[str, tuple[float, float, int]] = field(default_factory=dict)
+    quantiles: tuple[float, ...] = ()
+    relative_error: float = 1e-3
+    variables: tuple[str, ...] | None = None
+    samples: bool = False
+
+    def keeps(self, name: str) -> bool:
+        """Whether a variable is wanted at all."""
+        return self.variables is None or name in self.variables
+
+    @property
+    def needs_samples(self) -> bool:
+        """Whether a method has to return samples where it could return moments and histograms alone."""
+        return self.samples or bool(self.quantiles)
+
+
+@dataclass(frozen=True, eq=False)
+class Variable:
+    """A quantity of a block: samples (sample, \\*dims), or what they have been reduced to, or both.
+
+    Attributes
+    ----------
+    dims
+        Names of the dimensions besides that of samples.
+    samples
+        Values (sample, \\*dims), real or integer; those that are not finite do not count. None if only ``reduced`` is given.
+    reduced
+        Accumulators by kind ("moments", "histogram", "quantiles", "total") of the shape of ``dims``, for what a method
+        has already found; whatever else is wanted is found from ``samples``.
+    """
+
+    dims: tuple[str, ...]
+    samples: NDArray[Any] | None = None
+    reduced: Mapping[str, Accumulator] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """What a method returns for some samples of a cell: variables by name, and coordinates (dim,) of their dimensions."""
+
+    variables: Mapping[str, Variable]
+    coordinates: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+
+class Method(Protocol):
+    """A way to compute samples of a cell.
+
+    Sample k is a function of the parameters, the seed and k alone, whatever block it is computed in.
+    """
+
+    name: str
+
+    @property
+    def version(self) -> str:
+        """Changes when the results may change."""
+
+    def prepare(self, parameters: Mapping[str, Any]) -> Any:
+        """Check the parameters of a cell without any work, and return them as :meth:`run` takes them.
+
+        Raises ``ValueError`` or ``TypeError`` that name parameter, value and remedy; :func:`unknown_parameter` helps.
+        """
+
+    def cost(self, prepared: Any) -> float | None:
+        """Return the expected seconds of a sample on one core, None if unknown."""
+
+    def bytes_per_sample(self, prepared: Any, wanted: Wanted) -> int | None:
+        """Return the bytes a sample takes while its block is computed, None if unknown; 0 if they do not grow."""
+
+    def run(self, prepared: Any, first_sample: int, n_samples: int, seed: int, wanted: Wanted) -> Block:
+        """Compute samples ``first_sample`` ... ``first_sample + n_samples - 1`` on one thread."""
+
+
+def unknown_parameter(name: str, known: tuple[str, ...], *, of: str) -> ValueError:
+    """Return the error for a name that is not among those known, with the nearest of them as a suggestion."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, known, n=1)
+    remedy = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(map(repr, known))}"
+    return ValueError(f"{of} has no {name!r}; {remedy}")
+
+
+@dataclass(frozen=True)
+class FunctionMethod:
+    """A user's function as a method, named ``"module:function"``."""
+
+    name: str
+    function: Callable[..., Any]
+
+    @property
+    def version(self) -> str:
+        """A digest of the source file of the function."""
+        path = inspect.getsourcefile(inspect.unwrap(self.function))
+        text = Path(path).read_bytes() if path is not None and Path(path).is_file() else b""
+        return hashlib.sha256(text).hexdigest()[:16]
+
+    def prepare(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Check the parameters against the signature, and by ``function.check(**parameters)`` if there is one."""
+        signature = inspect.signature(self.function)
+        kinds = {p.kind for p in signature.parameters.values()}
+        known = tuple(name for name in signature.parameters if name not in RESERVED)
+        if inspect.Parameter.VAR_KEYWORD not in kinds:
+            for name in parameters:
+                if name not in known:
+                    raise unknown_parameter(name, known, of=f"method {self.name!r}")
+        for name in known:
+            parameter = signature.parameters[name]
+            needed = parameter.kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+            if needed and parameter.default is inspect.Parameter.empty and name not in parameters:
+                raise ValueError(f"method {self.name!r} needs the parameter {name!r}; give it in parameters, grid or cells")
+        check = getattr(self.function, "check", None)
+        if check is not None:
+            check(**parameters)
+        return dict(parameters)
+
+    def cost(self, prepared: dict[str, Any]) -> float | None:
+        """Return ``function.cost(**parameters)``, if the function has that attribute."""
+        cost = getattr(self.function, "cost", None)
+        return None if cost is None else float(cost(**prepared))
+
+    def bytes_per_sample(self, prepared: dict[str, Any], wanted: Wanted) -> int | None:
+        """Return ``function.bytes_per_sample(**parameters)``, if the function has that attribute."""
+        size = getattr(self.function, "bytes_per_sample", None)
+        return None if size is None else int(size(**prepared))
+
+    def run(self, prepared: dict[str, Any], first_sample: int, n_samples: int, seed: int, wanted: Wanted) -> Block:
+        """Call the function, and read a mapping of arrays (sample, ...) or a Dataset with a dimension ``sample``."""
+        result = self.function(first_sample=first_sample, n_samples=n_samples, seed=seed, **prepared)
+        return as_block(result, n_samples, self.name)
+
+
+def as_block(result: Any, n_samples: int, name: str) -> Block:
+    """Read what a user's function returned."""
+    if isinstance(result, Block):
+        return result
+    remedy = "return a mapping of names to arrays (sample, ...), or an xarray.Dataset with a dimension 'sample'"
+    if hasattr(result, "data_vars"):
+        dataset = result.transpose("sample", ...)
+        arrays = {str(key): (tuple(map(str, item.dims)), item.values) for key, item in dataset.data_vars.items()}
+        coordinates = {
+            str(key): item.values
+            for key, item in dataset.coords.items()
+            if item.dims == (key,) and key != "sample" and item.dtype.kind in "biuf"
+        }
+    elif isinstance(result, Mapping):
+        arrays, coordinates = {}, {}
+        for key, item in result.items():
+            values = np.asarray(item)
+            arrays[str(key)] = ("sample", *(f"{key}_{k}" for k in range(1, values.ndim))), values
+    else:
+        raise TypeError(f"method {name!r} must return arrays by name, got {type(result).__name__}; {remedy}")
+    variables = {}
+    for key, (dims, values) in arrays.items():
+        if dims[:1] != ("sample",) or values.ndim == 0 or len(values) != n_samples:
+            raise ValueError(
+                f"method {name!r} must return {n_samples} samples of {key!r}, got shape {values.shape}; {remedy}"
+            )
+        if values.dtype.kind not in "biuf":
+            raise TypeError(f"method {name!r} must return real numbers for {key!r}, got {values.dtype}; {remedy}")
+        variables[key] = Variable(dims[1:], samples=values)
+    return Block(variables, coordinates)
+
+
+def resolve(name: str) -> Method:
+    """Return the method of a name: one of :data:`METHODS`, or a user's ``"module:function"``."""
+    from wideangle.studies.methods import METHODS
+
+    if name in METHODS:
+        return METHODS[name]
+    if ":" not in name:
+        raise unknown_parameter(name, tuple(METHODS), of="wideangle.studies")
+    module_name, _, path = name.partition(":")
+    remedy = "give 'module:function' of a module that can be imported here and on every worker"
+    try:
+        target: Any = importlib.import_module(module_name)
+        for part in path.split("."):
+            target = getattr(target, part)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"method {name!r} cannot be imported ({error}); {remedy}") from error
+    if not callable(target):
+        raise TypeError(f"method {name!r} must be a function, got {type(target).__name__}; {remedy}")
+    return FunctionMethod(name, target)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wideangle.statistics._samples import read_fields
+
 FloatArray = NDArray[np.float64]
+
+FIELDS = ("count", "mean", "m2", "m3", "m4")
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,9 +168,48 @@ class Moments:
         )
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the quantities."""
+        return self.count.shape
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the fields by name, as :meth:`from_arrays` takes them."""
+        return {name: np.asarray(getattr(self, name)) for name in FIELDS}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Any]) -> Moments:
+        """Return the moments that :meth:`to_arrays` has written."""
+        return cls(**read_fields("moments", arrays, FIELDS))
+
+    @property
     def variance(self) -> FloatArray:
         """Unbiased variance, NaN where there are fewer than two samples."""
         return _divide(self.m2, self.count - 1)
+
+    @property
+    def skewness(self) -> FloatArray:
+        r"""Skewness :math:`g_1 = (M_3/n) / (M_2/n)^{3/2}`, the moment estimator, biased by :math:`O(1/n)`.
+
+        NaN where it is undefined: without samples; where they do not differ by more than rounding, the standard
+        deviation being up to four times the precision of the mean; and where it is below 1e-70, so that fourth powers
+        underflow.
+        """
+        return _divide(self.m3, self._spread) * np.sqrt(_divide(self.count, self._spread))
+
+    @property
+    def excess_kurtosis(self) -> FloatArray:
+        r"""Excess kurtosis :math:`g_2 = (M_4/n) / (M_2/n)^2 - 3`, the moment estimator, biased by :math:`O(1/n)`.
+
+        NaN where :attr:`skewness` is.
+        """
+        return _divide(self.m4, self._spread) * _divide(self.count, self._spread) - 3.0
+
+    @property
+    def _spread(self) -> FloatArray:
+        """Return ``m2``, 0 where the samples differ by no more than rounding, or too little for fourth powers."""
+        rounding = 4.0 * np.finfo(np.float64).eps * np.abs(np.where(self.count > 0, self.mean, 0.0))
+        deviation = np.sqrt(_divide(self.m2, self.count))
+        return np.where(deviation > np.maximum(rounding, 1e-70), self.m2, 0.0)
 
     @property
     def standard_error_mean(self) -> FloatArray:
@@ -185,7 +229,7 @@ class Moments:
         return np.sqrt(_divide(np.maximum(mu4 - sigma2**2 * _divide(n - 3, n - 1), 0.0), n))
 
 
-def _divide(numerator: Any, denominator: NDArray[np.int64]) -> FloatArray:
+def _divide(numerator: Any, denominator: NDArray[Any]) -> FloatArray:
     """Return the quotient, NaN where the denominator is not positive."""
     positive = denominator > 0
     quotient: FloatArray = np.where(positive, numerator / np.where(positive, denominator, 1), np.nan)

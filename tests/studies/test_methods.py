@@ -60,6 +60,22 @@ def reduced(block: Block, name: str, kind: str) -> Any:
     return block.variables[name].reduced[kind]
 
 
+def assert_same_moments(found: Moments, samples: Any) -> None:
+    """Compare with the moments of samples, to rounding: of the values, and of sums of powers of the deviations."""
+    expected = Moments.from_samples(samples, where=np.isfinite(samples))
+    np.testing.assert_array_equal(found.count, expected.count)
+    # Deviations are known to a rounding of the values: that is what a sum of their powers can be off by.
+    spread = np.sqrt(expected.m2 / np.maximum(expected.count, 1))
+    rounding = 1e-13 * (np.abs(expected.mean) + spread)
+    for power, field in enumerate(("mean", "m2", "m3", "m4"), start=1):
+        counted = expected.count if power > 1 else 1
+        # A fourth moment may be far above the square of the second.
+        largest = (expected.m4 / np.maximum(expected.count, 1)) ** 0.25
+        bound = power * rounding * (largest + rounding) ** (power - 1) * counted
+        error = np.abs(getattr(found, field) - getattr(expected, field))
+        assert np.all(error[expected.count > 0] <= bound[expected.count > 0]), field
+
+
 ANGLES = {"width": 8, "depth": 6, "theta0": 0.3}
 
 
@@ -86,13 +102,7 @@ class TestAngles:
             samples = full.variables[name].samples
             assert samples is not None
             assert fast.variables[name].samples is None
-            expected = Moments.from_samples(samples, where=np.isfinite(samples))
-            found = reduced(fast, name, "moments")
-            np.testing.assert_array_equal(found.count, expected.count)
-            for field in ("mean", "m2", "m3", "m4"):
-                scale = np.sqrt(expected.variance) ** {"mean": 1, "m2": 2, "m3": 3, "m4": 4}[field] * expected.count
-                error = np.abs(getattr(found, field) - getattr(expected, field))
-                assert np.all(error[1:] <= 1e-12 * scale[1:]), (name, field)
+            assert_same_moments(reduced(fast, name, "moments"), samples)
         assert reduced(full, "dead", "total").values[-1] > 0
         assert reduced(full, "collapsed", "total").values[-1] > 0
         for name in ("survivors", "collapsed", "dead"):
@@ -152,3 +162,87 @@ class TestAngles:
         METHODS["simulate_angles"].prepare({**ANGLES, "weight_variance": 1})
         with pytest.raises(TypeError, match="weight_variance must be a real number"):
             METHODS["simulate_angles"].prepare({**ANGLES, "weight_variance": True})
+
+
+THREE = [[1.0, 0.5, 0.2], [0.5, 2.0, 0.1], [0.2, 0.1, 0.5]]
+GRAM = {"widths": [7, 9, 5], "gram0": THREE, "activation": "tanh", "bias_variance": 0.3}
+GRAM_DIMS = {"gram": 4, "log_norm2": 3, "log_determinant": 2, "effective_rank": 2}
+
+
+class TestGram:
+    @pytest.mark.parametrize(
+        "parameters",
+        [GRAM, {"width": 6, "depth": 4, "angle": 0.5}, {"width": 2, "depth": 4, "gram0": THREE}],
+        ids=["tanh", "pair", "narrow"],
+    )
+    def test_samples_do_not_depend_on_blocks(self, parameters: dict[str, Any]) -> None:
+        assert_pure("simulate_gram", parameters, 100, (1, 16, 3, 31, 49))
+        assert_pure("simulate_gram", parameters, 40, (1, 16, 3, 20), first=MANY)
+
+    def test_block_is_what_the_function_returns(self) -> None:
+        block = run("simulate_gram", GRAM, 11, 50)
+        net = wa.MLP((7, 9, 5), activation="tanh", bias_variance=0.3)
+        plain = wa.propagation.simulate_gram(net, THREE, n_samples=50, seed=7, first_sample=11, keep="samples")
+        for name in ("gram", "log_determinant"):
+            np.testing.assert_array_equal(block.variables[name].samples, plain[name].values)
+            assert block.variables[name].dims == plain[name].dims[1:]
+        for name in ("layer", "input", "input_"):
+            np.testing.assert_array_equal(block.coordinates[name], plain[name].values)
+
+    @pytest.mark.parametrize(
+        "parameters",
+        [GRAM, {"width": 4, "depth": 5, "angle": 0.5}, {"width": 2, "depth": 4, "gram0": THREE}],
+        ids=["tanh", "pair", "narrow"],
+    )
+    def test_moments_and_counts_are_those_of_the_samples(self, parameters: dict[str, Any]) -> None:
+        fast = run("simulate_gram", parameters, 5, 400, Wanted())
+        full = run("simulate_gram", parameters, 5, 400)
+        for name, ndim in GRAM_DIMS.items():
+            samples = full.variables[name].samples
+            assert samples is not None
+            assert samples.ndim == ndim == len(full.variables[name].dims) + 1
+            assert_same_moments(reduced(fast, name, "moments"), samples)
+        for name in ("full_rank", "rank_lost", "dead"):
+            np.testing.assert_array_equal(reduced(fast, name, "total").values, reduced(full, name, "total").values)
+
+    def test_narrow_networks_lose_rank_and_inputs(self) -> None:
+        block = run("simulate_gram", {"width": 2, "depth": 4, "gram0": THREE}, 5, 400, Wanted())
+        assert reduced(block, "rank_lost", "total").values.tolist() == [0, 400, 400, 400, 400]
+        assert 0 < reduced(block, "dead", "total").values[4, 0] < 400
+
+    def test_angle_and_correlation_are_gram_matrices(self) -> None:
+        method = METHODS["simulate_gram"]
+        for inputs in ({"angle": 0.5}, {"correlation": np.cos(0.5)}):
+            prepared = method.prepare({"width": 6, "depth": 4, **inputs})
+            np.testing.assert_array_equal(prepared.gram0, [[1.0, np.cos(0.5)], [np.cos(0.5), 1.0]])
+
+    def test_norms_beyond_float64_are_not_lost_in_samples(self) -> None:
+        parameters = {"width": 64, "depth": 40, "weight_variance": 1e-20, "angle": 1.0}
+        fast = run("simulate_gram", parameters, 0, 8, Wanted())
+        assert reduced(fast, "log_norm2", "moments").mean[-1, 0] < -1500.0
+        with pytest.raises(ValueError, match="leave the range of float64; ask for moments alone"):
+            run("simulate_gram", parameters, 0, 8)
+
+    @pytest.mark.parametrize(
+        ("change", "error", "message"),
+        [
+            ({"gram": 0.1}, ValueError, "'simulate_gram' has no 'gram'; did you mean 'gram0'"),
+            ({"gram0": [[1.0, 2.0], [2.0, 1.0]]}, ValueError, "gram0 must be positive semi-definite"),
+            ({"gram0": [[1.0, 2.0], [2.0]]}, ValueError, "gram0 could not be read"),
+            ({"gram0": lambda: 1}, TypeError, "gram0 must be real numbers"),
+            ({"angle": 0.5}, ValueError, "one of gram0, angle and correlation, got gram0 and angle"),
+            ({"activation": "relo"}, ValueError, "activation must be one of"),
+        ],
+    )
+    def test_bad_parameters_are_named(self, change: dict[str, Any], error: type[Exception], message: str) -> None:
+        with pytest.raises(error, match=message):
+            METHODS["simulate_gram"].prepare({**GRAM, **change})
+
+    @pytest.mark.parametrize(("name", "value"), [("angle", 4.0), ("angle", -0.1), ("correlation", 1.1)])
+    def test_impossible_pairs_are_named(self, name: str, value: float) -> None:
+        with pytest.raises(ValueError, match=f"{name} must lie in"):
+            METHODS["simulate_gram"].prepare({"width": 3, "depth": 2, name: value})
+
+    def test_inputs_are_needed(self) -> None:
+        with pytest.raises(ValueError, match="one of gram0, angle and correlation, got none"):
+            METHODS["simulate_gram"].prepare({"width": 3, "depth": 2})

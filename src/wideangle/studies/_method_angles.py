@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wideangle._checks import check_theta0
-from wideangle.statistics import Histogram, Total
+from wideangle.statistics import Histogram
 from wideangle.studies._method_parameters import (
     NETWORK,
     Network,
     check_names,
     check_network,
+    count,
     layer_sum,
     method_version,
 )
@@ -100,7 +101,7 @@ def _from_samples(raw: Mapping[str, NDArray[Any]]) -> dict[str, Variable]:
         "dead": np.isnan(log_sin2),
     }
     samples = {name: Variable(("layer",), samples=raw[f"sample_{name}"]) for name in VARIABLES}
-    return {**samples, **{name: _total(np.count_nonzero(each, axis=0)) for name, each in counts.items()}}
+    return {**samples, **{name: count(np.count_nonzero(each, axis=0), "layer") for name, each in counts.items()}}
 
 
 def _from_moments(raw: Mapping[str, NDArray[Any]], bins: tuple[float, float, int] | None) -> dict[str, Variable]:
@@ -115,11 +116,7 @@ def _from_moments(raw: Mapping[str, NDArray[Any]], bins: tuple[float, float, int
     return {
         "log_sin2": Variable(("layer",), reduced=reduced),
         "log_norm2": Variable(("layer",), reduced={"moments": moments_of(raw["log_norm2"])}),
-        "survivors": _total(log_sin2.count),
-        "collapsed": _total(raw["collapsed"]),
-        "dead": _total(raw["dead"]),
+        "survivors": count(log_sin2.count, "layer"),
+        "collapsed": count(raw["collapsed"], "layer"),
+        "dead": count(raw["dead"], "layer"),
     }
-
-
-def _total(counts: NDArray[Any]) -> Variable:
-    return Variable(("layer",), reduced={"total": Total(counts.astype(np.int64))})

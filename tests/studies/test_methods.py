@@ -1,90 +1,38 @@
-"""The methods of the package in studies: blocks are pure, and say what the plain functions say."""
+"""Methods of studies of networks at initialisation: blocks are pure, and say what the plain functions say."""
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 import wideangle as wa
-from wideangle.statistics import Histogram, Moments, Total
+from wideangle.statistics import Histogram
 from wideangle.studies.methods import METHODS
 from wideangle.studies.protocol import Block, Wanted
 
-SAMPLES = Wanted(samples=True)
+Run = Callable[..., Block]
+Pure = Callable[..., None]
+Same = Callable[..., None]
+
 MANY = 2**40 + 5
-
-
-def run(name: str, parameters: dict[str, Any], first: int, number: int, wanted: Wanted = SAMPLES) -> Block:
-    """Return a block of a cell, from parameters that have been pickled, as on a worker."""
-    method = METHODS[name]
-    prepared = pickle.loads(pickle.dumps(method.prepare(parameters)))
-    return method.run(prepared, first, number, 7, wanted)
-
-
-def joined(name: str, parameters: dict[str, Any], first: int, sizes: Iterable[int]) -> tuple[dict[str, Any], Any]:
-    """Return the samples of blocks one after the other, and the sums of the totals."""
-    samples: dict[str, list[Any]] = {}
-    totals: dict[str, Total] = {}
-    for size in sizes:
-        for key, variable in run(name, parameters, first, size).variables.items():
-            if variable.samples is None:
-                total = variable.reduced["total"]
-                assert isinstance(total, Total)
-                totals[key] = totals[key].merge(total) if key in totals else total
-            else:
-                assert len(variable.samples) == size
-                samples.setdefault(key, []).append(variable.samples)
-        first += size
-    return {key: np.concatenate(parts) for key, parts in samples.items()}, totals
-
-
-def assert_pure(name: str, parameters: dict[str, Any], number: int, sizes: tuple[int, ...], first: int = 3) -> None:
-    """Compare one block with many, bit by bit."""
-    assert sum(sizes) == number
-    whole, total = joined(name, parameters, first, [number])
-    parts, totals = joined(name, parameters, first, sizes)
-    assert whole.keys() == parts.keys()
-    assert total.keys() == totals.keys()
-    assert whole or total
-    for key, values in whole.items():
-        assert values.tobytes() == parts[key].tobytes(), key
-    for key, each in total.items():
-        np.testing.assert_array_equal(each.values, totals[key].values, err_msg=key)
 
 
 def reduced(block: Block, name: str, kind: str) -> Any:
     return block.variables[name].reduced[kind]
 
 
-def assert_same_moments(found: Moments, samples: Any) -> None:
-    """Compare with the moments of samples, to rounding: of the values, and of sums of powers of the deviations."""
-    expected = Moments.from_samples(samples, where=np.isfinite(samples))
-    np.testing.assert_array_equal(found.count, expected.count)
-    # Deviations are known to a rounding of the values: that is what a sum of their powers can be off by.
-    spread = np.sqrt(expected.m2 / np.maximum(expected.count, 1))
-    rounding = 1e-13 * (np.abs(expected.mean) + spread)
-    for power, field in enumerate(("mean", "m2", "m3", "m4"), start=1):
-        counted = expected.count if power > 1 else 1
-        # A fourth moment may be far above the square of the second.
-        largest = (expected.m4 / np.maximum(expected.count, 1)) ** 0.25
-        bound = power * rounding * (largest + rounding) ** (power - 1) * counted
-        error = np.abs(getattr(found, field) - getattr(expected, field))
-        assert np.all(error[expected.count > 0] <= bound[expected.count > 0]), field
-
-
-ANGLES = {"width": 8, "depth": 6, "theta0": 0.3}
+ANGLES: dict[str, Any] = {"width": 8, "depth": 6, "theta0": 0.3}
 
 
 class TestAngles:
-    def test_samples_do_not_depend_on_blocks(self) -> None:
+    def test_samples_do_not_depend_on_blocks(self, assert_pure: Pure) -> None:
         assert_pure("simulate_angles", ANGLES, 100, (1, 16, 3, 31, 49))
         assert_pure("simulate_angles", ANGLES, 40, (1, 16, 3, 20), first=MANY)
 
-    def test_block_is_what_the_function_returns(self) -> None:
+    def test_block_is_what_the_function_returns(self, run: Run) -> None:
         block = run("simulate_angles", {**ANGLES, "weight_variance": 1.5}, 11, 300)
         plain = wa.propagation.simulate_angles(
             wa.MLP((8,) * 6, weight_variance=1.5), 0.3, n_samples=300, seed=7, first_sample=11, keep="samples"
@@ -93,7 +41,7 @@ class TestAngles:
             np.testing.assert_array_equal(block.variables[name].samples, plain[name].values)
         np.testing.assert_array_equal(block.coordinates["layer"], plain.layer.values)
 
-    def test_moments_and_counts_are_those_of_the_samples(self) -> None:
+    def test_moments_and_counts_are_those_of_the_samples(self, run: Run, assert_same_moments: Same) -> None:
         wanted = Wanted(histograms={"log_sin2": (-12.0, -1.0, 40)})
         parameters = {"widths": [3, 5, 4, 6], "theta0": 0.3}  # narrow, so that pairs collapse and die
         fast = run("simulate_angles", parameters, 5, 700, wanted)
@@ -114,7 +62,7 @@ class TestAngles:
         for field in ("counts", "underflow", "overflow"):
             np.testing.assert_array_equal(getattr(bins, field), getattr(expected_bins, field))
 
-    def test_samples_are_returned_only_where_something_needs_them(self) -> None:
+    def test_samples_are_returned_only_where_something_needs_them(self, run: Run) -> None:
         def has_samples(wanted: Wanted) -> bool:
             block = run("simulate_angles", ANGLES, 0, 5, wanted)
             prepared = METHODS["simulate_angles"].prepare(ANGLES)
@@ -128,7 +76,7 @@ class TestAngles:
         assert has_samples(Wanted(quantiles=(0.5,)))
         assert not has_samples(Wanted(quantiles=(0.5,), variables=("dead",)))
 
-    def test_only_what_is_wanted_is_returned(self) -> None:
+    def test_only_what_is_wanted_is_returned(self, run: Run) -> None:
         block = run("simulate_angles", ANGLES, 0, 5, Wanted(variables=("log_norm2", "dead")))
         assert sorted(block.variables) == ["dead", "log_norm2"]
 
@@ -165,7 +113,7 @@ class TestAngles:
 
 
 THREE = [[1.0, 0.5, 0.2], [0.5, 2.0, 0.1], [0.2, 0.1, 0.5]]
-GRAM = {"widths": [7, 9, 5], "gram0": THREE, "activation": "tanh", "bias_variance": 0.3}
+GRAM: dict[str, Any] = {"widths": [7, 9, 5], "gram0": THREE, "activation": "tanh", "bias_variance": 0.3}
 GRAM_DIMS = {"gram": 4, "log_norm2": 3, "log_determinant": 2, "effective_rank": 2}
 
 
@@ -175,11 +123,11 @@ class TestGram:
         [GRAM, {"width": 6, "depth": 4, "angle": 0.5}, {"width": 2, "depth": 4, "gram0": THREE}],
         ids=["tanh", "pair", "narrow"],
     )
-    def test_samples_do_not_depend_on_blocks(self, parameters: dict[str, Any]) -> None:
+    def test_samples_do_not_depend_on_blocks(self, assert_pure: Pure, parameters: dict[str, Any]) -> None:
         assert_pure("simulate_gram", parameters, 100, (1, 16, 3, 31, 49))
         assert_pure("simulate_gram", parameters, 40, (1, 16, 3, 20), first=MANY)
 
-    def test_block_is_what_the_function_returns(self) -> None:
+    def test_block_is_what_the_function_returns(self, run: Run) -> None:
         block = run("simulate_gram", GRAM, 11, 50)
         net = wa.MLP((7, 9, 5), activation="tanh", bias_variance=0.3)
         plain = wa.propagation.simulate_gram(net, THREE, n_samples=50, seed=7, first_sample=11, keep="samples")
@@ -194,7 +142,9 @@ class TestGram:
         [GRAM, {"width": 4, "depth": 5, "angle": 0.5}, {"width": 2, "depth": 4, "gram0": THREE}],
         ids=["tanh", "pair", "narrow"],
     )
-    def test_moments_and_counts_are_those_of_the_samples(self, parameters: dict[str, Any]) -> None:
+    def test_moments_and_counts_are_those_of_the_samples(
+        self, run: Run, assert_same_moments: Same, parameters: dict[str, Any]
+    ) -> None:
         fast = run("simulate_gram", parameters, 5, 400, Wanted())
         full = run("simulate_gram", parameters, 5, 400)
         for name, ndim in GRAM_DIMS.items():
@@ -205,7 +155,7 @@ class TestGram:
         for name in ("full_rank", "rank_lost", "dead"):
             np.testing.assert_array_equal(reduced(fast, name, "total").values, reduced(full, name, "total").values)
 
-    def test_narrow_networks_lose_rank_and_inputs(self) -> None:
+    def test_narrow_networks_lose_rank_and_inputs(self, run: Run) -> None:
         block = run("simulate_gram", {"width": 2, "depth": 4, "gram0": THREE}, 5, 400, Wanted())
         assert reduced(block, "rank_lost", "total").values.tolist() == [0, 400, 400, 400, 400]
         assert 0 < reduced(block, "dead", "total").values[4, 0] < 400
@@ -216,7 +166,7 @@ class TestGram:
             prepared = method.prepare({"width": 6, "depth": 4, **inputs})
             np.testing.assert_array_equal(prepared.gram0, [[1.0, np.cos(0.5)], [np.cos(0.5), 1.0]])
 
-    def test_norms_beyond_float64_are_not_lost_in_samples(self) -> None:
+    def test_norms_beyond_float64_are_not_lost_in_samples(self, run: Run) -> None:
         parameters = {"width": 64, "depth": 40, "weight_variance": 1e-20, "angle": 1.0}
         fast = run("simulate_gram", parameters, 0, 8, Wanted())
         assert reduced(fast, "log_norm2", "moments").mean[-1, 0] < -1500.0

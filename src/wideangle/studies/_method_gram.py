@@ -27,7 +27,7 @@ SECONDS_A_LAYER_AND_INPUT3 = 1.8e-10
 SECONDS_A_PREACTIVATION = 3.5e-10
 SECONDS_A_PRODUCT = 2e-11
 SECONDS_A_SMOOTH_ACTIVATION = 2e-9
-# Measured with AVX-512 on a Xeon at 2.1 GHz; narrower vectors take up to twice as long.
+# Measured with AVX-512 on a server processor of 2023; narrower vectors take up to twice as long.
 
 Array = NDArray[np.float64]
 

@@ -45,8 +45,18 @@ class TestModes:
         assert_pure("simulate_modes", parameters, 70, (1, 16, 3, 31, 19))
         assert_pure("simulate_modes", {**parameters, "times": [4.0]}, 20, (1, 16, 3), first=MANY)
 
-    def test_hinge_blocks_across_groups_are_those_of_one(self, assert_pure: Pure) -> None:
-        assert_pure("simulate_modes", {**MODES, "loss": "hinge"}, 1100, (7, 1000, 93), first=MANY)
+    @pytest.mark.parametrize("loss", ["cross-entropy", "hinge"])
+    def test_many_modes_do_not_depend_on_blocks(self, assert_pure: Pure, loss: str) -> None:
+        rng = np.random.default_rng(1)
+        parameters = {
+            "features": rng.uniform(0.0, 1.0, (12, 17)).tolist(),
+            "probabilities": [1.0 / 12.0] * 12,
+            "margins0": [0.01] * 17,
+            "margins0_standard_deviation": 0.7,
+            "times": [1.0, 3.0, 10.0],
+            "loss": loss,
+        }
+        assert_pure("simulate_modes", parameters, 1100, (7, 1000, 1, 92), first=MANY)
 
     @pytest.mark.parametrize("loss", ["cross-entropy", "hinge"])
     def test_imbalanced_modes_do_not_depend_on_blocks(self, assert_pure: Pure, loss: str) -> None:

@@ -56,6 +56,62 @@ class Wanted:
         """Whether a method has to return samples where it could return moments and histograms alone."""
         return self.samples or bool(self.quantiles)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the arguments that are not the default ones, as a file holds them."""
+        result: dict[str, Any] = {}
+        if not self.moments:
+            result["moments"] = False
+        if self.histograms:
+            result["histograms"] = {name: list(value) for name, value in self.histograms.items()}
+        if self.quantiles:
+            result |= {"quantiles": list(self.quantiles), "relative_error": self.relative_error}
+        if self.variables is not None:
+            result["variables"] = list(self.variables)
+        if self.samples:
+            result["samples"] = True
+        return result
+
+
+@dataclass(frozen=True)
+class Stop:
+    """When a cell has enough samples: once standard errors are below a target everywhere.
+
+    It is looked at after 1, 2, 4, 8, ... blocks, so that it depends on no order of the work.
+
+    Attributes
+    ----------
+    variable
+        Whose standard error counts.
+    standard_error
+        The target.
+    statistic
+        ``"mean"`` (default) or ``"variance"``.
+    relative
+        Whether the target is relative to the statistic; default False.
+    """
+
+    variable: str
+    standard_error: float
+    statistic: str = "mean"
+    relative: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the arguments."""
+        return {
+            "variable": self.variable,
+            "standard_error": self.standard_error,
+            "statistic": self.statistic,
+            "relative": self.relative,
+        }
+
+    def reached(self, moments: Moments) -> bool:
+        """Whether no standard error is above the target; unknown ones are, where there are any samples at all."""
+        errors = moments.standard_error_mean if self.statistic == "mean" else moments.standard_error_variance
+        target = self.standard_error
+        if self.relative:
+            target = target * np.abs(moments.mean if self.statistic == "mean" else moments.variance)
+        return bool(np.any(moments.count) and np.all((errors <= target) | (moments.count == 0)))
+
 
 @dataclass(frozen=True, eq=False)
 class Variable:
@@ -149,7 +205,9 @@ class FunctionMethod:
             parameter = signature.parameters[name]
             needed = parameter.kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
             if needed and parameter.default is inspect.Parameter.empty and name not in parameters:
-                raise ValueError(f"method {self.name!r} needs the parameter {name!r}; give it in parameters, grid or cells")
+                raise ValueError(
+                    f"method {self.name!r} needs the parameter {name!r}; give it in parameters, grid or cells"
+                )
         check = getattr(self.function, "check", None)
         if check is not None:
             check(**parameters)

@@ -16,7 +16,7 @@ class Workers(NamedTuple):
     """Something to submit tasks to."""
 
     submit: Callable[..., Future[Any]]
-    count: Callable[[], int]
+    number: Callable[[], int]
     is_remote: bool
 
 
@@ -44,8 +44,8 @@ def check_executor(executor: Any) -> None:
         return
     if not callable(getattr(executor, "submit", None)):
         raise TypeError(
-            f"executor must be None, an executor of concurrent.futures, or a dask.distributed Client, got {executor!r}; "
-            "for a Dask cluster give executor=Client(address)"
+            "executor must be None, an executor of concurrent.futures, or a dask.distributed Client, got "
+            f"{executor!r}; for a Dask cluster give executor=Client(address)"
         )
     if getattr(executor, "asynchronous", False):
         raise ValueError(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 from wideangle._cpu import available_threads
+from wideangle._progress import stopped_by
 
 _DEFAULT_WORKERS = 8  # of an executor that does not say how many it has
 
@@ -25,10 +28,11 @@ def workers_of(executor: Any) -> Iterator[Workers]:
     """Give the workers of an executor, by default threads, one for each core."""
     if executor is None:
         n_threads = available_threads()
-        pool = ThreadPoolExecutor(n_threads, thread_name_prefix="wideangle-study")
+        pool, over = ThreadPoolExecutor(n_threads, thread_name_prefix="wideangle-study"), threading.Event()
         try:
-            yield Workers(pool.submit, lambda: n_threads, False)
+            yield Workers(partial(pool.submit, _run_until, over), lambda: n_threads, False)
         finally:
+            over.set()
             pool.shutdown(wait=True, cancel_futures=True)
     elif _is_dask(executor):
         with executor.get_executor(pure=False, retries=10) as pool:
@@ -36,6 +40,11 @@ def workers_of(executor: Any) -> Iterator[Workers]:
     else:
         n_workers = getattr(executor, "_max_workers", None) or _DEFAULT_WORKERS
         yield Workers(executor.submit, lambda: n_workers, not isinstance(executor, ThreadPoolExecutor))
+
+
+def _run_until(over: threading.Event, function: Callable[..., Any], *arguments: Any) -> Any:
+    with stopped_by(over):
+        return function(*arguments)
 
 
 def check_executor(executor: Any) -> None:

@@ -40,8 +40,8 @@ def blocks_of_samples(
 ) -> Iterator[tuple[NDArray[np.float64], IntArray]]:
     """Yield the samples some rows at a time as (row, element), and how many of each element do not count.
 
-    Those that do not count are given as 0. NaN among those that count is refused. Of fewer than ``at_least`` values only
-    the last block is.
+    Those that do not count are given as 0. NaN among those that count is refused. Blocks but for the last hold about
+    ``at_least`` values or more.
     """
     n_elements = int(np.prod(x.shape[1:], dtype=np.int64))
     rows = max(1, max(VALUES_AT_ONCE, at_least) // max(1, n_elements))
@@ -59,7 +59,7 @@ def blocks_of_samples(
 
 
 def read_counts(name: str, values: Any) -> IntArray:
-    """Return non-negative integers as int64, in an array of their own that nobody writes to."""
+    """Return non-negative integers as int64, in an array of their own."""
     counts = np.asarray(values)
     if counts.dtype.kind not in "iu":
         raise TypeError(f"{name} must hold integers, got dtype {counts.dtype}; give numbers of samples")

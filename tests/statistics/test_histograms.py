@@ -56,6 +56,26 @@ def test_every_sample_at_an_edge_falls_where_the_kernel_puts_it() -> None:
             assert_equal(Histogram.from_samples(x[k : k + 1], *bins, where=where[k : k + 1]), *expected)
 
 
+def test_inner_edges_are_rounded_as_in_the_kernel() -> None:
+    # Ranges with a sample at an inner edge, where rounding in another order would put it into another bin.
+    rng = np.random.default_rng(6)
+    x = log_sin2(20)
+    where = np.isfinite(x)
+    n_ranges = 0
+    for k in np.flatnonzero(where[:, 1]).tolist():
+        value = float(x[k, 1])
+        for n_bins, part, width in zip(rng.integers(2, 50, 40), rng.random(40), rng.uniform(0.1, 9.0, 40), strict=True):
+            low = value - width / n_bins * math.floor(part * n_bins)
+            high = low + width
+            place, other = (value - low) * (n_bins / (high - low)), (value - low) / ((high - low) / n_bins)
+            if math.floor(place) != math.floor(other):
+                n_ranges += 1
+                bins = (low, high, int(n_bins))
+                expected = kernel_counts(bins, n_samples=1, first_sample=k)
+                assert_equal(Histogram.from_samples(x[k : k + 1], *bins, where=where[k : k + 1]), *expected)
+    assert n_ranges > 10
+
+
 @settings(deadline=None, max_examples=200)
 @given(
     arrays(np.float64, st.integers(0, 20), elements=st.floats(allow_nan=False)),

@@ -241,7 +241,10 @@ class _Run:
         is_over = False
         try:
             while True:
-                is_over = is_over or time.monotonic() >= deadline
+                if not is_over and time.monotonic() >= deadline:
+                    is_over = True
+                    # What waits for a worker can wait for the next run.
+                    flying = {future: sent for future, sent in flying.items() if not future.cancel()}
                 while not is_over and len(flying) < _IN_FLIGHT * workers.number():
                     task = next(tasks, None)
                     if task is None:

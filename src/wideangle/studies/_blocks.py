@@ -30,29 +30,29 @@ _KINDS: dict[str, type[Accumulator]] = {
 
 
 class Node(NamedTuple):
-    """A node of the tree of merges of a cell: blocks ``index * 2**level`` to ``(index + 1) * 2**level - 1``."""
+    """A node of the tree of merges of a cell: blocks ``place * 2**level`` to ``(place + 1) * 2**level - 1``."""
 
     level: int
-    index: int
+    place: int
 
     @property
     def first(self) -> int:
         """The first block."""
-        return self.index << self.level
+        return self.place << self.level
 
     @property
     def parent(self) -> Node:
         """The node that this one and its sibling merge into."""
-        return Node(self.level + 1, self.index >> 1)
+        return Node(self.level + 1, self.place >> 1)
 
     @property
     def sibling(self) -> Node:
         """The other node with the same parent."""
-        return Node(self.level, self.index ^ 1)
+        return Node(self.level, self.place ^ 1)
 
     def end(self, n_blocks: int) -> int:
         """Return the block after the last one, of a cell with so many."""
-        return min((self.index + 1) << self.level, n_blocks)
+        return min((self.place + 1) << self.level, n_blocks)
 
 
 @dataclass(frozen=True)
@@ -189,14 +189,15 @@ def _run_unit(task: Task, unit: Unit) -> UnitResult:
     method, prepared = _prepare(work.method, work.parameters)
     if method.version != task.versions[work.method]:
         raise RuntimeError(
-            f"method {work.method!r} is another version on this worker; install the same code there as where the study runs"
+            f"method {work.method!r} has another version on this worker than where the study runs; install the same "
+            "code there"
         )
     files: dict[int, str] = {}
 
     def compute(node: Node) -> Reduced:
         if node.level == 0:
-            return compute_block(node.index)
-        half = Node(node.level - 1, 2 * node.index)
+            return compute_block(node.place)
+        half = Node(node.level - 1, 2 * node.place)
         left = compute(half)
         return left.merge(compute(half.sibling)) if half.sibling.first < work.n_blocks else left
 
@@ -312,7 +313,7 @@ def missing_nodes(done: Iterable[Node], n_blocks: int, end: int) -> list[Node]:
         if node not in begun and node.end(n_blocks) <= end:
             result.append(node)
             return
-        child = Node(node.level - 1, 2 * node.index)
+        child = Node(node.level - 1, 2 * node.place)
         visit(child)
         visit(child.sibling)
 
@@ -330,7 +331,7 @@ def divided(node: Node, level: int, n_blocks: int) -> list[Node]:
     if node.level <= level:
         return [node]
     shift = node.level - level
-    nodes = (Node(level, (node.index << shift) + k) for k in range(1 << shift))
+    nodes = (Node(level, (node.place << shift) + k) for k in range(1 << shift))
     return [part for part in nodes if part.first < n_blocks]
 
 

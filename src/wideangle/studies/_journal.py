@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from wideangle.studies._blocks import Failure, Node, Reduced, UnitResult
 
@@ -220,19 +220,19 @@ class Journal:
                     break
                 other = self.read(cell, sibling)
                 reduced = Reduced.from_bytes(data) if reduced is None else reduced
-                reduced = other.merge(reduced) if sibling.index < node.index else reduced.merge(other)
+                reduced = other.merge(reduced) if sibling.place < node.place else reduced.merge(other)
                 self._delete(cell, sibling)
             node = node.parent
         if reduced is not None:
             data = reduced.to_bytes()
         n_samples = (reduced or Reduced.from_bytes(data)).n_samples
-        row = (cell, node.level, node.index, n_samples, data, _digest(cell, node, data))
+        row = (cell, node.level, node.place, n_samples, data, _digest(cell, node, data))
         self._database.execute("INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def _holds(self, cell: int, node: Node, n_blocks: int) -> bool:
         """Whether the blocks of a node are done, or some of them."""
         query = "SELECT 1 FROM nodes WHERE cell = ? AND level < ? AND (place >> (? - level)) = ?"
-        if self._database.execute(query, (cell, node.level, node.level, node.index)).fetchone() is not None:
+        if self._database.execute(query, (cell, node.level, node.level, node.place)).fetchone() is not None:
             return True
         while not self._exists(cell, node):
             if node.end(n_blocks) - node.first >= n_blocks:
@@ -285,8 +285,8 @@ class Journal:
 
     def _damaged(self, reason: object) -> StoreError:
         return StoreError(
-            f"{self.path} is damaged ({reason}); run with repair=True (--repair) to compute anew what is lost, or restore "
-            "it from a copy"
+            f"{self.path} is damaged ({reason}); run with repair=True (--repair) to compute anew what is lost, or "
+            "restore it from a copy"
         )
 
 

@@ -21,9 +21,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         import tomli as tomllib
     with path.open("rb") as file:
         try:
-            return tomllib.load(file)
+            table: dict[str, Any] = tomllib.load(file)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path}: not a TOML file ({error}); see https://toml.io for the format") from error
+    return table
 
 
 def check_table(name: str, value: Any, *, known: tuple[str, ...] | None = None) -> Mapping[str, Any]:

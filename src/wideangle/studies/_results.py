@@ -48,8 +48,8 @@ class Layout:
         for name, dims in reduced.dims.items():
             if self.dims.setdefault(name, dims) != dims:
                 raise ValueError(
-                    f"variable {name!r} has the dimensions {dims} in cell {cell} and {self.dims[name]} in others; methods "
-                    "of one study must agree in this: put them into studies of their own"
+                    f"variable {name!r} has the dimensions {dims} in cell {cell} and {self.dims[name]} in others; "
+                    "methods of one study must agree in this: put them into studies of their own"
                 )
             for kind, accumulator in reduced.accumulators[name].items():
                 self.kinds.setdefault(name, set()).add(kind)
@@ -177,7 +177,8 @@ def _dataset(
         for name in reduced.dims:
             for kind, accumulator in reduced.accumulators[name].items():
                 for field_name, values in _fields(study, name, kind, accumulator).items():
-                    variables[field_name][1][(row, *(slice(0, size) for size in values.shape))] = values
+                    place = tuple(slice(0, size) for size in np.shape(values))
+                    variables[field_name][1][row][place] = values
         for name in moving:
             if name in reduced.coordinates:
                 values = reduced.coordinates[name]
@@ -261,8 +262,8 @@ def _empty(
             result[f"{name}_{side}"] = dims, np.zeros(shape, dtype=np.int64), {}
     if "quantiles" in kinds:
         values = np.full((*shape, len(study.statistics.quantiles)), np.nan)
-        text = {"relative_error": study.statistics.relative_error}
-        result[f"{name}_quantile"] = (*dims, "probability"), values, text
+        bound: dict[str, Any] = {"relative_error": study.statistics.relative_error}
+        result[f"{name}_quantile"] = (*dims, "probability"), values, bound
     return result
 
 
@@ -274,8 +275,8 @@ def cell_coordinates(study: Study) -> dict[str, Array]:
         values = [cell.parameters.get(name) for cell in study.cells]
         present = [value for value in values if value is not None]
         kinds = {type(value) for value in present}
-        if kinds <= {int} and len(present) == len(values) and all(-(2**63) <= value < 2**63 for value in values):
-            result[name] = np.array(values, dtype=np.int64)
+        if kinds <= {int} and len(present) == len(values) and all(-(2**63) <= value < 2**63 for value in present):
+            result[name] = np.array(present, dtype=np.int64)
         elif kinds and kinds <= {int, float}:
             result[name] = np.array([np.nan if value is None else float(value) for value in values])
         else:
@@ -314,7 +315,8 @@ def _write_samples(folder: Path, store: Store, study: Study, plan: Plan, journal
         data = path.read_bytes() if path.is_file() else b""
         if hashlib.sha256(data).hexdigest() != digest:
             raise StoreError(
-                f"{path} is damaged: not the samples that were written; run with repair=True (--repair) to compute the cell anew"
+                f"{path} is damaged: not the samples that were written; run with repair=True (--repair) to compute the "
+                "cell anew"
             )
         size = int(plan.block_size[cell])
         with np.load(io.BytesIO(data), allow_pickle=False) as file:

@@ -66,7 +66,8 @@ class Store:
             ]
             if present:
                 raise FileExistsError(
-                    f"store must be a store or an empty folder, got {str(self.path)!r}, which holds {present[0]!r}; {remedy}"
+                    f"store must be a store or an empty folder, got {str(self.path)!r}, which holds {present[0]!r}; "
+                    f"{remedy}"
                 )
         if self.is_complete and "study_about" not in self.attributes():
             raise FileExistsError(f"store must hold a study, got {str(self.path)!r}, another Zarr group; {remedy}")
@@ -95,8 +96,8 @@ class Store:
             lock.acquire()
         except Timeout:
             raise StoreError(
-                f"{self.path} is in use{self._holder()}; wait until that run ends, or stop it: what it has finished is kept. "
-                "See `wideangle study status`"
+                f"{self.path} is in use{self._holder()}; wait until that run ends, or stop it: what it has finished is "
+                "kept. See `wideangle study status`"
             ) from None
         try:
             yield
@@ -148,8 +149,8 @@ class Store:
     def damaged(self, what: str) -> StoreError:
         """Return the error for a store in which something is not as it was written."""
         return StoreError(
-            f"{self.path} is damaged: {what}; nothing is overwritten. Run with repair=True (--repair) to compute anew what "
-            "is lost, or restore the store from a copy"
+            f"{self.path} is damaged: {what}; nothing is overwritten. Run with repair=True (--repair) to compute anew "
+            "what is lost, or restore the store from a copy"
         )
 
     def check_complete(self, study: Study) -> None:
@@ -161,13 +162,14 @@ class Store:
         mine = about(study)
         if found.get("identity") != mine["identity"]:
             raise StoreError(
-                f"{self.path} holds another study ({_difference(found, mine)}); give another store, or the file of that study"
+                f"{self.path} holds another study ({_difference(found, mine)}); give another store, or the file of "
+                "that study"
             )
         for key, what in (("format", "format of the store"), ("version", "version of wideangle")):
             if found.get(key) != mine[key]:
                 raise StoreError(
-                    f"{self.path} was begun with {what} {found.get(key)}, and this is {mine[key]}: results of the two may "
-                    "differ. Go on with that version, or give another store"
+                    f"{self.path} was begun with {what} {found.get(key)}, and this is {mine[key]}: results of the two "
+                    "may differ. Go on with that version, or give another store"
                 )
 
     def study_table(self) -> dict[str, Any]:
@@ -241,7 +243,8 @@ class Store:
         """Open the results."""
         import xarray as xr
 
-        return xr.open_zarr(self.path, consolidated=True, chunks=None)
+        dataset: xr.Dataset = xr.open_zarr(self.path, consolidated=True, chunks=None)
+        return dataset
 
 
 def about(study: Study) -> dict[str, str]:

@@ -53,7 +53,7 @@ class Plan:
     --------
     >>> import wideangle as wa
     >>> study = wa.studies.Study(
-    ...     "simulate_angles", samples=10_000_000, seed=1, parameters={"theta0": 0.1, "depth": 8}, grid={"width": [16, 64]}
+    ...     "simulate_angles", samples=10**7, seed=1, parameters={"theta0": 0.1, "depth": 8}, grid={"width": [16, 64]}
     ... )
     >>> plan = study.plan()
     >>> plan.n_cells, plan.n_samples

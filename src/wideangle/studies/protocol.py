@@ -107,9 +107,8 @@ class Stop:
     def reached(self, moments: Moments) -> bool:
         """Whether no standard error is above the target; unknown ones are, where there are any samples at all."""
         errors = moments.standard_error_mean if self.statistic == "mean" else moments.standard_error_variance
-        target = self.standard_error
-        if self.relative:
-            target = target * np.abs(moments.mean if self.statistic == "mean" else moments.variance)
+        scale = np.abs(moments.mean if self.statistic == "mean" else moments.variance) if self.relative else 1.0
+        target = self.standard_error * scale
         return bool(np.any(moments.count) and np.all((errors <= target) | (moments.count == 0)))
 
 
@@ -122,7 +121,8 @@ class Variable:
     dims
         Names of the dimensions besides that of samples.
     samples
-        Values (sample, \\*dims), real or integer; those that are not finite do not count. None if only ``reduced`` is given.
+        Values (sample, \\*dims), real or integer; those that are not finite do not count. None if only ``reduced`` is
+        given.
     reduced
         Accumulators by kind ("moments", "histogram", "quantiles", "total") of the shape of ``dims``, for what a method
         has already found; whatever else is wanted is found from ``samples``.
@@ -135,7 +135,7 @@ class Variable:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """What a method returns for some samples of a cell: variables by name, and coordinates (dim,) of their dimensions."""
+    """What a method returns for some samples of a cell: variables by name, and coordinates (dim,) of dimensions."""
 
     variables: Mapping[str, Variable]
     coordinates: Mapping[str, NDArray[Any]] = field(default_factory=dict)
@@ -147,7 +147,9 @@ class Method(Protocol):
     Sample k is a function of the parameters, the seed and k alone, whatever block it is computed in.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What the method is called in a study."""
 
     @property
     def version(self) -> str:

@@ -69,9 +69,9 @@ def run(
         Folder for the results, such as ``"angles.zarr"``: one that does not exist or is empty, or the store of the same
         study, which then goes on where it stood.
     executor
-        Where to run: None (default) for threads on all cores of this machine; any executor of ``concurrent.futures``; or
-        a ``dask.distributed.Client``. Its workers need the same version of wideangle, the module of a method of one's
-        own, and, where samples are kept, the same file system. It is not shut down.
+        Where to run: None (default) for threads on all cores of this machine; any executor of ``concurrent.futures``;
+        or a ``dask.distributed.Client``. Its workers need the same version of wideangle, the module of a method of
+        one's own, and, where samples are kept, the same file system. It is not shut down.
     progress
         Whether to show a bar with samples, rate and time left; default True.
     max_time
@@ -82,12 +82,12 @@ def run(
     Returns
     -------
     xarray.Dataset
-        Over ``cell``, with the parameters of cells and ``method`` as coordinates: ``n_samples``, ``status`` (0 complete,
-        1 partial, 2 failed, 3 not begun), and of each variable of the methods, with its own dimensions, ``_count``,
-        ``_mean``, ``_variance``, their standard errors, ``_skewness`` and ``_excess_kurtosis``; ``_histogram`` with
-        ``_underflow`` and ``_overflow``; ``_quantile`` over ``probability``; the samples themselves, if asked for; counts
-        of events by their own names. What a cell does not have, such as layers beyond its depth, is NaN or 0. It is read
-        from the store as it is used.
+        Over ``cell``, with the parameters of cells and ``method`` as coordinates: ``n_samples``, ``status`` (0
+        complete, 1 partial, 2 failed, 3 not begun), and of each variable of the methods, with its own dimensions,
+        ``_count``, ``_mean``, ``_variance``, their standard errors, ``_skewness`` and ``_excess_kurtosis``;
+        ``_histogram`` with ``_underflow`` and ``_overflow``; ``_quantile`` over ``probability``; the samples
+        themselves, if asked for; counts of events by their own names. What a cell does not have, such as layers beyond
+        its depth, is NaN or 0. It is read from the store as it is used.
 
     Raises
     ------
@@ -111,8 +111,8 @@ def run(
     -----
     A block is a pure function of the study and its number. Blocks of a cell merge in a binary tree over their numbers,
     whose shape no order of the work changes; so the results have the same bits for any executor, any number of workers,
-    and any interruption. Each result is committed in one transaction before it counts. Samples are written by the workers
-    and never pass through the scheduler.
+    and any interruption. Each result is committed in one transaction before it counts. Samples are written by the
+    workers and never pass through the scheduler.
 
     Examples
     --------
@@ -224,7 +224,7 @@ class _Run:
         """Run until nothing is left, or the time is up."""
         begun = time.monotonic()
         with workers_of(executor) as workers, self._bar(progress) as bar:
-            number = self.journal.begin_run(workers.count())
+            number = self.journal.begin_run(workers.number())
             state = "interrupted"
             try:
                 finished = self._loop(workers, begun + limit, bar, number, begun)
@@ -242,7 +242,7 @@ class _Run:
         try:
             while True:
                 is_over = is_over or time.monotonic() >= deadline
-                while not is_over and len(flying) < _IN_FLIGHT * workers.count():
+                while not is_over and len(flying) < _IN_FLIGHT * workers.number():
                     task = next(tasks, None)
                     if task is None:
                         tasks = self._tasks(

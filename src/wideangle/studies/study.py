@@ -79,7 +79,11 @@ class Study:
     --------
     >>> import wideangle as wa
     >>> study = wa.studies.Study(
-    ...     "simulate_angles", samples=4000, seed=1, parameters={"theta0": 0.1}, grid={"width": [16, 32], "depth": [4, 8]}
+    ...     "simulate_angles",
+    ...     samples=4000,
+    ...     seed=1,
+    ...     parameters={"theta0": 0.1},
+    ...     grid={"width": [16, 32], "depth": [4, 8]},
     ... )
     >>> len(study.cells), study.cells[1].parameters
     (4, {'theta0': 0.1, 'width': 16, 'depth': 8})
@@ -187,7 +191,7 @@ class Study:
 
     @cached_property
     def identity(self) -> str:
-        """A SHA-256 digest, in hexadecimal digits, of all that the results depend on but for the version of the package.
+        """A SHA-256 digest, in hexadecimal digits, of all that results depend on but for the version of the package.
 
         It is that of the cells, however they were written: a grid and a list of the same cells have one identity.
         """

@@ -299,6 +299,7 @@ def dask_client(address: str) -> Iterator[Any]:
     """Give a client of the Dask cluster at an address."""
     import logging
 
+    Client: Any
     try:
         from distributed import Client
     except ImportError as error:

@@ -293,7 +293,7 @@ def _is_precise(study: Study, journal: Journal, cell: int) -> bool:
     """Whether a cell ended early by the rule of the study."""
     assert study.stop is not None
     nodes = journal.done_of(cell)
-    if len(nodes) != 1 or nodes[0].index != 0:
+    if len(nodes) != 1 or nodes[0].place != 0:
         return False
     try:
         moments: Any = journal.read(cell, Node(*nodes[0])).accumulators[study.stop.variable]["moments"]

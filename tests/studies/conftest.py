@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-import pickle
-from typing import Any
-import numpy as np
-import pytest
-from wideangle.statistics import Moments, Total
-from wideangle.studies.methods import METHODS
-from wideangle.studies.protocol import Block, Wanted
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
 import wideangle as wa
+from wideangle.statistics import Moments, Total
+from wideangle.studies.methods import METHODS
+from wideangle.studies.protocol import Block, Wanted
+
+MODULE = '''
+"""Samples from a counter, as a user would write them."""
+
+import time
+
+import numpy as np
 
 
 def uniform(seed, first, n, columns):
@@ -212,7 +221,6 @@ def children(module: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
         yield Children(ask, tmp_path_factory.mktemp("answers"))
         stdin.close()
-
 
 
 SAMPLES = Wanted(samples=True)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         representation,
         response,
         statistics,
+        studies,
     )
 
 _SUBMODULES = (
@@ -41,6 +42,7 @@ _SUBMODULES = (
     "representation",
     "response",
     "statistics",
+    "studies",
 )
 
 __all__ = [
@@ -57,6 +59,7 @@ __all__ = [
     "representation",
     "response",
     "statistics",
+    "studies",
 ]
 
 

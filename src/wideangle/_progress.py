@@ -1,16 +1,37 @@
-"""A progress bar for kernels that report the work done so far."""
+"""A progress bar for kernels that report the work done so far, and a way to end them from another thread."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+_thread = threading.local()
+
+
+class Stopped(BaseException):
+    """Work was ended from another thread. No error, so that what handles errors lets it pass."""
+
+
+@contextmanager
+def stopped_by(event: threading.Event) -> Iterator[None]:
+    """End the kernels that this thread runs, where they report their progress, once an event is set.
+
+    Ctrl-C reaches the main thread only, and a kernel in another one would run to its end.
+    """
+    _thread.event = event
+    try:
+        yield
+    finally:
+        _thread.event = None
 
 
 @contextmanager
 def progress_callback(total: int, shown: bool, *, unit: str) -> Iterator[Callable[[int], object] | None]:
-    """Give a function to call with the work done so far, which moves a tqdm bar, or None if none is to be shown."""
+    """Give a function to call with the work done so far, which moves a tqdm bar, or None if there is nothing to do."""
+    event: threading.Event | None = getattr(_thread, "event", None)
     if not shown:
-        yield None
+        yield None if event is None else lambda done: _check(event)
         return
     from tqdm import tqdm
 
@@ -18,3 +39,8 @@ def progress_callback(total: int, shown: bool, *, unit: str) -> Iterator[Callabl
         yield lambda done: bar.update(done - bar.n)
         # The last report may come before the last of the work.
         bar.update(total - bar.n)
+
+
+def _check(event: threading.Event) -> None:
+    if event.is_set():
+        raise Stopped

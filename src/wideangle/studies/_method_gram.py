@@ -90,28 +90,30 @@ class SimulateGram:
         """Compute a block."""
         from wideangle import _core
         from wideangle._cpu import active_cpu_path
+        from wideangle._progress import progress_callback
         from wideangle.propagation.gram_simulation import _pair_angle
 
         net, by_samples = prepared.net.mlp, _needs_samples(wanted)
         # A diagonal entry that is 0, or negative by rounding, is an input of zeros.
         alive = prepared.gram0.diagonal() > 0.0
         gram0 = np.where(alive[:, None] & alive, prepared.gram0, 0.0)
-        raw = _core.simulate_gram(
-            gram0,
-            list(net.widths),
-            activation=net.phi.code,
-            slope=net.phi.slope,
-            weight_variance=net.weight_variance,
-            bias_variance=net.bias_variance,
-            theta0=_pair_angle(net, gram0),
-            seed=seed,
-            first_sample=first_sample,
-            n_samples=n_samples,
-            n_threads=1,
-            cpu_path=active_cpu_path(),
-            keep_samples=by_samples,
-            progress=None,
-        )
+        with progress_callback(n_samples, False, unit="sample") as advance:
+            raw = _core.simulate_gram(
+                gram0,
+                list(net.widths),
+                activation=net.phi.code,
+                slope=net.phi.slope,
+                weight_variance=net.weight_variance,
+                bias_variance=net.bias_variance,
+                theta0=_pair_angle(net, gram0),
+                seed=seed,
+                first_sample=first_sample,
+                n_samples=n_samples,
+                n_threads=1,
+                cpu_path=active_cpu_path(),
+                keep_samples=by_samples,
+                progress=advance,
+            )
         layers, inputs = np.arange(net.depth + 1), np.arange(len(gram0))
         found = _from_samples(raw) if by_samples else _from_moments(raw, len(layers))
         kept = {name: each for name, each in found.items() if wanted.keeps(name)}

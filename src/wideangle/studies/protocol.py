@@ -56,6 +56,61 @@ class Wanted:
         """Whether a method has to return samples where it could return moments and histograms alone."""
         return self.samples or bool(self.quantiles)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the arguments that are not the default ones, as a file holds them."""
+        result: dict[str, Any] = {}
+        if not self.moments:
+            result["moments"] = False
+        if self.histograms:
+            result["histograms"] = {name: list(value) for name, value in self.histograms.items()}
+        if self.quantiles:
+            result |= {"quantiles": list(self.quantiles), "relative_error": self.relative_error}
+        if self.variables is not None:
+            result["variables"] = list(self.variables)
+        if self.samples:
+            result["samples"] = True
+        return result
+
+
+@dataclass(frozen=True)
+class Stop:
+    """When a cell has enough samples: once standard errors are below a target everywhere.
+
+    It is looked at after 1, 2, 4, 8, ... blocks, so that it depends on no order of the work.
+
+    Attributes
+    ----------
+    variable
+        Whose standard error counts.
+    standard_error
+        The target.
+    statistic
+        ``"mean"`` (default) or ``"variance"``.
+    relative
+        Whether the target is relative to the statistic; default False.
+    """
+
+    variable: str
+    standard_error: float
+    statistic: str = "mean"
+    relative: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the arguments."""
+        return {
+            "variable": self.variable,
+            "standard_error": self.standard_error,
+            "statistic": self.statistic,
+            "relative": self.relative,
+        }
+
+    def reached(self, moments: Moments) -> bool:
+        """Whether no standard error is above the target; unknown ones are, where there are any samples at all."""
+        errors = moments.standard_error_mean if self.statistic == "mean" else moments.standard_error_variance
+        scale = np.abs(moments.mean if self.statistic == "mean" else moments.variance) if self.relative else 1.0
+        target = self.standard_error * scale
+        return bool(np.any(moments.count) and np.all((errors <= target) | (moments.count == 0)))
+
 
 @dataclass(frozen=True, eq=False)
 class Variable:
@@ -66,7 +121,8 @@ class Variable:
     dims
         Names of the dimensions besides that of samples.
     samples
-        Values (sample, \\*dims), real or integer; those that are not finite do not count. None if only ``reduced`` is given.
+        Values (sample, \\*dims), real or integer; those that are not finite do not count. None if only ``reduced`` is
+        given.
     reduced
         Accumulators by kind ("moments", "histogram", "quantiles", "total") of the shape of ``dims``, for what a method
         has already found; whatever else is wanted is found from ``samples``.
@@ -79,7 +135,7 @@ class Variable:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """What a method returns for some samples of a cell: variables by name, and coordinates (dim,) of their dimensions."""
+    """What a method returns for some samples of a cell: variables by name, and coordinates (dim,) of dimensions."""
 
     variables: Mapping[str, Variable]
     coordinates: Mapping[str, NDArray[Any]] = field(default_factory=dict)
@@ -91,7 +147,9 @@ class Method(Protocol):
     Sample k is a function of the parameters, the seed and k alone, whatever block it is computed in.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What the method is called in a study."""
 
     @property
     def version(self) -> str:
@@ -149,7 +207,9 @@ class FunctionMethod:
             parameter = signature.parameters[name]
             needed = parameter.kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
             if needed and parameter.default is inspect.Parameter.empty and name not in parameters:
-                raise ValueError(f"method {self.name!r} needs the parameter {name!r}; give it in parameters, grid or cells")
+                raise ValueError(
+                    f"method {self.name!r} needs the parameter {name!r}; give it in parameters, grid or cells"
+                )
         check = getattr(self.function, "check", None)
         if check is not None:
             check(**parameters)

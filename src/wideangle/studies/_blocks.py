@@ -1,0 +1,340 @@
+"""Work: blocks computed, reduced to accumulators, and merged in a tree whose shape no order of the work changes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+import traceback
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wideangle.statistics import Histogram, Moments, QuantileSketch, Total
+from wideangle.studies._cells import canonical
+from wideangle.studies.protocol import Accumulator, Block, Method, Variable, Wanted, resolve
+
+_KINDS: dict[str, type[Accumulator]] = {
+    "moments": Moments,
+    "histogram": Histogram,
+    "quantiles": QuantileSketch,
+    "total": Total,
+}
+
+
+class Node(NamedTuple):
+    """A node of the tree of merges of a cell: blocks ``place * 2**level`` to ``(place + 1) * 2**level - 1``."""
+
+    level: int
+    place: int
+
+    @property
+    def first(self) -> int:
+        """The first block."""
+        return self.place << self.level
+
+    @property
+    def parent(self) -> Node:
+        """The node that this one and its sibling merge into."""
+        return Node(self.level + 1, self.place >> 1)
+
+    @property
+    def sibling(self) -> Node:
+        """The other node with the same parent."""
+        return Node(self.level, self.place ^ 1)
+
+    def end(self, n_blocks: int) -> int:
+        """Return the block after the last one, of a cell with so many."""
+        return min((self.place + 1) << self.level, n_blocks)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Blocks of one cell that are computed and merged together: a node of its tree."""
+
+    cell: int
+    node: Node
+
+
+@dataclass(frozen=True)
+class CellWork:
+    """What a worker needs to know of a cell."""
+
+    method: str
+    parameters: str
+    seed: int
+    n_samples: int
+    block_size: int
+
+    @property
+    def n_blocks(self) -> int:
+        """Number of blocks of the whole cell."""
+        return -(-self.n_samples // self.block_size)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one call on a worker computes; plain data that can be sent anywhere."""
+
+    units: tuple[Unit, ...]
+    cells: Mapping[int, CellWork]
+    wanted: Wanted
+    versions: Mapping[str, str]
+    raw_folder: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Reduced:
+    """Accumulators of some samples of a cell, by variable and kind, with the dimensions of variables."""
+
+    n_samples: int
+    dims: Mapping[str, tuple[str, ...]]
+    accumulators: Mapping[str, Mapping[str, Accumulator]]
+    coordinates: Mapping[str, NDArray[Any]]
+
+    def merge(self, other: Reduced) -> Reduced:
+        """Return what both sets of samples give together."""
+        if self.dims != other.dims or {k: set(v) for k, v in self.accumulators.items()} != {
+            k: set(v) for k, v in other.accumulators.items()
+        }:
+            raise ValueError(
+                f"blocks of a cell must have the same variables and dimensions, got {dict(self.dims)} and "
+                f"{dict(other.dims)}; the method returned different ones"
+            )
+        merged = {
+            name: {kind: one.merge(other.accumulators[name][kind]) for kind, one in kinds.items()}  # type: ignore[arg-type]
+            for name, kinds in self.accumulators.items()
+        }
+        return Reduced(self.n_samples + other.n_samples, self.dims, merged, self.coordinates)
+
+    def to_bytes(self) -> bytes:
+        """Return everything as bytes, the same for the same content."""
+        arrays: dict[str, NDArray[Any]] = {}
+        for name, kinds in self.accumulators.items():
+            for kind, accumulator in kinds.items():
+                for field, array in accumulator.to_arrays().items():
+                    arrays[f"{kind}/{field}/{name}"] = array
+        for name, values in self.coordinates.items():
+            arrays[f"coordinate//{name}"] = values
+        head = json.dumps({"n_samples": self.n_samples, "dims": {name: list(dims) for name, dims in self.dims.items()}})
+        buffer = io.BytesIO()
+        np.savez(buffer, head=np.frombuffer(head.encode(), dtype=np.uint8), **arrays)  # type: ignore[arg-type]
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Reduced:
+        """Return what :meth:`to_bytes` made into bytes."""
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            head = json.loads(file["head"].tobytes())
+            fields: dict[tuple[str, str], dict[str, NDArray[Any]]] = {}
+            coordinates = {}
+            for key in file.files:
+                if key == "head":
+                    continue
+                kind, field, name = key.split("/", 2)
+                if kind == "coordinate":
+                    coordinates[name] = file[key]
+                else:
+                    fields.setdefault((name, kind), {})[field] = file[key]
+        accumulators: dict[str, dict[str, Accumulator]] = {}
+        for (name, kind), arrays in fields.items():
+            accumulators.setdefault(name, {})[kind] = _KINDS[kind].from_arrays(arrays)
+        dims = {name: tuple(items) for name, items in head["dims"].items()}
+        return cls(head["n_samples"], dims, accumulators, coordinates)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What went wrong in a cell."""
+
+    cell: int
+    message: str
+    details: str
+
+
+@dataclass(frozen=True)
+class UnitResult:
+    """What a unit came to: accumulators as bytes, and digests of the files of samples that it wrote, by block."""
+
+    unit: Unit
+    data: bytes
+    files: Mapping[int, str]
+
+
+def run_task(task: Task) -> list[UnitResult | Failure]:
+    """Compute the units of a task; a cell that fails does not stop the others."""
+    results: list[UnitResult | Failure] = []
+    failed: set[int] = set()
+    for unit in task.units:
+        if unit.cell in failed:
+            continue
+        try:
+            results.append(_run_unit(task, unit))
+        except Exception as error:
+            failed.add(unit.cell)
+            text = f"{type(error).__name__}: {error}"
+            results.append(Failure(unit.cell, text, traceback.format_exc()))
+    return results
+
+
+def _run_unit(task: Task, unit: Unit) -> UnitResult:
+    work = task.cells[unit.cell]
+    method, prepared = _prepare(work.method, work.parameters)
+    if method.version != task.versions[work.method]:
+        raise RuntimeError(
+            f"method {work.method!r} has another version on this worker than where the study runs; install the same "
+            "code there"
+        )
+    files: dict[int, str] = {}
+
+    def compute(node: Node) -> Reduced:
+        if node.level == 0:
+            return compute_block(node.place)
+        half = Node(node.level - 1, 2 * node.place)
+        left = compute(half)
+        return left.merge(compute(half.sibling)) if half.sibling.first < work.n_blocks else left
+
+    def compute_block(number: int) -> Reduced:
+        first = number * work.block_size
+        n_samples = min(work.block_size, work.n_samples - first)
+        block = method.run(prepared, first, n_samples, work.seed, task.wanted)
+        if task.raw_folder is not None:
+            files[number] = write_samples(Path(task.raw_folder), unit.cell, number, block, task.wanted)
+        return reduce_block(block, n_samples, task.wanted)
+
+    return UnitResult(unit, compute(unit.node).to_bytes(), files)
+
+
+@lru_cache(maxsize=256)
+def _prepare(name: str, parameters: str) -> tuple[Method, Any]:
+    method = resolve(name)
+    return method, method.prepare(json.loads(parameters))
+
+
+def reduce_block(block: Block, n_samples: int, wanted: Wanted) -> Reduced:
+    """Return the wanted accumulators of a block."""
+    dims, accumulators = {}, {}
+    for name, variable in block.variables.items():
+        if wanted.keeps(name):
+            dims[name] = variable.dims
+            accumulators[name] = _reduce(name, variable, wanted)
+    missing = [name for name in wanted.variables or wanted.histograms if name not in block.variables]
+    if missing:
+        known = ", ".join(map(repr, block.variables))
+        raise ValueError(f"statistics ask for {missing[0]!r}, which the method does not return; it returns {known}")
+    coordinates = {
+        name: np.asarray(values)
+        for name, values in block.coordinates.items()
+        if any(name in variable_dims for variable_dims in dims.values())
+    }
+    return Reduced(n_samples, dims, accumulators, coordinates)
+
+
+def _reduce(name: str, variable: Variable, wanted: Wanted) -> dict[str, Accumulator]:
+    result = dict(variable.reduced)
+    if "total" in result:
+        return {"total": result["total"]}
+    kinds = {"moments": wanted.moments, "histogram": name in wanted.histograms, "quantiles": bool(wanted.quantiles)}
+    missing = [kind for kind, is_wanted in kinds.items() if is_wanted and kind not in result]
+    if missing and variable.samples is None:
+        raise ValueError(f"the method gives no samples of {name!r}, from which to find {missing[0]}; leave that out")
+    if missing:
+        assert variable.samples is not None
+        values = np.asarray(variable.samples, dtype=np.float64)
+        if "moments" in missing:
+            result["moments"] = Moments.from_samples(values, where=np.isfinite(values))
+        counts = ~np.isnan(values)
+        if "histogram" in missing:
+            low, high, n_bins = wanted.histograms[name]
+            result["histogram"] = Histogram.from_samples(values, low, high, n_bins, where=counts)
+        if "quantiles" in missing:
+            result["quantiles"] = QuantileSketch.from_samples(
+                values, relative_error=wanted.relative_error, where=counts
+            )
+    return {kind: result[kind] for kind, is_wanted in kinds.items() if is_wanted}
+
+
+def write_samples(folder: Path, cell: int, block: int, block_data: Block, wanted: Wanted) -> str:
+    """Write the samples of a block into a file of their own, at once or not at all, and return its digest."""
+    arrays = {}
+    for name, variable in block_data.variables.items():
+        if wanted.keeps(name) and variable.samples is not None:
+            arrays[name] = np.asarray(variable.samples)
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    data = buffer.getvalue()
+    write_file(samples_file(folder, cell, block), data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def samples_file(folder: Path, cell: int, block: int) -> Path:
+    """Return the path of the samples of a block."""
+    return folder / f"{cell}-{block}.npz"
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file that is there either as a whole or not at all."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def missing_nodes(done: Iterable[Node], n_blocks: int, end: int) -> list[Node]:
+    """Return the largest nodes that have nothing done in them, and together hold what is not done before block ``end``.
+
+    Those done are nodes none of which contains another.
+    """
+    finished = set(done)
+    begun = set()
+    for node in finished:
+        ancestor = node
+        while ancestor.end(n_blocks) - ancestor.first < n_blocks:
+            ancestor = ancestor.parent
+            begun.add(ancestor)
+    result: list[Node] = []
+
+    def visit(node: Node) -> None:
+        if node in finished or node.first >= min(end, n_blocks):
+            return
+        if node not in begun and node.end(n_blocks) <= end:
+            result.append(node)
+            return
+        child = Node(node.level - 1, 2 * node.place)
+        visit(child)
+        visit(child.sibling)
+
+    visit(root(n_blocks))
+    return result
+
+
+def root(n_blocks: int) -> Node:
+    """Return the node of all blocks."""
+    return Node((n_blocks - 1).bit_length(), 0)
+
+
+def divided(node: Node, level: int, n_blocks: int) -> list[Node]:
+    """Return the nodes of at most that level that a node consists of."""
+    if node.level <= level:
+        return [node]
+    shift = node.level - level
+    nodes = (Node(level, (node.place << shift) + k) for k in range(1 << shift))
+    return [part for part in nodes if part.first < n_blocks]
+
+
+def cell_parameters(parameters: Mapping[str, Any]) -> str:
+    """Return parameters as a worker takes them."""
+    return canonical(parameters)

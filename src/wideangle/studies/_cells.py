@@ -1,0 +1,162 @@
+"""The cells of a study: every combination of a grid, or a list, with the seed and the blocks of each."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from wideangle.network import MLP
+
+MAX_CELLS = 1_000_000
+
+_SEQUENCES = {
+    "linspace": "[first, last, number]",
+    "geomspace": "[first, last, number]",
+    "range": "[first, beyond the last, step]",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A method and its parameters: one point of a study."""
+
+    method: str
+    parameters: Mapping[str, Any]
+
+    @property
+    def text(self) -> str:
+        """The cell as JSON in one definite form."""
+        return canonical({"method": self.method, "parameters": self.parameters})
+
+    def seed(self, seed: int) -> int:
+        """Return the seed of the cell's own random numbers, which depends on no other cell of the study."""
+        return int.from_bytes(hashlib.sha256(f"{seed} {self.text}".encode()).digest()[:8], "little")
+
+    def __str__(self) -> str:
+        return ", ".join([self.method, *(f"{name} = {value!r}" for name, value in self.parameters.items())])
+
+
+def canonical(value: Any) -> str:
+    """Return JSON with sorted keys, in which floats are exact."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=True)
+
+
+def plain(name: str, value: Any) -> Any:
+    """Return a value of a parameter as JSON and TOML can hold it."""
+    if isinstance(value, MLP):
+        return {
+            "widths": list(value.widths),
+            "activation": value.activation,
+            "weight_variance": value.weight_variance,
+            "bias_variance": value.bias_variance,
+        }
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, (np.ndarray, np.generic)):
+        return plain(name, value.tolist())
+    if isinstance(value, (int, float)):
+        if isinstance(value, float) and math.isnan(value):
+            raise ValueError(f"{name} must not be NaN; leave the parameter out, or give a number")
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): plain(f"{name}.{key}", item) for key, item in value.items()}
+    if isinstance(value, Iterable):
+        return [plain(name, item) for item in value]
+    raise TypeError(
+        f"{name} must be a number, a string, True or False, an MLP, or a list or table of these, got {value!r} "
+        f"({type(value).__name__}); a study is a description that a file can hold"
+    )
+
+
+def axis(name: str, values: Any) -> list[Any]:
+    """Return the values of an axis of a grid: a list, or a table that names a sequence."""
+    remedy = f"give a list such as {name} = [1, 2], or {name} = {{ linspace = [0.1, 1.0, 10] }}"
+    if isinstance(values, Mapping):
+        if len(values) != 1 or next(iter(values)) not in _SEQUENCES:
+            forms = ", ".join(f"{{ {kind} = {form} }}" for kind, form in _SEQUENCES.items())
+            raise ValueError(f"grid.{name} must be a list or one of {forms}, got {dict(values)!r}; {remedy}")
+        ((kind, numbers),) = values.items()
+        return _sequence(f"grid.{name}.{kind}", kind, numbers)
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise TypeError(f"grid.{name} must be a list, got {values!r}; {remedy}, or put one value under parameters")
+    result = [plain(f"grid.{name}", value) for value in values]
+    if not result:
+        raise ValueError(f"grid.{name} must not be empty, as the grid then has no cell; {remedy}")
+    return result
+
+
+def _sequence(name: str, kind: str, numbers: Any) -> list[Any]:
+    remedy = f"give three numbers {_SEQUENCES[kind]}"
+    if not isinstance(numbers, (list, tuple)) or len(numbers) != 3:
+        raise ValueError(f"{name} must hold three numbers, got {numbers!r}; {remedy}")
+    if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers):
+        raise ValueError(f"{name} must hold finite numbers, got {numbers!r}; {remedy}")
+    first, last, step = numbers
+    if kind == "range":
+        if not all(isinstance(number, int) for number in numbers) or step == 0:
+            raise ValueError(f"{name} must hold integers and a step other than 0, got {numbers!r}; {remedy}")
+        result: list[Any] = list(range(first, last, step))
+    else:
+        if not isinstance(step, int) or step < 1:
+            raise ValueError(f"{name} must end in a number of values, at least 1, got {step!r}; {remedy}")
+        if kind == "geomspace" and first * last <= 0.0:
+            raise ValueError(f"{name} must begin and end at numbers of the same sign, got {first} and {last}; {remedy}")
+        result = getattr(np, kind)(float(first), float(last), step).tolist()
+    if not result:
+        raise ValueError(f"{name} must not be empty, got {numbers!r}; {remedy}")
+    return result
+
+
+def expand(
+    methods: tuple[str, ...],
+    parameters: Mapping[str, Any],
+    grid: Mapping[str, list[Any]],
+    cells: tuple[Mapping[str, Any], ...],
+) -> tuple[Cell, ...]:
+    """Return all cells: for each method those of the grid, the last axis running fastest, then those of the list."""
+    n_cells = len(methods) * (math.prod(map(len, grid.values())) if grid or not cells else 0) + len(methods) * len(
+        cells
+    )
+    if n_cells > MAX_CELLS:
+        raise ValueError(f"a study has at most {MAX_CELLS} cells, got {n_cells}; make the grid smaller or divide it")
+    for name in grid:
+        if name in parameters:
+            raise ValueError(f"{name!r} is both in parameters and in grid; leave it in one of them")
+    result = []
+    seen: dict[str, Cell] = {}
+    for method in methods:
+        for varied in [*_products(grid, cells), *cells]:
+            cell = Cell(method, merged(parameters, varied))
+            if cell.text in seen:
+                raise ValueError(f"the cell ({cell}) occurs twice, got it in grid or cells; leave it in once")
+            seen[cell.text] = cell
+            result.append(cell)
+    return tuple(result)
+
+
+def _products(grid: Mapping[str, list[Any]], cells: tuple[Mapping[str, Any], ...]) -> Iterator[dict[str, Any]]:
+    if grid or not cells:
+        for values in itertools.product(*grid.values()):
+            yield dict(zip(grid, values, strict=True))
+
+
+def merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all parameters of a cell; the table of a ``network`` stands for its entries."""
+    result: dict[str, Any] = {}
+    for name, value in [*common.items(), *own.items()]:
+        if name != "network":
+            result[name] = value
+        elif not isinstance(value, Mapping):
+            raise ValueError(
+                f"network must be a table or an MLP, got {value!r}; give such as {{ width = 64, depth = 8 }}"
+            )
+        else:
+            result |= value
+    return result

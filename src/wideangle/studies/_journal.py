@@ -1,0 +1,301 @@
+"""The journal of a run: what is finished, committed piece by piece in one SQLite file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from wideangle.studies._blocks import Failure, Node, Reduced, UnitResult
+
+NAME = "journal.sqlite"
+
+_SCHEMA = """
+CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE nodes (
+    cell INTEGER NOT NULL, level INTEGER NOT NULL, place INTEGER NOT NULL,
+    n_samples INTEGER NOT NULL, data BLOB NOT NULL, digest BLOB NOT NULL,
+    PRIMARY KEY (cell, level, place)
+) WITHOUT ROWID;
+CREATE TABLE files (cell INTEGER NOT NULL, block INTEGER NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (cell, block));
+CREATE TABLE failures (cell INTEGER PRIMARY KEY, message TEXT NOT NULL, details TEXT NOT NULL);
+CREATE TABLE runs (
+    run INTEGER PRIMARY KEY, host TEXT NOT NULL, process INTEGER NOT NULL, workers INTEGER NOT NULL,
+    started TEXT NOT NULL, seconds REAL NOT NULL, samples INTEGER NOT NULL, state TEXT NOT NULL
+);
+"""
+_PATIENCE = 60.0  # seconds that a writer waits for readers of the status
+
+
+class StoreError(RuntimeError):
+    """A store cannot be used as it is: of another study or version, in use, or damaged. The message says the remedy."""
+
+
+class RunRecord(NamedTuple):
+    """One run on a store."""
+
+    host: str
+    process: int
+    workers: int
+    started: str
+    seconds: float
+    samples: int
+    state: str
+
+
+class Journal:
+    """What is finished of a study."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = path
+        try:
+            if read_only:
+                self._database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=_PATIENCE)
+            else:
+                self._database = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)
+            with self._errors():
+                self._database.execute("PRAGMA synchronous = EXTRA")
+                self._database.execute("PRAGMA cell_size_check = ON")
+        except sqlite3.Error as error:
+            raise self._damaged(error) from error
+
+    @classmethod
+    def create(cls, path: Path, about: Mapping[str, str]) -> Journal:
+        """Begin a journal; it is there as a whole or not at all."""
+        part = path.with_name(f".part-{path.name}")
+        part.unlink(missing_ok=True)
+        journal = cls(part)
+        with journal._errors(), journal._transaction():
+            for statement in _SCHEMA.split(";"):
+                journal._database.execute(statement)
+            journal._database.executemany("INSERT INTO about VALUES (?, ?)", about.items())
+        journal.close()
+        os.replace(part, path)
+        return cls(path)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def about(self) -> dict[str, str]:
+        """Return what was written down at the beginning."""
+        with self._errors():
+            return dict(self._database.execute("SELECT key, value FROM about"))
+
+    def check(self) -> list[str]:
+        """Return what is damaged: nothing if the journal is sound."""
+        found = []
+        try:
+            found = [str(row[0]) for row in self._database.execute("PRAGMA integrity_check") if row[0] != "ok"]
+            query = "SELECT cell, level, place, data, digest FROM nodes"
+            for cell, level, place, data, digest in self._database.execute(query):
+                if _digest(cell, Node(level, place), data) != digest:
+                    found.append(f"the results of cell {cell}, blocks {place << level} to {((place + 1) << level) - 1}")
+        except sqlite3.DatabaseError as error:
+            found.append(f"{self.path.name} ({error})")
+        return found
+
+    @classmethod
+    def salvage(cls, path: Path, n_cells: int) -> None:
+        """Put a new journal in the place of a damaged one, with all that can be read of it and has the right digest."""
+        with closing(cls(path)) as old:
+            fresh = path.with_name(f".salvaged-{path.name}")
+            fresh.unlink(missing_ok=True)
+            with closing(cls.create(fresh, old.about())) as new, new._errors(), new._transaction():
+                for cell in range(n_cells):
+                    try:
+                        query = "SELECT level, place, n_samples, data, digest FROM nodes WHERE cell = ?"
+                        rows = old._database.execute(query, (cell,)).fetchall()
+                        files = old._database.execute("SELECT * FROM files WHERE cell = ?", (cell,)).fetchall()
+                    except sqlite3.DatabaseError:
+                        continue
+                    sound = [row for row in rows if _digest(cell, Node(row[0], row[1]), row[3]) == row[4]]
+                    new._database.executemany(
+                        "INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?)", [(cell, *row) for row in sound]
+                    )
+                    new._database.executemany("INSERT INTO files VALUES (?, ?, ?)", files)
+        os.replace(fresh, path)
+
+    def done(self) -> dict[int, list[Node]]:
+        """Return the nodes that are finished, by cell."""
+        result: dict[int, list[Node]] = {}
+        with self._errors():
+            for cell, level, place in self._database.execute("SELECT cell, level, place FROM nodes"):
+                result.setdefault(cell, []).append(Node(level, place))
+        return result
+
+    def done_of(self, cell: int) -> list[Node]:
+        """Return the nodes of a cell that are finished."""
+        with self._errors():
+            query = "SELECT level, place FROM nodes WHERE cell = ?"
+            return [Node(*row) for row in self._database.execute(query, (cell,))]
+
+    def samples_done(self) -> dict[int, int]:
+        """Return the number of samples that are finished, by cell."""
+        with self._errors():
+            return dict(self._database.execute("SELECT cell, sum(n_samples) FROM nodes GROUP BY cell"))
+
+    def read(self, cell: int, node: Node) -> Reduced:
+        """Return the results of a node."""
+        return Reduced.from_bytes(self._data(cell, node))
+
+    def files(self) -> Iterator[tuple[int, int, str]]:
+        """Yield cell, block and digest of the files of samples."""
+        with self._errors():
+            yield from self._database.execute("SELECT cell, block, digest FROM files ORDER BY cell, block")
+
+    def forget_files(self, wrong: Iterable[tuple[int, int]]) -> None:
+        """Forget files of samples, and all that is done of their cells."""
+        with self._errors(), self._transaction():
+            for cell, _ in wrong:
+                self._database.execute("DELETE FROM nodes WHERE cell = ?", (cell,))
+                self._database.execute("DELETE FROM files WHERE cell = ?", (cell,))
+
+    def failures(self) -> list[Failure]:
+        """Return what went wrong, by cell."""
+        with self._errors():
+            return [Failure(*row) for row in self._database.execute("SELECT * FROM failures ORDER BY cell")]
+
+    def clear_failures(self) -> None:
+        """Forget what went wrong, as it is tried again."""
+        with self._errors(), self._transaction():
+            self._database.execute("DELETE FROM failures")
+
+    def commit(self, results: Iterable[UnitResult | Failure], n_blocks: Mapping[int, int]) -> None:
+        """Write results down at once, merged with their neighbours as far as these are there.
+
+        What is there already is left as it is, so that work may be done twice.
+        """
+        with self._errors(), self._transaction():
+            for result in results:
+                if isinstance(result, Failure):
+                    row = (result.cell, result.message, result.details)
+                    self._database.execute("INSERT OR REPLACE INTO failures VALUES (?, ?, ?)", row)
+                else:
+                    self._insert(result, n_blocks[result.unit.cell])
+
+    def begin_run(self, workers: int) -> int:
+        """Write down that a run begins, and return its number."""
+        with self._errors(), self._transaction():
+            started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            row = (socket.gethostname(), os.getpid(), workers, started)
+            cursor = self._database.execute(
+                "INSERT INTO runs (host, process, workers, started, seconds, samples, state) "
+                "VALUES (?, ?, ?, ?, 0, 0, 'running')",
+                row,
+            )
+            return int(cursor.lastrowid or 0)
+
+    def update_run(self, run: int, seconds: float, samples: int, state: str) -> None:
+        """Write down how far a run is; ``seconds`` come from a clock that is never set."""
+        with self._errors(), self._transaction():
+            values = (seconds, samples, state, run)
+            self._database.execute("UPDATE runs SET seconds = ?, samples = ?, state = ? WHERE run = ?", values)
+
+    def runs(self) -> list[RunRecord]:
+        """Return all runs, the first one first."""
+        query = "SELECT host, process, workers, started, seconds, samples, state FROM runs ORDER BY run"
+        with self._errors():
+            return [RunRecord(*row) for row in self._database.execute(query)]
+
+    def _insert(self, result: UnitResult, n_blocks: int) -> None:
+        cell, node = result.unit.cell, result.unit.node
+        if self._holds(cell, node, n_blocks):
+            return
+        for block, digest in result.files.items():
+            self._database.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", (cell, block, digest))
+        reduced: Reduced | None = None
+        data = result.data
+        while node.end(n_blocks) - node.first < n_blocks:
+            sibling = node.sibling
+            if sibling.first < n_blocks:
+                if not self._exists(cell, sibling):
+                    break
+                other = self.read(cell, sibling)
+                reduced = Reduced.from_bytes(data) if reduced is None else reduced
+                reduced = other.merge(reduced) if sibling.place < node.place else reduced.merge(other)
+                self._delete(cell, sibling)
+            node = node.parent
+        if reduced is not None:
+            data = reduced.to_bytes()
+        n_samples = (reduced or Reduced.from_bytes(data)).n_samples
+        row = (cell, node.level, node.place, n_samples, data, _digest(cell, node, data))
+        self._database.execute("INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def _holds(self, cell: int, node: Node, n_blocks: int) -> bool:
+        """Whether the blocks of a node are done, or some of them."""
+        query = "SELECT 1 FROM nodes WHERE cell = ? AND level < ? AND (place >> (? - level)) = ?"
+        if self._database.execute(query, (cell, node.level, node.level, node.place)).fetchone() is not None:
+            return True
+        while not self._exists(cell, node):
+            if node.end(n_blocks) - node.first >= n_blocks:
+                return False
+            node = node.parent
+        return True
+
+    def _exists(self, cell: int, node: Node) -> bool:
+        query = "SELECT 1 FROM nodes WHERE cell = ? AND level = ? AND place = ?"
+        return self._database.execute(query, (cell, *node)).fetchone() is not None
+
+    def _delete(self, cell: int, node: Node) -> None:
+        self._database.execute("DELETE FROM nodes WHERE cell = ? AND level = ? AND place = ?", (cell, *node))
+
+    def _data(self, cell: int, node: Node) -> bytes:
+        query = "SELECT data, digest FROM nodes WHERE cell = ? AND level = ? AND place = ?"
+        with self._errors():
+            row = self._database.execute(query, (cell, *node)).fetchone()
+        if row is None or _digest(cell, node, row[0]) != row[1]:
+            raise self._damaged(
+                f"the results of cell {cell}, block {node.first} and following, are not what was written"
+            )
+        return bytes(row[0])
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._database.execute("COMMIT")
+        except BaseException:
+            # After a full disk SQLite has rolled back already.
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            text = str(error)
+            if "full" in text or "I/O" in text:
+                raise OSError(
+                    f"cannot write to {self.path} ({text}); everything before is kept: free some space, and run again"
+                ) from error
+            if "locked" in text or "readonly" in text or "unable to open" in text:
+                raise OSError(f"cannot use {self.path} ({text}); check its permissions, and run again") from error
+            raise self._damaged(error) from error
+
+    def _damaged(self, reason: object) -> StoreError:
+        return StoreError(
+            f"{self.path} is damaged ({reason}); run with repair=True (--repair) to compute anew what is lost, or "
+            "restore it from a copy"
+        )
+
+
+def _digest(cell: int, node: Node, data: bytes) -> bytes:
+    return hashlib.sha256(json.dumps([cell, *node]).encode() + data).digest()
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[Journal]:
+    """Open a journal for reading, while another process may write."""
+    with closing(Journal(path, read_only=True)) as journal:
+        yield journal

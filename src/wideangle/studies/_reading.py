@@ -1,0 +1,127 @@
+"""Tables of a study's file, checked key by key."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from wideangle._checks import check_choice, check_flag, check_integer, check_positive_real, check_real
+from wideangle.studies.protocol import Stop, Wanted, unknown_parameter
+
+_MAX_BINS = 10_000_000
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the table of a TOML file."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    with path.open("rb") as file:
+        try:
+            table: dict[str, Any] = tomllib.load(file)
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}: not a TOML file ({error}); see https://toml.io for the format") from error
+    return table
+
+
+def check_table(name: str, value: Any, *, known: tuple[str, ...] | None = None) -> Mapping[str, Any]:
+    """Return a table whose keys are strings, and among those known."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a table of names and values, got {value!r} ({type(value).__name__})")
+    for key in value:
+        if not isinstance(key, str):
+            raise TypeError(f"{name} must have names for keys, got {key!r}")
+        if known is not None and key not in known:
+            raise unknown_parameter(key, known, of=name)
+    return value
+
+
+def check_statistics(given: Any) -> Wanted:
+    """Return the statistics that a table asks for."""
+    if given is None:
+        return Wanted()
+    table = given.to_dict() if isinstance(given, Wanted) else given
+    keys = ("moments", "histograms", "quantiles", "relative_error", "variables", "samples")
+    check_table("statistics", table, known=keys)
+    default = Wanted()
+    result = Wanted(
+        moments=check_flag("statistics.moments", table.get("moments", True)),
+        histograms=_histograms(table.get("histograms", {})),
+        quantiles=_probabilities(table.get("quantiles", ())),
+        relative_error=_relative_error(table.get("relative_error", default.relative_error)),
+        variables=_names(table.get("variables")),
+        samples=check_flag("statistics.samples", table.get("samples", False)),
+    )
+    if not (result.moments or result.histograms or result.quantiles or result.samples):
+        raise ValueError("statistics must ask for something, got moments = false alone; leave moments true")
+    return result
+
+
+def _histograms(given: Any) -> dict[str, tuple[float, float, int]]:
+    result = {}
+    for name, value in check_table("statistics.histograms", given).items():
+        label = f"statistics.histograms.{name}"
+        remedy = "give [low, high, number of bins], such as [-20.0, 0.0, 400]"
+        if not isinstance(value, (list, tuple)) or len(value) != 3:
+            raise ValueError(f"{label} must hold three numbers, got {value!r}; {remedy}")
+        low, high = (check_real(f"{label}[{k}]", value[k], remedy=remedy) for k in range(2))
+        if not low < high:
+            raise ValueError(f"{label} must have low < high, got {low!r} and {high!r}; {remedy}")
+        bins = check_integer(f"{label}[2]", value[2], low=1, high=_MAX_BINS, remedy=remedy)
+        result[name] = (low, high, bins)
+    return result
+
+
+def _probabilities(given: Any) -> tuple[float, ...]:
+    remedy = "give increasing probabilities from 0 to 1, such as [0.05, 0.5, 0.95]"
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise TypeError(f"statistics.quantiles must be a list, got {given!r}; {remedy}")
+    values = [check_real(f"statistics.quantiles[{k}]", value, remedy=remedy) for k, value in enumerate(given)]
+    if values != sorted(set(values)) or (values and not 0.0 <= values[0] <= values[-1] <= 1.0):
+        raise ValueError(f"statistics.quantiles must increase from 0 to 1, got {values}; {remedy}")
+    return tuple(values)
+
+
+def _relative_error(given: Any) -> float:
+    remedy = "give the relative error of quantiles, from 1e-6 to 0.1"
+    result = check_positive_real("statistics.relative_error", given, remedy=remedy)
+    if not 1e-6 <= result <= 0.1:
+        raise ValueError(f"statistics.relative_error must lie between 1e-6 and 0.1, got {given!r}; {remedy}")
+    return result
+
+
+def _names(given: Any) -> tuple[str, ...] | None:
+    if given is None:
+        return None
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise TypeError(f"statistics.variables must be a list of names, got {given!r}; leave it out for all")
+    result = tuple(given)
+    if not result or not all(isinstance(name, str) for name in result) or len(set(result)) != len(result):
+        raise ValueError(f"statistics.variables must hold names, each once, got {list(result)}; leave it out for all")
+    return result
+
+
+def check_stop(given: Any, statistics: Wanted) -> Stop | None:
+    """Return the rule by which cells end early, if there is one."""
+    if given is None:
+        return None
+    table = given.to_dict() if isinstance(given, Stop) else given
+    check_table("stop", table, known=("variable", "standard_error", "statistic", "relative"))
+    for key in ("variable", "standard_error"):
+        if key not in table:
+            raise ValueError(f"stop needs {key!r}; give such as {{ variable = 'log_sin2', standard_error = 0.01 }}")
+    variable = table["variable"]
+    if not isinstance(variable, str):
+        raise TypeError(f"stop.variable must be a name, got {variable!r}; give a variable of the method")
+    if not statistics.moments or not statistics.keeps(variable):
+        raise ValueError(f"stop needs the moments of {variable!r}; do not leave them out of statistics")
+    remedy = "give the standard error at which a cell has enough samples"
+    return Stop(
+        variable,
+        check_positive_real("stop.standard_error", table["standard_error"], remedy=remedy),
+        check_choice("stop.statistic", table.get("statistic", "mean"), ("mean", "variance")),
+        check_flag("stop.relative", table.get("relative", False)),
+    )

@@ -1,0 +1,369 @@
+"""Results as arrays: what the journal holds, cell by cell, written as one Zarr group that xarray opens."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wideangle._version import __version__
+from wideangle.statistics import Histogram, Moments, QuantileSketch, Total
+from wideangle.studies._blocks import Node, Reduced, samples_file
+from wideangle.studies._journal import Journal, StoreError
+from wideangle.studies._store import Store, about
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from wideangle.studies.planning import Plan
+    from wideangle.studies.study import Study
+
+STATES = ("complete", "partial", "failed", "not begun")
+_CHUNK = 2**20  # bytes of the largest variable in a chunk of cells
+_BATCH = 2**26
+_LEVEL = 3  # of Zstandard
+
+Array = NDArray[Any]
+
+
+@dataclass
+class Layout:
+    """The variables that cells have, and how long their dimensions are at most."""
+
+    dims: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    kinds: dict[str, set[str]] = field(default_factory=dict)
+    coordinates: dict[str, list[Array]] = field(default_factory=dict)
+
+    def add(self, reduced: Reduced, cell: int) -> None:
+        """Take in what a cell has."""
+        for name, dims in reduced.dims.items():
+            if self.dims.setdefault(name, dims) != dims:
+                raise ValueError(
+                    f"variable {name!r} has the dimensions {dims} in cell {cell} and {self.dims[name]} in others; "
+                    "methods of one study must agree in this: put them into studies of their own"
+                )
+            for kind, accumulator in reduced.accumulators[name].items():
+                self.kinds.setdefault(name, set()).add(kind)
+                for dim, size in zip(dims, accumulator.shape, strict=True):
+                    self.sizes[dim] = max(self.sizes.get(dim, 0), size)
+        for name, values in reduced.coordinates.items():
+            known = self.coordinates.setdefault(name, [])
+            if not any(_begins_with(one, values) for one in known):
+                known[:] = [one for one in known if not _begins_with(values, one)] + [values]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a variable of one cell."""
+        return tuple(self.sizes[dim] for dim in self.dims[name])
+
+
+def _begins_with(longer: Array, shorter: Array) -> bool:
+    return len(longer) >= len(shorter) and np.array_equal(longer[: len(shorter)], shorter)
+
+
+def write_results(store: Store, study: Study, plan: Plan, journal: Journal, *, complete: bool) -> None:
+    """Write what the journal holds as the Zarr group of the store."""
+    done = journal.done()
+    layout = Layout()
+    for cell, reduced in _all(journal, done):
+        layout.add(reduced, cell)
+    states = _states(plan, journal, done, complete)
+    with store.writing() as folder:
+        _write_cells(folder, study, journal, done, layout, states)
+        if study.statistics.samples and complete:
+            _write_samples(folder, store, study, plan, journal, layout)
+        _consolidate(folder)
+
+
+def _all(journal: Journal, done: Mapping[int, list[Node]]) -> Iterator[tuple[int, Reduced]]:
+    for cell in sorted(done):
+        yield cell, merged(journal, cell, done[cell])
+
+
+def merged(journal: Journal, cell: int, nodes: list[Node]) -> Reduced:
+    """Return all that is done of a cell; nodes that have no common parent yet are merged in order."""
+    first, *others = sorted(nodes, key=lambda node: node.first)
+    result = journal.read(cell, first)
+    for node in others:
+        result = result.merge(journal.read(cell, node))
+    return result
+
+
+def _states(plan: Plan, journal: Journal, done: Mapping[int, list[Node]], complete: bool) -> NDArray[np.int8]:
+    result = np.full(plan.n_cells, STATES.index("complete" if complete else "not begun"), dtype=np.int8)
+    if not complete:
+        for cell, nodes in done.items():
+            blocks = sum(node.end(int(plan.n_blocks[cell])) - node.first for node in nodes)
+            result[cell] = STATES.index("complete" if blocks == plan.n_blocks[cell] else "partial")
+        for failure in journal.failures():
+            result[failure.cell] = STATES.index("failed")
+    return result
+
+
+def _write_cells(
+    folder: Path,
+    study: Study,
+    journal: Journal,
+    done: Mapping[int, list[Node]],
+    layout: Layout,
+    states: NDArray[np.int8],
+) -> None:
+    n_cells = len(study.cells)
+    largest = max([8 * int(np.prod(layout.shape(name))) * _per_value(study, name) for name in layout.dims], default=8)
+    chunk = 2 ** max(0, int(np.log2(_CHUNK / largest)))
+    chunk = min(chunk, n_cells)
+    batch = chunk * max(1, int(_BATCH / (largest * max(len(layout.dims), 1) * chunk)))
+    parameters = cell_coordinates(study)
+    attributes = _attributes(study)
+    for start in range(0, n_cells, batch):
+        cells = range(start, min(start + batch, n_cells))
+        dataset = _dataset(study, journal, done, layout, states, parameters, cells)
+        if start:
+            dataset.to_zarr(folder, append_dim="cell", consolidated=False, zarr_format=2)
+            continue
+        encoding = {
+            name: {
+                "chunks": tuple(chunk if dim == "cell" else size for dim, size in item.sizes.items()),
+                **_compressed(),
+            }
+            for name, item in dataset.variables.items()
+            if item.ndim
+        }
+        dataset.attrs = attributes
+        dataset.to_zarr(folder, mode="w", consolidated=False, zarr_format=2, encoding=encoding)
+
+
+def _per_value(study: Study, name: str) -> int:
+    bins = study.statistics.histograms.get(name, (0.0, 0.0, 1))[2]
+    return max(bins, len(study.statistics.quantiles), 1)
+
+
+def _dataset(
+    study: Study,
+    journal: Journal,
+    done: Mapping[int, list[Node]],
+    layout: Layout,
+    states: NDArray[np.int8],
+    parameters: Mapping[str, Array],
+    cells: range,
+) -> xr.Dataset:
+    import xarray as xr
+
+    variables: dict[str, tuple[tuple[str, ...], Array, dict[str, Any]]] = {}
+    chosen = slice(cells.start, cells.stop)
+    variables["n_samples"] = ("cell",), np.zeros(len(cells), dtype=np.int64), {"long_name": "samples that are in"}
+    flags = {"flag_values": list(range(len(STATES))), "flag_meanings": " ".join(s.replace(" ", "_") for s in STATES)}
+    variables["status"] = ("cell",), states[chosen], flags
+    for name in layout.dims:
+        for field_name, item in _empty(study, layout, name, len(cells)).items():
+            variables[field_name] = item
+    moving = {name: known for name, known in layout.coordinates.items() if len(known) > 1}
+    for name, known in moving.items():
+        variables[f"{name}_of_cell"] = ("cell", name), np.full((len(cells), layout.sizes[name]), np.nan), {}
+        del known
+    for row, cell in enumerate(cells):
+        if cell not in done:
+            continue
+        reduced = merged(journal, cell, done[cell])
+        variables["n_samples"][1][row] = reduced.n_samples
+        for name in reduced.dims:
+            for kind, accumulator in reduced.accumulators[name].items():
+                for field_name, values in _fields(study, name, kind, accumulator).items():
+                    of_cell = variables[field_name][1][row : row + 1]
+                    place = (slice(None), *map(slice, np.shape(values)))
+                    of_cell[place] = values
+        for name in moving:
+            if name in reduced.coordinates:
+                values = reduced.coordinates[name]
+                variables[f"{name}_of_cell"][1][row, : len(values)] = values
+    coordinates: dict[str, Any] = {"cell": np.arange(cells.start, cells.stop)}
+    taken = {*layout.sizes, *variables, "cell", "sample", "probability"}
+    for name, values in parameters.items():
+        coordinates[f"{name}_parameter" if name in taken else name] = "cell", values[chosen]
+    for name, known in layout.coordinates.items():
+        if name not in moving and name in layout.sizes:
+            coordinates[name] = known[0]
+    if study.statistics.quantiles:
+        coordinates["probability"] = np.array(study.statistics.quantiles)
+    for name, (low, high, n_bins) in study.statistics.histograms.items():
+        edges = np.linspace(low, high, n_bins + 1)
+        coordinates |= {
+            f"{name}_bin_left": (f"{name}_bin", edges[:-1]),
+            f"{name}_bin_right": (f"{name}_bin", edges[1:]),
+        }
+    return xr.Dataset(variables, coordinates)
+
+
+_MOMENTS = {
+    "count": "number of samples with a finite value",
+    "mean": "mean over samples",
+    "variance": "unbiased variance over samples",
+    "mean_standard_error": "standard error of the mean",
+    "variance_standard_error": "standard error of the variance",
+    "skewness": "skewness over samples",
+    "excess_kurtosis": "excess kurtosis over samples",
+}
+
+
+def _fields(study: Study, name: str, kind: str, accumulator: Any) -> dict[str, Array]:
+    """Return the arrays of an accumulator by the name that they have in the results."""
+    if kind == "total":
+        assert isinstance(accumulator, Total)
+        return {name: accumulator.values}
+    if kind == "histogram":
+        assert isinstance(accumulator, Histogram)
+        return {
+            f"{name}_histogram": accumulator.counts,
+            f"{name}_underflow": accumulator.underflow,
+            f"{name}_overflow": accumulator.overflow,
+        }
+    if kind == "quantiles":
+        assert isinstance(accumulator, QuantileSketch)
+        values = accumulator.quantile(np.array(study.statistics.quantiles))
+        return {f"{name}_quantile": np.moveaxis(values, 0, -1)}
+    assert isinstance(accumulator, Moments)
+    return {
+        f"{name}_count": accumulator.count,
+        f"{name}_mean": accumulator.mean,
+        f"{name}_variance": accumulator.variance,
+        f"{name}_mean_standard_error": accumulator.standard_error_mean,
+        f"{name}_variance_standard_error": accumulator.standard_error_variance,
+        f"{name}_skewness": accumulator.skewness,
+        f"{name}_excess_kurtosis": accumulator.excess_kurtosis,
+    }
+
+
+def _empty(
+    study: Study, layout: Layout, name: str, n_cells: int
+) -> dict[str, tuple[tuple[str, ...], Array, dict[str, Any]]]:
+    """Return the arrays of a variable for cells of which nothing is done."""
+    dims, shape = ("cell", *layout.dims[name]), (n_cells, *layout.shape(name))
+    result: dict[str, tuple[tuple[str, ...], Array, dict[str, Any]]] = {}
+    kinds = layout.kinds[name]
+    if "total" in kinds:
+        result[name] = dims, np.zeros(shape, dtype=np.int64), {"long_name": "number of samples"}
+    if "moments" in kinds:
+        for field_name, text in _MOMENTS.items():
+            counts = field_name == "count"
+            values = np.zeros(shape, dtype=np.int64) if counts else np.full(shape, np.nan)
+            result[f"{name}_{field_name}"] = dims, values, {"long_name": f"{name}: {text}"}
+    if "histogram" in kinds:
+        n_bins = study.statistics.histograms[name][2]
+        counts_shape = (*shape, n_bins)
+        result[f"{name}_histogram"] = (*dims, f"{name}_bin"), np.zeros(counts_shape, dtype=np.int64), {}
+        for side in ("underflow", "overflow"):
+            result[f"{name}_{side}"] = dims, np.zeros(shape, dtype=np.int64), {}
+    if "quantiles" in kinds:
+        values = np.full((*shape, len(study.statistics.quantiles)), np.nan)
+        bound: dict[str, Any] = {"relative_error": study.statistics.relative_error}
+        result[f"{name}_quantile"] = (*dims, "probability"), values, bound
+    return result
+
+
+def cell_coordinates(study: Study) -> dict[str, Array]:
+    """Return the parameters of cells as coordinates: numbers where all are, else text."""
+    names = dict.fromkeys(name for cell in study.cells for name in cell.parameters)
+    result: dict[str, Array] = {}
+    for name in names:
+        values = [cell.parameters.get(name) for cell in study.cells]
+        present = [value for value in values if value is not None]
+        kinds = {type(value) for value in present}
+        if kinds <= {int} and len(present) == len(values) and all(-(2**63) <= value < 2**63 for value in present):
+            result[name] = np.array(present, dtype=np.int64)
+        elif kinds and kinds <= {int, float}:
+            result[name] = np.array([np.nan if value is None else float(value) for value in values])
+        else:
+            texts = ["" if v is None else v if isinstance(v, str) else json.dumps(v) for v in values]
+            result[name] = np.array(texts, dtype=str)
+    return result | {"method": np.array([cell.method for cell in study.cells], dtype=str)}
+
+
+def _attributes(study: Study) -> dict[str, Any]:
+    import numba
+    import scipy
+
+    versions = {
+        "wideangle": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "numba": numba.__version__,
+    }
+    return {
+        "title": study.name,
+        "function": "wideangle.studies.run",
+        "wideangle_version": __version__,
+        "versions": json.dumps(versions),
+        "identity": study.identity,
+        "study": json.dumps(study.to_dict()),
+        "study_about": json.dumps(about(study)),
+    }
+
+
+def _write_samples(folder: Path, store: Store, study: Study, plan: Plan, journal: Journal, layout: Layout) -> None:
+    """Gather the files of samples into arrays (cell, sample, ...) whose chunks are the blocks."""
+    arrays: dict[str, Any] = {}
+    for cell, block, digest in journal.files():
+        path = samples_file(store.samples_folder, cell, block)
+        data = path.read_bytes() if path.is_file() else b""
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise StoreError(
+                f"{path} is damaged: not the samples that were written; run with repair=True (--repair) to compute the "
+                "cell anew"
+            )
+        size = int(plan.block_size[cell])
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            for name in file.files:
+                values = file[name]
+                if name not in arrays:
+                    shape = (plan.n_cells, study.samples, *layout.shape(name))
+                    dims = ("cell", "sample", *layout.dims[name])
+                    chunks = (1, size, *layout.shape(name))
+                    arrays[name] = _create(folder, name, shape, chunks, values.dtype, dims)
+                place = (
+                    slice(cell, cell + 1),
+                    slice(block * size, block * size + len(values)),
+                    *(slice(0, k) for k in values.shape[1:]),
+                )
+                arrays[name][place] = values[None]
+
+
+def _create(
+    folder: Path, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: Any, dims: tuple[str, ...]
+) -> Any:
+    import zarr
+
+    fill = np.nan if np.dtype(dtype).kind == "f" else 0
+    common = {"shape": shape, "chunks": chunks, "dtype": dtype, "fill_value": fill}
+    if int(zarr.__version__.split(".")[0]) >= 3:
+        array = zarr.create_array(store=str(folder / name), zarr_format=2, **_compressed(), **common)
+    else:
+        array = zarr.open_array(str(folder / name), mode="w", **_compressed(), **common)
+    array.attrs["_ARRAY_DIMENSIONS"] = list(dims)
+    return array
+
+
+def _compressed() -> dict[str, Any]:
+    """Return how arrays are compressed: with checksums, so that a wrong bit is an error for every reader."""
+    import zarr
+    from numcodecs import Zstd
+
+    codec = Zstd(level=_LEVEL, checksum=True)
+    return {"compressors": (codec,)} if int(zarr.__version__.split(".")[0]) >= 3 else {"compressor": codec}
+
+
+def _consolidate(folder: Path) -> None:
+    import zarr
+
+    if int(zarr.__version__.split(".")[0]) >= 3:
+        zarr.consolidate_metadata(str(folder), zarr_format=2)
+    else:
+        zarr.consolidate_metadata(str(folder))

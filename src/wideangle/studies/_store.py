@@ -1,0 +1,309 @@
+"""The place of a study's results: one folder that is a Zarr group, and while the study runs holds its journal."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wideangle._version import __version__
+from wideangle.studies import _journal
+from wideangle.studies._journal import Journal, StoreError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from wideangle.studies.study import Study
+
+GROUP = ".zgroup"
+CHECKSUMS = "checksums.json"
+SAMPLES = ".samples"  # files of samples, until they are gathered
+_LOCK = ".lock"
+_WRITING = ".writing"
+_OWN = (_journal.NAME, CHECKSUMS, SAMPLES, _LOCK, _WRITING)
+_FORMAT = "1"
+
+
+class Store:
+    """A folder with a study in it."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    @property
+    def journal_path(self) -> Path:
+        """Where the journal is, while there is one."""
+        return self.path / _journal.NAME
+
+    @property
+    def samples_folder(self) -> Path:
+        """Where workers put samples."""
+        return self.path / SAMPLES
+
+    @property
+    def exists(self) -> bool:
+        """Whether a study was begun here."""
+        return self.journal_path.is_file() or (self.path / GROUP).is_file()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the study is finished and its results are written."""
+        return (self.path / GROUP).is_file() and not self.journal_path.exists()
+
+    def check_usable(self) -> None:
+        """Refuse a path that cannot be or become a store, before any work."""
+        remedy = "give a folder that does not exist, or a store, such as results.zarr"
+        if self.path.exists() and not self.path.is_dir():
+            raise NotADirectoryError(f"store must be a folder, got the file {str(self.path)!r}; {remedy}")
+        if self.path.is_dir() and not self.exists:
+            present = [
+                entry.name for entry in self.path.iterdir() if entry.name not in _OWN and ".part-" not in entry.name
+            ]
+            if present:
+                raise FileExistsError(
+                    f"store must be a store or an empty folder, got {str(self.path)!r}, which holds {present[0]!r}; "
+                    f"{remedy}"
+                )
+        if self.is_complete and "study_about" not in self.attributes():
+            raise FileExistsError(f"store must hold a study, got {str(self.path)!r}, another Zarr group; {remedy}")
+        place = self.path if self.path.exists() else self._existing_parent()
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise PermissionError(
+                f"store must be writable, got {str(self.path)!r}; change the permissions of {str(place)!r}"
+            )
+
+    def _existing_parent(self) -> Path:
+        parent = self.path.absolute().parent
+        if not parent.is_dir():
+            raise FileNotFoundError(
+                f"store must lie in a folder that exists, got {str(self.path)!r}; create {str(parent)!r}"
+            )
+        return parent
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the store, so that no other process writes to it; the system lets go if this one dies."""
+        from filelock import FileLock, Timeout
+
+        self.path.mkdir(exist_ok=True)
+        lock = FileLock(self.path / _LOCK, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise StoreError(
+                f"{self.path} is in use{self._holder()}; wait until that run ends, or stop it: what it has finished is "
+                "kept. See `wideangle study status`"
+            ) from None
+        try:
+            yield
+        finally:
+            # While it is held, as afterwards it may be another process's.
+            if not self.journal_path.exists():
+                (self.path / _LOCK).unlink(missing_ok=True)
+            lock.release()
+
+    def is_locked(self) -> bool:
+        """Whether a process works on the store."""
+        from filelock import FileLock, Timeout
+
+        if not (self.path / _LOCK).exists():
+            return False
+        try:
+            with FileLock(self.path / _LOCK, timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:
+            return False  # Of another user: nobody can tell.
+
+    def _holder(self) -> str:
+        try:
+            with _journal.reading(self.journal_path) as journal:
+                last = journal.runs()[-1]
+            return f" by process {last.process} on {last.host}, since {last.started}"
+        except (StoreError, OSError, IndexError):
+            return ""
+
+    def open_journal(self, study: Study, *, repair: bool) -> Journal:
+        """Return the journal of the study, begun anew if there is none, and refuse that of another study."""
+        if self.journal_path.exists():
+            if repair:
+                Journal.salvage(self.journal_path, len(study.cells))
+            journal = Journal(self.journal_path)
+            try:
+                self._check_about(journal.about(), study)
+                damage = journal.check()
+                if damage:
+                    raise self.damaged("; ".join(damage[:3]))
+            except BaseException:
+                journal.close()
+                raise
+            return journal
+        return Journal.create(self.journal_path, about(study))
+
+    def damaged(self, what: str) -> StoreError:
+        """Return the error for a store in which something is not as it was written."""
+        return StoreError(
+            f"{self.path} is damaged: {what}; nothing is overwritten. Run with repair=True (--repair) to compute anew "
+            "what is lost, or restore the store from a copy"
+        )
+
+    def check_complete(self, study: Study) -> None:
+        """Refuse finished results of another study, or damaged ones."""
+        attributes = self.verified_attributes()
+        self._check_about(json.loads(attributes["study_about"]), study)
+
+    def _check_about(self, found: dict[str, str], study: Study) -> None:
+        mine = about(study)
+        if found.get("identity") != mine["identity"]:
+            raise StoreError(
+                f"{self.path} holds another study ({_difference(found, mine)}); give another store, or the file of "
+                "that study"
+            )
+        for key, what in (("format", "format of the store"), ("version", "version of wideangle")):
+            if found.get(key) != mine[key]:
+                raise StoreError(
+                    f"{self.path} was begun with {what} {found.get(key)}, and this is {mine[key]}: results of the two "
+                    "may differ. Go on with that version, or give another store"
+                )
+
+    def study_table(self) -> dict[str, Any]:
+        """Return the description of the study whose store this is."""
+        if self.journal_path.exists():
+            with _journal.reading(self.journal_path) as journal:
+                found = journal.about()
+        elif (self.path / GROUP).is_file():
+            found = json.loads(self.attributes()["study_about"])
+        else:
+            raise FileNotFoundError(f"{self.path} holds no study; run one with this store first")
+        table: dict[str, Any] = json.loads(found["study"])
+        return table
+
+    def attributes(self) -> dict[str, Any]:
+        """Return the attributes of the results as they are written."""
+        try:
+            result: dict[str, Any] = json.loads((self.path / ".zattrs").read_text(encoding="utf-8"))
+            return result
+        except (OSError, ValueError) as error:
+            raise StoreError(
+                f"{self.path} is damaged (.zattrs: {error}); restore it from a copy, or run anew"
+            ) from error
+
+    def verified_attributes(self) -> dict[str, Any]:
+        """Return the attributes, after all files have been compared with their checksums."""
+        damage = self.damaged_files()
+        if damage:
+            raise StoreError(
+                f"{self.path} is damaged: {', '.join(damage[:3])}{', ...' if len(damage) > 3 else ''} not as written; "
+                "restore it from a copy, or run anew into another store"
+            )
+        return self.attributes()
+
+    def damaged_files(self) -> list[str]:
+        """Return the names of files of the results that are not what was written, or are missing."""
+        try:
+            listed: dict[str, str] = json.loads((self.path / CHECKSUMS).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return [CHECKSUMS]
+        return [name for name, digest in listed.items() if _file_digest(self.path / name) != digest]
+
+    @contextmanager
+    def writing(self) -> Iterator[Path]:
+        """Give a folder for a new Zarr group, and put it in the place of the results once it is written."""
+        part = self.path / _WRITING
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        yield part
+        sums = {
+            file.relative_to(part).as_posix(): _file_digest(file) for file in sorted(part.rglob("*")) if file.is_file()
+        }
+        (part / CHECKSUMS).write_text(json.dumps(sums, indent=0, sort_keys=True), encoding="utf-8")
+        _sync(part)
+        # The group's own file is the last to come, so that a reader finds all or nothing; the journal goes after it.
+        for entry in [self.path / GROUP, *self.path.iterdir()]:
+            if entry.name not in (_journal.NAME, SAMPLES, _LOCK, _WRITING):
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
+        for entry in sorted(part.iterdir(), key=lambda entry: entry.name == GROUP):
+            os.replace(entry, self.path / entry.name)
+        part.rmdir()
+        _sync_folder(self.path)
+
+    def finish(self) -> None:
+        """Delete the journal, as all results are written."""
+        shutil.rmtree(self.samples_folder, ignore_errors=True)
+        self.journal_path.unlink()
+        _sync_folder(self.path)
+
+    def open(self) -> xr.Dataset:
+        """Open the results."""
+        import xarray as xr
+
+        dataset: xr.Dataset = xr.open_zarr(self.path, consolidated=True, chunks=None)
+        return dataset
+
+
+def about(study: Study) -> dict[str, str]:
+    """Return what a store says of its study."""
+    return {
+        "format": _FORMAT,
+        "identity": study.identity,
+        "version": compatible_version(),
+        # In the order in which it was written: that of the axes of a grid is that of the cells.
+        "study": json.dumps(study.to_dict()),
+    }
+
+
+def compatible_version() -> str:
+    """Return the part of the version with which results stay the same, to the bit."""
+    return ".".join(__version__.split(".")[:2])
+
+
+def _difference(found: dict[str, str], mine: dict[str, str]) -> str:
+    """Return what is different in two descriptions of studies."""
+    try:
+        theirs, own = json.loads(found["study"]), json.loads(mine["study"])
+    except (KeyError, ValueError):
+        return f"identity {found.get('identity', 'unknown')[:12]}, not {mine['identity'][:12]}"
+    names = [key for key in sorted({*theirs, *own}) if theirs.get(key) != own.get(key) and key != "name"]
+    if not names:
+        return "the code of its method has changed since"
+    return ", ".join(f"{key} is {_short(theirs.get(key))} there, {_short(own.get(key))} here" for key in names[:3])
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.sha256()
+            while part := file.read(2**20):
+                digest.update(part)
+    except OSError:
+        return "missing"
+    return digest.hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    for file in folder.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+        else:
+            _sync_folder(file)
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
 SECONDS_A_STEP = 5e-9
 SECONDS_A_RECORD = 2e-7
-SECONDS_A_PRODUCT = 8e-11  # of a weight and a sample, forwards and backwards
+SECONDS_A_PRODUCT = 1e-10  # of a weight and a sample, forwards and backwards
 SECONDS_AN_ACTIVATION = 2e-10
 SECONDS_A_SMOOTH_ACTIVATION = 8e-10
+SECONDS_A_KERNEL = 1e-6
 SECONDS_A_KERNEL_PRODUCT = 8e-12
 # Measured with AVX-512 on a server processor of 2023; descent alone, as the steps of gradient flow are unknown.
 
@@ -118,7 +119,7 @@ class SimulateTraining:
         each += (SECONDS_A_SMOOTH_ACTIVATION if smooth else SECONDS_AN_ACTIVATION) * n_units
         evaluation = SECONDS_A_RECORD + each * n_inputs
         if prepared.kernel:
-            evaluation += SECONDS_A_KERNEL_PRODUCT * n_weights * n_inputs**2
+            evaluation += SECONDS_A_KERNEL + SECONDS_A_KERNEL_PRODUCT * n_weights * n_inputs**2
         return run.n_steps * (SECONDS_A_STEP + each * run.batch) + len(run.records) * evaluation
 
     def bytes_per_sample(self, prepared: Training, wanted: Wanted) -> int:

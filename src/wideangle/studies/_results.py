@@ -178,7 +178,7 @@ def _dataset(
             for kind, accumulator in reduced.accumulators[name].items():
                 for field_name, values in _fields(study, name, kind, accumulator).items():
                     place = tuple(slice(0, size) for size in np.shape(values))
-                    variables[field_name][1][row][place] = values
+                    variables[field_name][1][row, ...][place] = values
         for name in moving:
             if name in reduced.coordinates:
                 values = reduced.coordinates[name]

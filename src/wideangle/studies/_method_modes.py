@@ -31,6 +31,9 @@ HINGE_GROUP = 1024
 Array = NDArray[np.float64]
 
 NEEDED = ("features", "probabilities", "margins0", "times")
+SPREAD_REMEDY = (
+    "give the standard deviation of the logarithm of margins, a number or (mode), such as 0.5, or 0 for none"
+)
 CONTROL = {"rtol": 1e-8, "atol": 1e-12, "max_steps": 100_000}
 KNOWN = (*NEEDED, "margins0_standard_deviation", "loss", "depth", "imbalance", *CONTROL)
 DIMS = {
@@ -163,11 +166,16 @@ def _problem(given: Any) -> tuple[Array, Array, Array, Array, int]:
     return problem.features, probabilities, margins0, imbalance, problem.depth
 
 
-def _spread(value: Any, margins0: Array) -> Array:
-    remedy = "give the standard deviation of the logarithm of margins, a number or (mode), such as 0.5, or 0 for none"
-    spread = check_numbers("margins0_standard_deviation", value, ndim=(0, 1), remedy=remedy)
+@by_value(64)
+def _spreads(value: Any) -> Array:
+    spread = check_numbers("margins0_standard_deviation", value, ndim=(0, 1), remedy=SPREAD_REMEDY)
     if np.any(spread < 0.0):
-        raise ValueError(f"margins0_standard_deviation must not be negative, got {spread.min()}; {remedy}")
+        raise ValueError(f"margins0_standard_deviation must not be negative, got {spread.min()}; {SPREAD_REMEDY}")
+    return spread
+
+
+def _spread(value: Any, margins0: Array) -> Array:
+    spread, remedy = _spreads(value), SPREAD_REMEDY
     if spread.ndim and spread.shape != margins0.shape:
         raise ValueError(
             f"margins0_standard_deviation must be a number or hold {margins0.size}, one for each mode, got shape "

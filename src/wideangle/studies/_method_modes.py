@@ -137,12 +137,15 @@ def _trajectories(cell: Modes, margins0: Array) -> dict[str, NDArray[Any]]:
 
 def _in_groups(cell: Modes, first_sample: int, n_samples: int, seed: int) -> dict[str, NDArray[Any]]:
     """Return trajectories from groups that begin at multiples of their size, whatever the block."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
     parts = []
     end = first_sample + n_samples
-    for start in range(first_sample - first_sample % HINGE_GROUP, end, HINGE_GROUP):
-        inside = slice(max(first_sample - start, 0), min(end - start, HINGE_GROUP))
-        group = _trajectories(cell, _margins0(cell, start, HINGE_GROUP, seed))
-        parts.append({name: each[inside] for name, each in group.items()})
+    with threadpool_limits(1):  # so that matrix products are rounded in one way
+        for start in range(first_sample - first_sample % HINGE_GROUP, end, HINGE_GROUP):
+            inside = slice(max(first_sample - start, 0), min(end - start, HINGE_GROUP))
+            group = _trajectories(cell, _margins0(cell, start, HINGE_GROUP, seed))
+            parts.append({name: each[inside] for name, each in group.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

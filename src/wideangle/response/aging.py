@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike
 
 from wideangle._checks import check_real
 from wideangle._provenance import provenance
-from wideangle.response._aging_curves import Array, curve_of_networks, curve_with_errors, curves_alone
-from wideangle.response._aging_fit import LAWS, UNKNOWN, CurveFit, fit_alone, fit_networks
+from wideangle.response._aging_curves import Array
+from wideangle.response._aging_fit import LAWS, UNKNOWN, CurveFit
 from wideangle.response._aging_input import Responses, read_responses, too_few
+from wideangle.response._aging_windows import Measured, fit_laws
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -207,7 +208,8 @@ def _fit_one(given: Responses, name: str | None, laws: tuple[str, ...], confiden
     mean = networks.mean(axis=0)
     fit = None
     if np.any(mean if too_few(responses) else responses):
-        fit = _fit_curve(responses, time, shared, None if given.standard_error is None else error, laws, confidence)
+        known = None if given.standard_error is None else error
+        fit = fit_laws(Measured(responses, time, shared, known), laws, confidence)
         if np.any(np.all(networks == 0.0, axis=0)):
             fit.chosen = "none"
     variables: dict[str, Any] = {
@@ -218,19 +220,6 @@ def _fit_one(given: Responses, name: str | None, laws: tuple[str, ...], confiden
         "n_dropped": given.n_dropped[name],
     }
     return xr.Dataset(variables, {"law": list(laws), "time": time})
-
-
-def _fit_curve(
-    responses: Array, time: Array, shared: Array, error: Array | None, laws: tuple[str, ...], confidence: float
-) -> CurveFit:
-    mean = np.atleast_2d(responses).mean(axis=0)
-    if not too_few(responses):
-        curve, plain = (curve_of_networks(responses, time, shared, relative) for relative in (True, False))
-    elif error is not None:
-        curve, plain = (curve_with_errors(mean, time, error, relative) for relative in (True, False))
-    else:
-        return fit_alone(curves_alone(mean, time, True), curves_alone(mean, time, False), laws, confidence)
-    return fit_networks(curve, plain, laws, confidence)
 
 
 def _of_laws(fit: CurveFit | None, laws: tuple[str, ...], time: Array, size: float) -> dict[str, Any]:

@@ -26,8 +26,9 @@ _WINDOWS = 8
 # Two more than a curve has at least, so that errors from residuals have five degrees of freedom: with three Student's
 # quantile is a quarter larger.
 _TIMES_LEFT = LEAST_TIMES + 2
-# Of the width of the interval of all times. Later windows than that tell less, and would make it their own. Measured: with
-# 1.5 intervals of forces with noise miss 1 twice as often, with 3 they cover no more but are wider for true power laws.
+# Of the width of the interval of all times. Windows whose interval is wider tell less, and would make it their own. As
+# measured: up to 1.5, intervals of forces with noise miss 1 up to twice as often; up to 3 they cover no more, and are
+# wider for true power laws.
 _WIDEST = 2.0
 
 

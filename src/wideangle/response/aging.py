@@ -67,14 +67,14 @@ def fit_aging(
     xarray.Dataset
         By ``law``: ``amplitude`` at time 0, ``tau``, ``gamma`` and ``rate``, the slope of -ln response at time 0, NaN
         where a law has no such parameter, and the ends of their intervals with ``_low`` and ``_high``, infinite where
-        the data set none, for ``gamma`` by later times alone too, see below; ``aic``, AICc but for a constant common to all laws, and ``weight``, the Akaike weights;
-        ``p_value`` of the deviation from the law, NaN where errors are unknown; ``fitted(law, time)``. For all laws
-        together ``chosen``; ``change``, the decrease of ln response from the first to the last time, with its
-        interval; ``misfit``, the root mean square deviation of the response from the best law, relative to the
-        response (in bins of time, see below), 0 where there is none of significance beyond its errors. Parameters of
-        laws that are rejected say only how they run along the response, see below. ``mean(time)`` and
-        ``standard_error(time)`` of the response; ``n_networks`` and ``n_dropped``. All with a leading dimension
-        ``factor`` for a Dataset. The attribute ``time_unit`` is "given" or "None".
+        the data set none, for ``gamma`` by later times alone too, see below; ``aic``, AICc but for a constant common to
+        all laws, and ``weight``, the Akaike weights; ``p_value`` of the deviation from the law, NaN where errors are
+        unknown; ``fitted(law, time)``. For all laws together ``chosen``; ``change``, the decrease of ln response from
+        the first to the last time, with its interval; ``misfit``, the root mean square deviation of the response from
+        the best law, relative to the response (in bins of time, see below), 0 where there is none of significance
+        beyond its errors. Parameters of laws that are rejected say only how they run along the response, see below.
+        ``mean(time)`` and ``standard_error(time)`` of the response; ``n_networks`` and ``n_dropped``. All with a
+        leading dimension ``factor`` for a Dataset. The attribute ``time_unit`` is "given" or "None".
 
     Raises
     ------
@@ -141,15 +141,15 @@ def fit_aging(
     or less in as few as 8 %, as they tell 1 from the exponents that are there).
 
     *Choice* (derived; not in the literature). ``"none"``: the best law misses more than 20 % (``misfit``; of one curve
-    also in the mean over its times), and not by white noise of one curve, or
-    all networks have exact zeros at a time, which no law has. ``"constant"``: no other law fits better than chance
-    allows, counting that tau is chosen freely, and the interval of ``change`` lies within 0.1. ``"exponential"``: a
-    constant is excluded, and so are all power laws up to :math:`|\gamma| = 10`, which is as far as networks get whose
-    rates differ by a third. ``"power law"``: a constant is excluded, and so is an exponential, as the interval of gamma
-    from all times is finite. Else ``"undecided"``. So each wrong law is chosen with a probability of 1 - confidence at most, but for
-    gamma beyond 10 and changes below 0.1, and but for one curve or fewer than 10 networks with noise that goes together
-    over longer than a bin: there a wrong law was chosen in up to a quarter of all cases (5 %, correlations of 0.9 from
-    time to time).
+    also in the mean over its times), and not by white noise of one curve, or all networks have exact zeros at a time,
+    which no law has. ``"constant"``: no other law fits better than chance allows, counting that tau is chosen freely,
+    and the interval of ``change`` lies within 0.1. ``"exponential"``: a constant is excluded, and so are all power laws
+    up to :math:`|\gamma| = 10`, which is as far as networks get whose rates differ by a third. ``"power law"``: a
+    constant is excluded, and so is an exponential, as the interval of gamma from all times is finite. Else
+    ``"undecided"``. So each wrong law is chosen with a probability of 1 - confidence at most, but for gamma beyond 10
+    and changes below 0.1, and but for one curve or fewer than 10 networks with noise that goes together over longer
+    than a bin: there a wrong law was chosen in up to a quarter of all cases (5 %, correlations of 0.9 from time to
+    time).
 
     References
     ----------

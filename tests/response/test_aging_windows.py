@@ -133,6 +133,9 @@ def odd_responses() -> dict[str, tuple[Array, Array, dict[str, Any]]]:
     rng = np.random.default_rng(6)
     law = (1.0 + time / 20.0) ** -1.2
     noisy = law * (1.0 + 0.1 * rng.standard_normal((40, 31)))
+    many = TIMES["60 to 1e3"]
+    # Of so few digits that means over networks are exact.
+    force, noise = np.round(cross_entropy(many, -1.0) * 2.0**20) / 2.0**20, 1.0 + 0.01 * rng.standard_normal((40, 61))
     late = np.where(time < 100.0, noisy, 0.0)
     spike = late.copy()
     spike[:, -1] = noisy[:, -1]
@@ -148,6 +151,8 @@ def odd_responses() -> dict[str, tuple[Array, Array, dict[str, Any]]]:
         "few networks": (noisy[:2], time, {}),
         "nine networks": (noisy[:9], time, {}),
         "ten networks": (noisy[:10], time, {}),
+        "networks that are all the same": (np.tile(force, (40, 1)), many, {}),
+        "networks that become the same": (np.where(many < 1.0, force * noise, force), many, {}),
         "changing sign": (rng.standard_normal((40, 31)), time, {}),
         "means of zero": (np.concatenate([noisy, -noisy]), time, {}),
         "constant": (np.ones(31), time, {}),

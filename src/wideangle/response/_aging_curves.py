@@ -73,8 +73,8 @@ class Curve:
 
     @property
     def errors_known(self) -> bool:
-        """Whether there are errors other than those the residuals show."""
-        return bool(np.any(self.covariance))
+        """Whether there are errors other than those the residuals show; networks that are all the same have none."""
+        return len(self.single) == 0
 
     def bins(self, values: Array) -> Array:
         """Return the means over the bins of values (..., time)."""

@@ -82,7 +82,7 @@ def test_networks_with_noise() -> None:
 @pytest.mark.parametrize("noise", [0.01, 0.03, 0.1])
 @pytest.mark.parametrize("name", list(TIMES))
 def test_one_curve_with_noise_of_many(name: str, noise: float) -> None:
-    check_one_curve(name, noise, 100)
+    check_one_curve(name, noise, 60)
 
 
 @pytest.mark.slow
@@ -90,7 +90,7 @@ def test_one_curve_with_noise_of_many(name: str, noise: float) -> None:
 @pytest.mark.parametrize("scatter", [0.3, 1.0])
 @pytest.mark.parametrize("n_networks", [20, 100])
 def test_networks_with_noise_of_many(n_networks: int, scatter: float, noise: float) -> None:
-    check_networks("20 to 1e3", n_networks, scatter, noise, 40)
+    check_networks("20 to 1e3", n_networks, scatter, noise, 24)
 
 
 def check_power_laws(kind: str, n_draws: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +125,7 @@ def test_power_laws(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["alone", "errors", "networks", "growth"])
 def test_power_laws_of_many(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    check_power_laws(kind, 100, monkeypatch)
+    check_power_laws(kind, 40, monkeypatch)
 
 
 def odd_responses() -> dict[str, tuple[Array, Array, dict[str, Any]]]:

@@ -177,8 +177,9 @@ def _dataset(
         for name in reduced.dims:
             for kind, accumulator in reduced.accumulators[name].items():
                 for field_name, values in _fields(study, name, kind, accumulator).items():
-                    place = tuple(slice(0, size) for size in np.shape(values))
-                    variables[field_name][1][row, ...][place] = values
+                    of_cell = variables[field_name][1][row : row + 1]
+                    place = (slice(None), *map(slice, np.shape(values)))
+                    of_cell[place] = values
         for name in moving:
             if name in reduced.coordinates:
                 values = reduced.coordinates[name]
@@ -328,7 +329,7 @@ def _write_samples(folder: Path, store: Store, study: Study, plan: Plan, journal
                     chunks = (1, size, *layout.shape(name))
                     arrays[name] = _create(folder, name, shape, chunks, values.dtype, dims)
                 place = (
-                    cell,
+                    slice(cell, cell + 1),
                     slice(block * size, block * size + len(values)),
                     *(slice(0, k) for k in values.shape[1:]),
                 )

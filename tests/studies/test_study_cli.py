@@ -103,7 +103,7 @@ def test_time_that_is_up_and_going_on(
     file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("wideangle.studies.running._SECONDS_OF_TASK", 0.05)
-    file.write_text(STUDY.format(samples=10**12, block_size=2**17))
+    file.write_text(STUDY.format(samples=10**12, block_size=2**15))
     ran = Ran(capsys, "study", "run", file, "--max-time", "0.3s", "--progress")
     assert ran.code == 0
     assert "stopped, after 1 run" in ran.out
@@ -189,7 +189,7 @@ def test_a_dask_cluster(file: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     ) as cluster:
         ran = Ran(capsys, "study", "run", file, "--dask", cluster.scheduler_address)
     assert ran.code == 0
-    assert "has 1 cores" in ran.err
+    assert "the cluster at" in ran.err
     expected = wa.studies.run(wa.studies.Study.from_toml(file), tmp_path / "again.zarr", progress=False)
     xr.testing.assert_identical(wa.studies.load(file.with_suffix(".zarr")).load(), expected.load())
 

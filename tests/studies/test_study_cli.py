@@ -49,13 +49,6 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", ["", "plan", "run", "resume", "status", "report"])
-def test_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    ran = Ran(capsys, "study", *command.split(), "--help")
-    assert ran.code == 0
-    assert re.search(r"Example:\n\s+wideangle study ", ran.out)
-
-
 def test_plan(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ran = Ran(capsys, "study", "plan", file)
     assert (ran.code, ran.err) == (0, "")

@@ -393,5 +393,5 @@ def _results_so_far(place: Store, journal: Journal, *, verify: bool) -> xr.Datas
         layout.add(reduced, cell)
     states = np.array([STATES.index(state) for state in cell_states(study, journal)], dtype=np.int8)
     result = _dataset(study, journal, done, layout, states, cell_coordinates(study), range(len(study.cells)))
-    result.attrs = {**_attributes(study), "identity": about["identity"], "study_about": json.dumps(about)}
+    result.attrs = {**_attributes(study, False), "identity": about["identity"], "study_about": json.dumps(about)}
     return result

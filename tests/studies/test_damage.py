@@ -48,15 +48,15 @@ def assert_named_or_harmless(
     table: dict[str, Any], store: Path, expected: dict[str, bytes], contents: Contents, case: object
 ) -> bool:
     """Run what is damaged, and repair it if that is refused; whether it was refused."""
+    message = ""
     try:
         run(table, store)
     except (wa.studies.StoreError, OSError) as error:
-        assert store.name in str(error), case
+        message = str(error)
         run(table, store, repair=True)
-        assert contents(store) == expected, case
-        return True
     assert contents(store) == expected, case
-    return False
+    assert not message or store.name in message, case
+    return bool(message)
 
 
 def places_of(data: bytes, number: int) -> list[int]:
@@ -223,7 +223,7 @@ def test_a_chunk_that_nobody_wrote_is_found(tables: Any, tmp_path: Path) -> None
     store = tmp_path / "store"
     run(tables["stop"], store)
     shutil.copy(store / "x_mean/0.0", store / "x_mean/1.0")
-    with pytest.raises(wa.studies.StoreError, match="x_mean/1.0"):
+    with pytest.raises(wa.studies.StoreError, match=r"x_mean/1\.0"):
         run(tables["stop"], store)
 
 

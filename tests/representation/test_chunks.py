@@ -402,6 +402,7 @@ BAD = {
     "ridge negative": ({"ridge": -1e-8}, ValueError, "ridge"),
     "ridge not a number": ({"ridge": float("nan")}, ValueError, "ridge"),
     "seed negative": ({"seed": -1}, ValueError, "seed"),
+    "first chunk negative": ({"first_chunk": -1}, ValueError, "first_chunk must lie between 0"),
     "missing": ({"missing": "ignore"}, ValueError, "missing"),
     "threads": ({"n_threads": 0}, ValueError, "n_threads"),
     "progress": ({"progress": "yes"}, TypeError, "progress"),
@@ -413,3 +414,16 @@ def test_bad_arguments(change: dict[str, Any], error: type[Exception], message: 
     arguments: dict[str, Any] = {**labelled(), "n_chunks": 2, "seed": 1, **change}
     with pytest.raises(error, match=message):
         chunk_statistics(**arguments)
+
+
+def test_parts_of_a_set_of_chunks_are_those_of_the_whole() -> None:
+    features = generic()
+    whole = chunk_statistics(features, n_chunks=7, seed=3, chunk_sizes=(1, 8, 24))
+    parts = [
+        chunk_statistics(features, n_chunks=n, seed=3, chunk_sizes=(1, 8, 24), first_chunk=k)
+        for k, n in ((0, 2), (2, 5))
+    ]
+    for name in (*PROCEDURE, "order"):
+        joined = np.concatenate([part[name].transpose("chunk", ...).values for part in parts])
+        np.testing.assert_array_equal(joined, whole[name].transpose("chunk", ...).values)
+    assert parts[1]["chunk"].values.tolist() == [2, 3, 4, 5, 6]

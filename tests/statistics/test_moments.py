@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy import stats
 
 from wideangle.statistics import Moments
 
@@ -119,3 +120,26 @@ def test_bad_arguments_are_named() -> None:
         Moments(count=np.zeros(1), mean=np.zeros(1), m2=np.zeros(1), m3=np.zeros(1), m4=np.zeros(1))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="m3 must have the shape of count"):
         Moments(count=np.array([1]), mean=np.zeros(1), m2=np.zeros(1), m3=np.zeros(2), m4=np.zeros(1))
+
+
+def test_skewness_and_kurtosis_are_the_moment_estimators() -> None:
+    samples = np.random.default_rng(7).gamma(2.0, size=(500, 3)) * [1.0, 1e-60, -1e40]
+    moments = Moments.from_samples(samples)
+    # Rounding: about count * precision * (1 + mean / deviation)**4, less than this.
+    np.testing.assert_allclose(moments.skewness, stats.skew(samples, axis=0), rtol=1e-12)
+    np.testing.assert_allclose(moments.excess_kurtosis, stats.kurtosis(samples, axis=0), rtol=1e-12)
+    # Two values, as often: skewness 0, and the least kurtosis there is.
+    coin = Moments.from_samples([-1.0, 1.0])
+    assert float(coin.skewness) == 0.0
+    assert float(coin.excess_kurtosis) == -2.0
+
+
+def test_skewness_and_kurtosis_are_undefined_without_spread() -> None:
+    one, none = Moments.from_samples([[0.1]]), Moments.from_samples(np.empty((0, 1)))
+    # The means of equal samples differ in their last digit, by the order of summation.
+    constant = Moments.from_samples(np.full((7, 1), 0.1)).merge(Moments.from_samples(np.full((3, 1), 0.1)))
+    stray = constant.merge(Moments.from_samples(np.nextafter(np.full((2, 1), 0.1), 1.0)))
+    underflowing = Moments.from_samples(np.array([[1.0], [2.0], [4.0]]) * 1e-80)
+    for moments in (one, none, constant, stray, underflowing):
+        assert np.isnan(moments.skewness).all()
+        assert np.isnan(moments.excess_kurtosis).all()

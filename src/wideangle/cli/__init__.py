@@ -1,4 +1,4 @@
-"""The command line: ``wideangle predict | simulate | analyze-representation | reproduce | info``.
+"""The command line: ``wideangle predict | simulate | analyze-representation | reproduce | study | info``.
 
 Each module has the commands of one subject. Commands import what they need when they run, so that ``--help`` answers at
 once.
@@ -18,6 +18,7 @@ from wideangle.cli.angles import predict, simulate
 from wideangle.cli.installation import info
 from wideangle.cli.papers import reproduce
 from wideangle.cli.representation import analyze_representation
+from wideangle.cli.studies import study
 
 EXIT_BAD_ARGUMENTS = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell expects.
@@ -25,6 +26,8 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell expects.
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 2 bad arguments (one line on standard error), 130 interrupted.
+
+    A study of which cells failed exits with 1.
 
     Parameters
     ----------
@@ -55,5 +58,5 @@ def cli(context: click.Context) -> None:
     show_help_without_command(context)
 
 
-for command in (predict, simulate, analyze_representation, reproduce, info):
+for command in (predict, simulate, analyze_representation, reproduce, study, info):
     cli.add_command(command)

@@ -45,6 +45,10 @@ figure img { display: block; width: 100%; height: auto; }
 figcaption, caption { color: var(--muted); font-size: .92rem; text-align: left; max-width: 46rem; }
 figcaption { margin-top: .5rem; }
 caption { padding-bottom: .6rem; }
+pre {
+  overflow-x: auto; background: var(--shade); border: 1px solid var(--rule); border-radius: .3rem; padding: .8rem 1rem;
+  font: .88rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace;
+}
 .scroll { overflow-x: auto; margin-top: 1rem; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .5rem .7rem; border-bottom: 1px solid var(--rule); text-align: left; vertical-align: top; }
@@ -121,6 +125,11 @@ def figure(light: bytes, dark: bytes, *, alt: str, caption: str) -> str:
         f'<img src="{sources[0]}" alt="{escape(alt)}">\n'
         f"</picture>\n<figcaption>{escape(caption)}</figcaption>\n</figure>"
     )
+
+
+def code(text: str) -> str:
+    """Return plain text, such as a command or a file, as it is."""
+    return f'<pre tabindex="0">{escape(text)}</pre>'
 
 
 def claims(items: Sequence[Claim], *, caption: str) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wideangle import _core
 from wideangle._checks import (
+    MAX_SAMPLES,
     check_flag,
     check_increasing_integers,
     check_integer,
@@ -48,6 +49,7 @@ def chunk_statistics(
     targets: ArrayLike | None = None,
     ridge: float = 1e-8,
     missing: Literal["raise", "drop"] = "raise",
+    first_chunk: int = 0,
     n_threads: int | None = None,
     progress: bool = False,
 ) -> xr.Dataset:
@@ -76,6 +78,8 @@ def chunk_statistics(
         default 1e-8, as published. The intercept is not penalised. With 0, least squares of least norm.
     missing
         What to do with samples that have NaN or infinite activations: ``"raise"`` (default) or ``"drop"``.
+    first_chunk
+        Index of the first chunk, default 0, so that one set of chunks can be measured in parts.
     n_threads
         Threads; default every processor available. Results do not depend on it.
     progress
@@ -137,7 +141,7 @@ def chunk_statistics(
     layer = check_layer(features, targets, missing)
     head = check_readout(readout, bias, layer)
     n_samples, n_neurons = layer.features.shape
-    sizes = _check_sizes(chunk_sizes, n_neurons)
+    sizes = check_sizes(chunk_sizes, n_neurons)
     remedy = "give a number of random chunks, such as 40"
     n_chunks = check_integer("n_chunks", n_chunks, low=1, high=10**9, remedy=remedy)
     seed = check_seed(seed)
@@ -145,6 +149,9 @@ def chunk_statistics(
     ridge = check_real("ridge", ridge, remedy=remedy)
     if not 0.0 <= ridge <= 1e100:
         raise ValueError(f"ridge must lie in [0, 1e100], got {ridge!r}; {remedy}")
+    first_chunk = check_integer(
+        "first_chunk", first_chunk, low=0, high=MAX_SAMPLES, remedy="give the index of the first chunk, 0 or more"
+    )
     threads = check_threads(n_threads) or available_threads()
     show = check_flag("progress", progress)
     needed = 8 * n_neurons * ((4 * min(threads, n_chunks) + 2) * n_neurons + n_chunks)
@@ -157,11 +164,12 @@ def chunk_statistics(
             stacklevel=2,
         )
 
-    orders = _random_orders(n_neurons, n_chunks, seed)
-    values, covariance, eigenvalues = _regressions(layer, orders, sizes, ridge, threads, show)
+    orders = random_orders(n_neurons, n_chunks, seed, first_chunk)
+    scatter = find_scatter(layer, ridge, threads)
+    values = regress(scatter, orders, sizes, seed, threads, show)
     if head is not None:
-        values |= _readouts(layer, head, orders, sizes, threads, show)
-    dataset = _dataset(values, orders, sizes, covariance, eigenvalues)
+        values |= read_out(layer, head, orders, sizes, threads, show)
+    dataset = _dataset(values, orders, sizes, scatter, first_chunk)
     dataset.attrs = provenance(
         "wideangle.representation.chunk_statistics",
         source=SOURCE,
@@ -173,6 +181,7 @@ def chunk_statistics(
         seed=seed,
         ridge=ridge,
         missing=missing,
+        first_chunk=first_chunk,
     )
     return dataset
 
@@ -182,62 +191,80 @@ def powers_of_two(n_neurons: int) -> NDArray[np.int64]:
     return np.array([2**power for power in range(int(math.log2(n_neurons)) + 1)])
 
 
-def _check_sizes(value: Iterable[int] | None, n_neurons: int) -> NDArray[np.int64]:
+class Scatter(NamedTuple):
+    """Sums of products of deviations of neurons, what regressions on chunks start from.
+
+    ``eigenvalues`` are decreasing; ``ridge_matters`` says whether the ridge can change a residual correlation.
+    """
+
+    products: Array
+    eigenvalues: Array
+    n_samples: int
+    ridge: float
+    ridge_matters: bool
+
+
+def check_sizes(value: Iterable[int] | None, n_neurons: int) -> NDArray[np.int64]:
     if value is None:
         return powers_of_two(n_neurons)
     remedy = f"give increasing numbers from 1 to the {n_neurons} neurons of features, or None for powers of two"
     return np.array(check_increasing_integers("chunk_sizes", value, low=1, high=n_neurons, remedy=remedy))
 
 
-def _random_orders(n_neurons: int, n_chunks: int, seed: int) -> NDArray[np.int64]:
+def random_orders(n_neurons: int, n_chunks: int, seed: int, first_chunk: int = 0) -> NDArray[np.int64]:
     """Return one permutation of the neurons a chunk, each from a generator of its own."""
     orders = np.empty((n_chunks, n_neurons), dtype=np.int64)
     for chunk in range(n_chunks):
-        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=(chunk,))))
+        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=(first_chunk + chunk,))))
         orders[chunk] = rng.permutation(n_neurons)
     return orders
 
 
-def _regressions(
-    layer: Layer, orders: NDArray[np.int64], sizes: NDArray[np.int64], ridge: float, threads: int, show: bool
-) -> tuple[dict[str, Array], Array, Array]:
-    """Return statistics of regressions as (chunk, size), the covariance, and its eigenvalues."""
+def find_scatter(layer: Layer, ridge: float, threads: int) -> Scatter:
+    """Return the scatter matrix of a layer."""
     n_samples = len(layer.features)
     _, products = _core.scatter_matrix(layer.features, n_threads=threads, cpu_path=active_cpu_path())
     # The mean of equal numbers is off by a rounding, which is no variance.
     products[~layer.varying] = products[:, ~layer.varying] = 0.0
     eigenvalues = np.maximum(np.linalg.eigvalsh(products)[::-1], 0.0)
     ridge_matters = _ridge_matters(ridge, products, eigenvalues[np.count_nonzero(layer.varying) - 1], n_samples)
+    return Scatter(products, eigenvalues, n_samples, ridge, ridge_matters)
 
-    def regress(of: NDArray[np.int64], on: NDArray[np.int64]) -> dict[str, Array]:
+
+def regress(
+    scatter: Scatter, orders: NDArray[np.int64], sizes: NDArray[np.int64], seed: int, threads: int, show: bool
+) -> dict[str, Array]:
+    """Return statistics of regressions as (chunk, size); ``seed`` is that of the orders."""
+    n_neurons = len(scatter.products)
+
+    def along(of: NDArray[np.int64], on: NDArray[np.int64]) -> dict[str, Array]:
         with progress_callback(len(of), show and len(of) > 1, unit="chunk") as advance:
             return _core.chunk_regression(
-                products,
-                n_samples=n_samples,
+                scatter.products,
+                n_samples=scatter.n_samples,
                 orders=of,
                 sizes=on,
-                ridge=ridge,
-                ridge_matters=ridge_matters,
+                ridge=scatter.ridge,
+                ridge_matters=scatter.ridge_matters,
                 offset=CORRELATION_OFFSET,
                 n_threads=threads,
                 cpu_path=active_cpu_path(),
                 progress=advance,
             )
 
-    # Chunks of all neurons are all the same.
-    proper = sizes[sizes < products.shape[0]]
-    parts = [regress(orders, proper)] if len(proper) else []
+    # Chunks of all neurons are all the same: in the order of chunk 0, whichever chunks are asked for.
+    proper = sizes[sizes < n_neurons]
+    parts = [along(orders, proper)] if len(proper) else []
     if len(proper) < len(sizes):
-        whole = regress(orders[:1], sizes[-1:])
+        whole = along(random_orders(n_neurons, 1, seed), sizes[-1:])
         parts.append({name: np.repeat(each, len(orders), axis=0) for name, each in whole.items()})
     raw = {name: np.hstack([part[name] for part in parts]) for name in parts[0]}
-    values = {
+    return {
         "r2": 1.0 - raw["unexplained"],
         "residual_correlation": raw["correlation"],
         "r2_outside": 1.0 - raw["unexplained_outside"],
         "residual_correlation_outside": raw["correlation_outside"],
     }
-    return values, products / (n_samples - 1), eigenvalues / (n_samples - 1)
 
 
 def _ridge_matters(ridge: float, products: Array, smallest: float, n_samples: int) -> bool:
@@ -255,7 +282,7 @@ def _ridge_matters(ridge: float, products: Array, smallest: float, n_samples: in
     return change**2 * largest_variance / CORRELATION_OFFSET > _NEGLIGIBLE_CHANGE
 
 
-def _readouts(
+def read_out(
     layer: Layer, head: Readout, orders: NDArray[np.int64], sizes: NDArray[np.int64], threads: int, show: bool
 ) -> dict[str, Array]:
     """Return statistics of the readouts of chunks as (chunk, size)."""
@@ -277,7 +304,7 @@ def _readouts(
 
 
 def _dataset(
-    values: dict[str, Array], orders: NDArray[np.int64], sizes: NDArray[np.int64], covariance: Array, eigenvalues: Array
+    values: dict[str, Array], orders: NDArray[np.int64], sizes: NDArray[np.int64], scatter: Scatter, first_chunk: int
 ) -> xr.Dataset:
     import xarray as xr
 
@@ -290,6 +317,6 @@ def _dataset(
         spread = each.std(axis=0, ddof=1) if n_chunks > 1 else np.full(len(sizes), np.nan)
         variables[f"{name}_standard_error"] = ("chunk_size", spread / math.sqrt(n_chunks), attributes)
     variables["order"] = (("chunk", "neuron"), orders)
-    variables["covariance"] = (("neuron", "other_neuron"), covariance)
-    variables["eigenvalue"] = ("neuron", eigenvalues)
-    return xr.Dataset(variables, {"chunk_size": sizes, "chunk": np.arange(n_chunks)})
+    variables["covariance"] = (("neuron", "other_neuron"), scatter.products / (scatter.n_samples - 1))
+    variables["eigenvalue"] = ("neuron", scatter.eigenvalues / (scatter.n_samples - 1))
+    return xr.Dataset(variables, {"chunk_size": sizes, "chunk": first_chunk + np.arange(n_chunks)})

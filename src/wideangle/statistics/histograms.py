@@ -112,7 +112,8 @@ class Histogram:
         table = np.zeros(n_elements * (bins + 2), dtype=np.int64)
         first_cell = np.arange(n_elements, dtype=np.int64) * (bins + 2) + 1
         cell_of_zero = first_cell + _cells(np.zeros(1), lowest, highest, bins, scale)
-        for block, left_out in blocks_of_samples(x, chosen):
+        # A large table is not added up for every few samples.
+        for block, left_out in blocks_of_samples(x, chosen, at_least=len(table) // 8):
             cells = _cells(block, lowest, highest, bins, scale)
             cells += first_cell
             table += np.bincount(cells.ravel(), minlength=len(table))

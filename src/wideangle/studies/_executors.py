@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, NamedTuple
 
 from wideangle._cpu import available_threads
@@ -30,7 +29,7 @@ def workers_of(executor: Any) -> Iterator[Workers]:
         n_threads = available_threads()
         pool, over = ThreadPoolExecutor(n_threads, thread_name_prefix="wideangle-study"), threading.Event()
         try:
-            yield Workers(partial(pool.submit, _run_until, over), lambda: n_threads, False)
+            yield Workers(lambda *work: pool.submit(_run_until, over, *work), lambda: n_threads, False)
         finally:
             over.set()
             pool.shutdown(wait=True, cancel_futures=True)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import lru_cache
-from typing import Any, NamedTuple
+import pickle
+from collections.abc import Callable, Mapping
+from functools import lru_cache, wraps
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
 
 from wideangle._checks import MAX_WIDTH, check_integer
 from wideangle._version import __version__
 from wideangle.network import MLP
-from wideangle.studies.protocol import unknown_parameter
+from wideangle.statistics import Total
+from wideangle.studies.protocol import Variable, unknown_parameter
 
 NETWORK = ("width", "depth", "widths", "activation", "weight_variance", "bias_variance")
 MAX_DEPTH = 1_000_000
+
+
+T = TypeVar("T")
 
 
 class Network(NamedTuple):
@@ -83,6 +90,33 @@ def _others(**rest: Any) -> tuple[str, float, float]:
     return net.activation, net.weight_variance, net.bias_variance
 
 
+def by_value(size: int) -> Callable[[Callable[[Any], T]], Callable[[Any], T]]:
+    """Remember what a function of one argument returns for the last so many values, lists and tables included.
+
+    Cells share what they have in common, and planning many of them reads and checks it once.
+    """
+
+    def decorate(function: Callable[[Any], T]) -> Callable[[Any], T]:
+        remembered = lru_cache(maxsize=size)(lambda key: function(pickle.loads(key)))
+
+        @wraps(function)
+        def called(value: Any) -> T:
+            try:
+                key = pickle.dumps(value)
+            except (pickle.PicklingError, AttributeError, TypeError):
+                return function(value)  # which refuses it
+            return remembered(key)
+
+        return called
+
+    return decorate
+
+
 def layer_sum(widths: tuple[int, ...], of_layer: float, of_neuron: float) -> float:
     """Return a cost that is linear in the width, summed over the layers."""
     return of_layer * len(widths) + of_neuron * sum(widths)
+
+
+def count(values: Any, *dims: str) -> Variable:
+    """Return counts of events as a variable."""
+    return Variable(dims, reduced={"total": Total(np.asarray(values).astype(np.int64))})

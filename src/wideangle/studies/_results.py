@@ -182,8 +182,9 @@ def _dataset(
         for name in reduced.dims:
             for kind, accumulator in reduced.accumulators[name].items():
                 for field_name, values in _fields(study, name, kind, accumulator).items():
-                    place: tuple[Any, ...] = (row, *(slice(0, size) for size in np.shape(values)))
-                    variables[field_name][1][place] = values
+                    of_cell = variables[field_name][1][row : row + 1]
+                    place = (slice(None), *map(slice, np.shape(values)))
+                    of_cell[place] = values
         for name in moving:
             if name in reduced.coordinates:
                 values = reduced.coordinates[name]

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from wideangle._version import __version__
 from wideangle.studies import _journal
-from wideangle.studies._cells import canonical
 from wideangle.studies._journal import Journal, StoreError
 
 if TYPE_CHECKING:
@@ -307,7 +306,8 @@ def about(study: Study) -> dict[str, str]:
         "format": _FORMAT,
         "identity": study.identity,
         "version": compatible_version(),
-        "study": canonical(study.to_dict()),
+        # In the order in which it was written: that of the axes of a grid is that of the cells.
+        "study": json.dumps(study.to_dict()),
     }
 
 

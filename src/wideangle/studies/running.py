@@ -224,6 +224,9 @@ class _Run:
             try:
                 finished = self._loop(workers, begun + limit, bar, number, begun)
                 state = "finished" if finished else "stopped"
+                if finished:
+                    bar.total = bar.n  # Cells may have ended before their last block.
+                    bar.refresh()
             finally:
                 # A full disk is reported by what it stopped.
                 with suppress(OSError):
@@ -233,11 +236,15 @@ class _Run:
         tasks = self._tasks(_SECONDS_OF_REMOTE_TASK if workers.is_remote else _SECONDS_OF_TASK)
         flying: dict[Future[Any], _InFlight] = {}
         noted = begun
+        capacity = _IN_FLIGHT * workers.number()
         is_over = False
         try:
             while True:
-                is_over = is_over or time.monotonic() >= deadline
-                while not is_over and len(flying) < _IN_FLIGHT * workers.number():
+                if not is_over and time.monotonic() >= deadline:
+                    is_over = True
+                    # What waits for a worker can wait for the next run.
+                    flying = {future: sent for future, sent in flying.items() if not future.cancel()}
+                while not is_over and len(flying) < capacity:
                     task = next(tasks, None)
                     if task is None:
                         tasks = self._tasks(
@@ -252,6 +259,7 @@ class _Run:
                 self._take(finished, flying, workers, bar)
                 if time.monotonic() - noted > _RECORD:
                     noted = time.monotonic()
+                    capacity = _IN_FLIGHT * workers.number()  # Workers come and go.
                     self.journal.update_run(number, noted - begun, self.samples, "running")
         except BrokenExecutor as error:  # It takes no more tasks.
             self._take({future for future in flying if future.done()}, flying, workers, bar)

@@ -1,0 +1,81 @@
+"""Plans: every sample is in one block, and what cannot be run is refused before it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from wideangle.studies import Study
+
+NETWORK = {"theta0": 0.1, "depth": 4}
+
+
+@pytest.mark.parametrize("block_size", [None, 1, 7, 64, 100])
+def test_blocks_hold_each_sample_once(block_size: int | None) -> None:
+    study = Study(
+        "simulate_angles", samples=100, seed=1, parameters=NETWORK, grid={"width": [4, 8]}, block_size=block_size
+    )
+    plan = study.plan()
+    for cell in range(2):
+        samples = [
+            k for b in plan.blocks() if b.cell == cell for k in range(b.first_sample, b.first_sample + b.n_samples)
+        ]
+        assert samples == list(range(100))
+    assert plan.n_samples == 200
+    assert sum(1 for _ in plan.blocks()) == plan.n_blocks.sum()
+
+
+def test_blocks_take_about_a_second() -> None:
+    study = Study("simulate_angles", samples=10**12, seed=1, parameters=NETWORK, grid={"width": [4, 64, 1024, 65536]})
+    plan = study.plan()
+    assert np.all(plan.block_seconds <= 1.0)
+    assert np.all(plan.block_seconds > 0.5)
+    # Powers of two do not change with the last digit of an estimate.
+    assert np.all(np.log2(plan.block_size) % 1 == 0)
+    np.testing.assert_allclose(plan.total_seconds, plan.seconds.sum())
+
+
+def test_kept_samples_set_the_size_of_blocks() -> None:
+    study = Study(
+        "simulate_angles",
+        samples=10**9,
+        seed=1,
+        parameters=NETWORK,
+        grid={"width": [4, 8]},
+        statistics={"samples": True},
+    )
+    plan = study.plan()
+    assert 2**24 < plan.largest_block_bytes <= 2**26
+    assert len(set(plan.block_size.tolist())) == 1
+
+
+def test_memory_of_a_block_is_refused_with_the_number() -> None:
+    study = Study(
+        "simulate_angles",
+        samples=10**12,
+        seed=1,
+        parameters=NETWORK,
+        grid={"width": [4]},
+        block_size=10**12,
+        statistics={"quantiles": [0.5]},
+    )
+    with pytest.raises(
+        ValueError, match=r"block_size = 1000000000000 of cell 0 .* needs 1\.\d+e\+05 GiB and this machine"
+    ):
+        study.plan()
+
+
+def test_a_plan_says_what_it_is() -> None:
+    study = Study("simulate_angles", samples=10**6, seed=1, parameters=NETWORK, grid={"width": [4, 8]})
+    text = str(study.plan())
+    assert "2 cells, 2e+06 samples in" in text
+    assert "time on one core, roughly:" in text
+
+
+def test_many_cells() -> None:
+    grid = {"width": {"range": [1, 101, 1]}, "theta0": {"linspace": [0.01, 3.0, 100]}}
+    study = Study("simulate_angles", samples=10**8, seed=1, parameters={"depth": 4}, grid=grid)
+    plan = study.plan()
+    assert plan.n_cells == 10_000
+    assert plan.n_samples == 10**12
+    assert plan.seconds.argmax() // 100 == 99

@@ -261,6 +261,9 @@ class _Run:
                     noted = time.monotonic()
                     capacity = _IN_FLIGHT * workers.number()  # Workers come and go.
                     self.journal.update_run(number, noted - begun, self.samples, "running")
+        except BrokenExecutor as error:  # It takes no more tasks.
+            self._take({future for future in flying if future.done()}, flying, workers, bar)
+            raise _explained(error) from error
         except BaseException:
             for future in flying:
                 future.cancel()
@@ -355,6 +358,7 @@ class _Run:
                 self.study.seed_of(cell),
                 self.study.samples,
                 int(self.plan.block_size[number]),
+                self.study.fingerprint(number),
             )
         folder = str(self.place.samples_folder.resolve()) if self.study.statistics.samples else None
         return Task(tuple(units), cells, self.study.statistics, self._versions, folder)
@@ -399,4 +403,8 @@ class _Run:
 
         before = sum(self.journal.samples_done().values())
         with tqdm(total=self.plan.n_samples, initial=before, unit="sample", unit_scale=True, disable=not shown) as bar:
+            if shown:
+                # For rates a clock that is never set.
+                bar._time = time.monotonic
+                bar.start_t = bar.last_print_t = time.monotonic()
             yield bar

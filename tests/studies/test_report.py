@@ -212,7 +212,9 @@ def test_variables_of_several_dimensions_and_times_of_their_own(
     np.testing.assert_array_equal([line.get_xdata() for line in along.lines], [[0.0, 1.0, 2.0], [0.0, 2.0, 4.0]])
     np.testing.assert_array_equal([line.get_ydata() for line in along.lines], np.full((2, 3), 3.0))
     np.testing.assert_array_equal(against.lines[0].get_xdata(), [1.0, 2.0])
-    assert [text.get_text() for text in along.get_legend().get_texts()] == ["step 1", "step 2"]
+    legend = along.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["step 1", "step 2"]
 
 
 def test_numbers_and_their_errors() -> None:

@@ -26,10 +26,10 @@ from wideangle.studies._blocks import (
     missing_nodes,
     run_task,
 )
-from wideangle.studies._executors import Workers, check_executor, workers_of
+from wideangle.studies._executors import Workers, check_executor, explained, workers_of
 from wideangle.studies._journal import Journal
 from wideangle.studies._results import write_results
-from wideangle.studies._samples import SamplesNotWrittenError, check_samples
+from wideangle.studies._samples import check_samples
 from wideangle.studies._store import Store
 from wideangle.studies.planning import Plan
 from wideangle.studies.protocol import resolve
@@ -163,16 +163,6 @@ def run(
     return place.open()
 
 
-def _explained(problem: Exception) -> Exception:
-    """Return the error that a run ends with, when a task could not be run."""
-    text, kept = f"{type(problem).__name__}: {problem}", "everything that was finished is kept"
-    if isinstance(problem, SamplesNotWrittenError):
-        return OSError(f"{problem}; {kept}: free some space, see that workers reach the folder, and run again")
-    if isinstance(problem, BrokenExecutor):
-        return RuntimeError(f"the executor lost its workers ({text}); {kept}: run again with a new one")
-    return RuntimeError(f"a task could not be run on its worker ({text}); {kept}: run again when this is mended")
-
-
 @dataclass
 class _Round:
     """Units of a cell that are on their way."""
@@ -263,7 +253,7 @@ class _Run:
                     self.journal.update_run(number, noted - begun, self.samples, "running")
         except BrokenExecutor as error:  # It takes no more tasks.
             self._take({future for future in flying if future.done()}, flying, workers, bar)
-            raise _explained(error) from error
+            raise explained(error) from error
         except BaseException:
             for future in flying:
                 future.cancel()
@@ -288,7 +278,7 @@ class _Run:
                     problem = problem or error
         self._commit(results, bar)
         if problem is not None:
-            raise _explained(problem) from problem
+            raise explained(problem) from problem
 
     def _commit(self, results: list[UnitResult | Failure], bar: Any) -> None:
         if not results:

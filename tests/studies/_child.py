@@ -58,9 +58,9 @@ class Events:
             path, writes = arguments[0], event == "os.mkdir"
         else:
             return
-        if isinstance(path, (str, bytes)) and os.path.abspath(os.fsdecode(path)).startswith(self.store):
-            if event != "open" or writes:
-                self.tick(is_write=writes)
+        is_path = isinstance(path, (str, bytes)) and (event != "open" or writes)
+        if is_path and os.path.abspath(os.fsdecode(path)).startswith(self.store):
+            self.tick(is_write=writes)
 
     def tick(self, *, is_write: bool) -> None:
         """Count one event."""

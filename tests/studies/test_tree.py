@@ -67,7 +67,7 @@ def test_root_holds_all_blocks(n_blocks: int) -> None:
 
 def numbers(block: int) -> Reduced:
     values = np.random.default_rng(block).standard_normal((3, 2)) + 1e3
-    return Reduced(3, {"x": ("place",)}, {"x": {"moments": Moments.from_samples(values)}}, {})
+    return Reduced(3, {"x": ("place",)}, {"x": ((2,), "")}, {"x": {"moments": Moments.from_samples(values)}}, {})
 
 
 def computed(node: Node, n_blocks: int) -> Reduced:
@@ -87,7 +87,7 @@ def test_any_order_of_arrival_gives_the_same_bits(
     path = tmp_path_factory.mktemp("journal") / "journal.sqlite"
     journal = Journal.create(path, {})
     level = data.draw(st.integers(0, 3))
-    units = divided(root(n_blocks), level, n_blocks)
+    units = list(divided(root(n_blocks), level, n_blocks))
     twice = data.draw(st.lists(st.sampled_from(units), max_size=5))
     for node in data.draw(st.permutations(units + twice)):
         journal.commit([UnitResult(Unit(0, node), computed(node, n_blocks).to_bytes(), {})], {0: n_blocks})

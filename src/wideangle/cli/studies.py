@@ -104,7 +104,7 @@ def run(file: Path, **options: Any) -> None:
         store = options.pop("store") or file.with_suffix(".zarr")
         from wideangle.studies._store import Store
 
-        if Store(store).exists:
+        if Store(store).exists and not Store(store).is_complete:
             click.echo(f"{store} is there: going on with it", err=True)
         compute(described, store, f"wideangle study resume {file}{store_text(file, store)}", **options)
 
@@ -299,14 +299,14 @@ def dask_client(address: str) -> Iterator[Any]:
     """Give a client of the Dask cluster at an address."""
     import logging
 
-    Client: Any
     try:
-        from distributed import Client
+        import distributed
     except ImportError as error:
         raise ImportError('--dask needs distributed: pip install "wideangle[distributed]"') from error
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors come as exceptions too
     try:
-        client = Client(address, timeout=_DASK_TIMEOUT, set_as_default=False)
+        open_client: Any = distributed.Client
+        client = open_client(address, timeout=_DASK_TIMEOUT, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         reason = str(error) or f"no answer in {_DASK_TIMEOUT:g} s"
         raise OSError(

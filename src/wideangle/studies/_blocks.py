@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import os
-import tempfile
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +16,7 @@ from numpy.typing import NDArray
 
 from wideangle.statistics import Histogram, Moments, QuantileSketch, Total
 from wideangle.studies._cells import canonical
+from wideangle.studies._samples import SamplesNotWrittenError, write_samples
 from wideangle.studies.protocol import Accumulator, Block, Method, Variable, Wanted, resolve
 
 _KINDS: dict[str, type[Accumulator]] = {
@@ -92,27 +90,35 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Reduced:
-    """Accumulators of some samples of a cell, by variable and kind, with the dimensions of variables."""
+    """Accumulators of some samples of a cell, by variable and kind, with the dimensions of variables.
+
+    ``forms`` are the lengths of the dimensions, and the type of the samples where these are kept.
+    """
 
     n_samples: int
     dims: Mapping[str, tuple[str, ...]]
+    forms: Mapping[str, tuple[tuple[int, ...], str]]
     accumulators: Mapping[str, Mapping[str, Accumulator]]
     coordinates: Mapping[str, NDArray[Any]]
 
     def merge(self, other: Reduced) -> Reduced:
         """Return what both sets of samples give together."""
-        if self.dims != other.dims or {k: set(v) for k, v in self.accumulators.items()} != {
-            k: set(v) for k, v in other.accumulators.items()
-        }:
-            raise ValueError(
-                f"blocks of a cell must have the same variables and dimensions, got {dict(self.dims)} and "
-                f"{dict(other.dims)}; the method returned different ones"
-            )
+        for what, ours, theirs in (
+            ("variables and dimensions", self.dims, other.dims),
+            ("shapes and types", self.forms, other.forms),
+            ("statistics", _kinds(self), _kinds(other)),
+            ("coordinates", _values(self), _values(other)),
+        ):
+            if ours != theirs:
+                raise ValueError(
+                    f"blocks of a cell must have the same {what}, got {_difference(ours, theirs)}; the method returned "
+                    "different ones"
+                )
         merged = {
             name: {kind: one.merge(other.accumulators[name][kind]) for kind, one in kinds.items()}  # type: ignore[arg-type]
             for name, kinds in self.accumulators.items()
         }
-        return Reduced(self.n_samples + other.n_samples, self.dims, merged, self.coordinates)
+        return Reduced(self.n_samples + other.n_samples, self.dims, self.forms, merged, self.coordinates)
 
     def to_bytes(self) -> bytes:
         """Return everything as bytes, the same for the same content."""
@@ -123,7 +129,7 @@ class Reduced:
                     arrays[f"{kind}/{field}/{name}"] = array
         for name, values in self.coordinates.items():
             arrays[f"coordinate//{name}"] = values
-        head = json.dumps({"n_samples": self.n_samples, "dims": {name: list(dims) for name, dims in self.dims.items()}})
+        head = json.dumps({"n_samples": self.n_samples, "dims": dict(self.dims), "forms": dict(self.forms)})
         buffer = io.BytesIO()
         np.savez(buffer, head=np.frombuffer(head.encode(), dtype=np.uint8), **arrays)  # type: ignore[arg-type]
         return buffer.getvalue()
@@ -143,11 +149,26 @@ class Reduced:
                     coordinates[name] = file[key]
                 else:
                     fields.setdefault((name, kind), {})[field] = file[key]
-        accumulators: dict[str, dict[str, Accumulator]] = {}
+        accumulators: dict[str, dict[str, Accumulator]] = {name: {} for name in head["dims"]}
         for (name, kind), arrays in fields.items():
-            accumulators.setdefault(name, {})[kind] = _KINDS[kind].from_arrays(arrays)
+            accumulators[name][kind] = _KINDS[kind].from_arrays(arrays)
         dims = {name: tuple(items) for name, items in head["dims"].items()}
-        return cls(head["n_samples"], dims, accumulators, coordinates)
+        forms = {name: (tuple(shape), kind) for name, (shape, kind) in head["forms"].items()}
+        return cls(head["n_samples"], dims, forms, accumulators, coordinates)
+
+
+def _kinds(reduced: Reduced) -> dict[str, list[str]]:
+    return {name: sorted(kinds) for name, kinds in reduced.accumulators.items()}
+
+
+def _values(reduced: Reduced) -> dict[str, Any]:
+    return {name: (values.shape, values.dtype.str, values.tobytes()) for name, values in reduced.coordinates.items()}
+
+
+def _difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+    texts = (f"{name!r}: {ours.get(name, 'none')} and {theirs.get(name, 'none')}" for name in names[:3])
+    return ", ".join(text if len(text) < 200 else f"{text[:200]}..." for text in texts)
 
 
 @dataclass(frozen=True)
@@ -177,6 +198,8 @@ def run_task(task: Task) -> list[UnitResult | Failure]:
             continue
         try:
             results.append(_run_unit(task, unit))
+        except SamplesNotWrittenError:
+            raise
         except Exception as error:
             failed.add(unit.cell)
             text = f"{type(error).__name__}: {error}"
@@ -186,12 +209,13 @@ def run_task(task: Task) -> list[UnitResult | Failure]:
 
 def _run_unit(task: Task, unit: Unit) -> UnitResult:
     work = task.cells[unit.cell]
-    method, prepared = _prepare(work.method, work.parameters)
+    method = resolve(work.method)
     if method.version != task.versions[work.method]:
         raise RuntimeError(
             f"method {work.method!r} has another version on this worker than where the study runs; install the same "
             "code there"
         )
+    prepared = _prepare(method, work.parameters)  # type: ignore[arg-type]  # methods are hashable
     files: dict[int, str] = {}
 
     def compute(node: Node) -> Reduced:
@@ -213,18 +237,18 @@ def _run_unit(task: Task, unit: Unit) -> UnitResult:
 
 
 @lru_cache(maxsize=256)
-def _prepare(name: str, parameters: str) -> tuple[Method, Any]:
-    method = resolve(name)
-    return method, method.prepare(json.loads(parameters))
+def _prepare(method: Method, parameters: str) -> Any:
+    return method.prepare(json.loads(parameters))
 
 
 def reduce_block(block: Block, n_samples: int, wanted: Wanted) -> Reduced:
     """Return the wanted accumulators of a block."""
-    dims, accumulators = {}, {}
+    dims, forms, accumulators = {}, {}, {}
     for name, variable in block.variables.items():
         if wanted.keeps(name):
             dims[name] = variable.dims
             accumulators[name] = _reduce(name, variable, wanted)
+            forms[name] = _form(name, variable, accumulators[name], n_samples, wanted)
     missing = [name for name in wanted.variables or wanted.histograms if name not in block.variables]
     if missing:
         known = ", ".join(map(repr, block.variables))
@@ -234,7 +258,24 @@ def reduce_block(block: Block, n_samples: int, wanted: Wanted) -> Reduced:
         for name, values in block.coordinates.items()
         if any(name in variable_dims for variable_dims in dims.values())
     }
-    return Reduced(n_samples, dims, accumulators, coordinates)
+    return Reduced(n_samples, dims, forms, accumulators, coordinates)
+
+
+def _form(
+    name: str, variable: Variable, found: Mapping[str, Accumulator], n_samples: int, wanted: Wanted
+) -> tuple[tuple[int, ...], str]:
+    """Return the shape of a variable, and the type of its samples if they are kept, and refuse what does not agree."""
+    shapes = {kind: accumulator.shape for kind, accumulator in found.items()}
+    kind = ""
+    if variable.samples is not None:
+        values = np.asarray(variable.samples)
+        if values.ndim == 0 or len(values) != n_samples:
+            raise ValueError(f"the method must return {n_samples} samples of {name!r}, got shape {values.shape}")
+        shapes["samples"] = values.shape[1:]
+        kind = values.dtype.str if wanted.samples else ""
+    if any(len(shape) != len(variable.dims) for shape in shapes.values()) or len(set(shapes.values())) > 1:
+        raise ValueError(f"{name!r} must have the dimensions {variable.dims} in all statistics, got shapes {shapes}")
+    return next(iter(shapes.values()), ()), kind
 
 
 def _reduce(name: str, variable: Variable, wanted: Wanted) -> dict[str, Accumulator]:
@@ -259,38 +300,6 @@ def _reduce(name: str, variable: Variable, wanted: Wanted) -> dict[str, Accumula
                 values, relative_error=wanted.relative_error, where=counts
             )
     return {kind: result[kind] for kind, is_wanted in kinds.items() if is_wanted}
-
-
-def write_samples(folder: Path, cell: int, block: int, block_data: Block, wanted: Wanted) -> str:
-    """Write the samples of a block into a file of their own, at once or not at all, and return its digest."""
-    arrays = {}
-    for name, variable in block_data.variables.items():
-        if wanted.keeps(name) and variable.samples is not None:
-            arrays[name] = np.asarray(variable.samples)
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    data = buffer.getvalue()
-    write_file(samples_file(folder, cell, block), data)
-    return hashlib.sha256(data).hexdigest()
-
-
-def samples_file(folder: Path, cell: int, block: int) -> Path:
-    """Return the path of the samples of a block."""
-    return folder / f"{cell}-{block}.npz"
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file that is there either as a whole or not at all."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def missing_nodes(done: Iterable[Node], n_blocks: int, end: int) -> list[Node]:
@@ -326,13 +335,14 @@ def root(n_blocks: int) -> Node:
     return Node((n_blocks - 1).bit_length(), 0)
 
 
-def divided(node: Node, level: int, n_blocks: int) -> list[Node]:
-    """Return the nodes of at most that level that a node consists of."""
-    if node.level <= level:
-        return [node]
-    shift = node.level - level
-    nodes = (Node(level, (node.place << shift) + k) for k in range(1 << shift))
-    return [part for part in nodes if part.first < n_blocks]
+def divided(node: Node, level: int, n_blocks: int) -> Iterator[Node]:
+    """Yield the nodes of at most that level that a node consists of, one by one as there may be very many."""
+    shift = max(node.level - level, 0)
+    for place in range(node.place << shift, (node.place + 1) << shift):
+        part = Node(node.level - shift, place)
+        if part.first >= n_blocks:
+            return
+        yield part
 
 
 def cell_parameters(parameters: Mapping[str, Any]) -> str:

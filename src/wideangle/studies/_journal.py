@@ -8,10 +8,11 @@ import os
 import socket
 import sqlite3
 import time
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from wideangle.studies._blocks import Failure, Node, Reduced, UnitResult
 
@@ -31,6 +32,8 @@ CREATE TABLE runs (
     started TEXT NOT NULL, seconds REAL NOT NULL, samples INTEGER NOT NULL, state TEXT NOT NULL
 );
 """
+_COLUMNS = "cell, level, place, n_samples, data, digest"
+_SEAL = "seal"  # of the description of the study
 _PATIENCE = 60.0  # seconds that a writer waits for readers of the status
 
 
@@ -55,28 +58,31 @@ class Journal:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
-        try:
+        self._identity: str | None = None
+        with self._errors():
             if read_only:
-                self._database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=_PATIENCE)
+                # Not mode=ro, with which SQLite cannot undo what a killed process has left half done.
+                self._database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=_PATIENCE)
             else:
                 self._database = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)
-            with self._errors():
-                self._database.execute("PRAGMA synchronous = EXTRA")
-                self._database.execute("PRAGMA cell_size_check = ON")
-        except sqlite3.Error as error:
-            raise self._damaged(error) from error
+            try:
+                for pragma in ("synchronous = EXTRA", "cell_size_check = ON", f"query_only = {int(read_only)}"):
+                    self._database.execute(f"PRAGMA {pragma}")
+            except sqlite3.Error:
+                self._database.close()
+                raise
 
     @classmethod
     def create(cls, path: Path, about: Mapping[str, str]) -> Journal:
         """Begin a journal; it is there as a whole or not at all."""
         part = path.with_name(f".part-{path.name}")
-        part.unlink(missing_ok=True)
-        journal = cls(part)
-        with journal._errors(), journal._transaction():
+        _remove(part)
+        with closing(cls(part)) as journal, journal._errors(), journal._transaction():
             for statement in _SCHEMA.split(";"):
                 journal._database.execute(statement)
-            journal._database.executemany("INSERT INTO about VALUES (?, ?)", about.items())
-        journal.close()
+            rows = {**about, _SEAL: _seal(about)}
+            journal._database.executemany("INSERT INTO about VALUES (?, ?)", rows.items())
+        _remove_sidecars(path)
         os.replace(part, path)
         return cls(path)
 
@@ -85,43 +91,66 @@ class Journal:
         self._database.close()
 
     def about(self) -> dict[str, str]:
-        """Return what was written down at the beginning."""
+        """Return what was written down at the beginning, and refuse what is not."""
         with self._errors():
-            return dict(self._database.execute("SELECT key, value FROM about"))
+            found = dict(self._database.execute("SELECT key, value FROM about"))
+        if found.pop(_SEAL, None) != _seal(found):
+            raise self._damaged("the description of the study is not what was written")
+        return found
+
+    @property
+    def identity(self) -> str:
+        """The identity of the study, which is part of all digests."""
+        if self._identity is None:
+            self._identity = self.about()["identity"]
+        return self._identity
 
     def check(self) -> list[str]:
         """Return what is damaged: nothing if the journal is sound."""
-        found = []
         try:
             found = [str(row[0]) for row in self._database.execute("PRAGMA integrity_check") if row[0] != "ok"]
-            query = "SELECT cell, level, place, data, digest FROM nodes"
-            for cell, level, place, data, digest in self._database.execute(query):
-                if _digest(cell, Node(level, place), data) != digest:
-                    found.append(f"the results of cell {cell}, blocks {place << level} to {((place + 1) << level) - 1}")
-        except sqlite3.DatabaseError as error:
-            found.append(f"{self.path.name} ({error})")
+            cells: dict[int, list[Node]] = {}
+            for row in self._database.execute(f"SELECT {_COLUMNS} FROM nodes"):
+                if not _is_sound(self.identity, row):
+                    found.append(
+                        f"the results of cell {row[0]}, level {row[1]}, place {row[2]} are not what was written"
+                    )
+                else:
+                    cells.setdefault(row[0], []).append(Node(row[1], row[2]))
+            found += [f"results of cell {cell} are there twice" for cell in cells if _overlap(cells[cell])]
+        except (sqlite3.DatabaseError, StoreError) as error:
+            return [f"{self.path.name} ({error})"]
         return found
 
     @classmethod
-    def salvage(cls, path: Path, n_cells: int) -> None:
-        """Put a new journal in the place of a damaged one, with all that can be read of it and has the right digest."""
-        with closing(cls(path)) as old:
-            fresh = path.with_name(f".salvaged-{path.name}")
-            fresh.unlink(missing_ok=True)
-            with closing(cls.create(fresh, old.about())) as new, new._errors(), new._transaction():
-                for cell in range(n_cells):
-                    try:
-                        query = "SELECT level, place, n_samples, data, digest FROM nodes WHERE cell = ?"
-                        rows = old._database.execute(query, (cell,)).fetchall()
-                        files = old._database.execute("SELECT * FROM files WHERE cell = ?", (cell,)).fetchall()
-                    except sqlite3.DatabaseError:
-                        continue
-                    sound = [row for row in rows if _digest(cell, Node(row[0], row[1]), row[3]) == row[4]]
-                    new._database.executemany(
-                        "INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?)", [(cell, *row) for row in sound]
-                    )
-                    new._database.executemany("INSERT INTO files VALUES (?, ?, ?)", files)
+    def salvage(cls, path: Path, about: Mapping[str, str], n_cells: int) -> None:
+        """Put a new journal in the place of a damaged one, with what can be read of it and has the right digest.
+
+        The digests hold the identity of the study, so that nothing of another one comes in.
+        """
+        fresh = path.with_name(f".part-salvaged-{path.name}")
+        _remove(fresh)
+        with closing(cls.create(fresh, about)) as new, suppress(StoreError), closing(cls(path)) as old:
+            for cell in range(n_cells):
+                try:
+                    rows = old._database.execute(f"SELECT {_COLUMNS} FROM nodes WHERE cell = ?", (cell,)).fetchall()
+                    query = "SELECT cell, block, digest FROM files WHERE cell = ?"
+                    files = old._database.execute(query, (cell,)).fetchall()
+                except sqlite3.DatabaseError:
+                    continue
+                if all(_is_sound(about["identity"], row) for row in rows) and not _overlap(
+                    [Node(row[1], row[2]) for row in rows]
+                ):
+                    new._take_over(rows, files)
+        # What SQLite wanted to undo in the old file would otherwise be undone in the new one.
+        _remove_sidecars(path)
         os.replace(fresh, path)
+
+    def _take_over(self, rows: list[tuple[Any, ...]], files: list[tuple[Any, ...]]) -> None:
+        with self._errors(), self._transaction():
+            self._database.executemany(f"INSERT INTO nodes ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", rows)
+            kept = [row for row in files if isinstance(row[1], int) and isinstance(row[2], str)]
+            self._database.executemany("INSERT OR IGNORE INTO files VALUES (?, ?, ?)", kept)
 
     def done(self) -> dict[int, list[Node]]:
         """Return the nodes that are finished, by cell."""
@@ -151,6 +180,11 @@ class Journal:
         with self._errors():
             yield from self._database.execute("SELECT cell, block, digest FROM files ORDER BY cell, block")
 
+    def files_of(self, cell: int) -> dict[int, str]:
+        """Return the digests of the files of samples of a cell, by block."""
+        with self._errors():
+            return dict(self._database.execute("SELECT block, digest FROM files WHERE cell = ?", (cell,)))
+
     def forget_files(self, wrong: Iterable[tuple[int, int]]) -> None:
         """Forget files of samples, and all that is done of their cells."""
         with self._errors(), self._transaction():
@@ -168,18 +202,28 @@ class Journal:
         with self._errors(), self._transaction():
             self._database.execute("DELETE FROM failures")
 
-    def commit(self, results: Iterable[UnitResult | Failure], n_blocks: Mapping[int, int]) -> None:
+    def commit(self, results: Iterable[UnitResult | Failure], n_blocks: Mapping[int, int]) -> list[Failure]:
         """Write results down at once, merged with their neighbours as far as these are there.
 
-        What is there already is left as it is, so that work may be done twice.
+        What is there already is left as it is, so that work may be done twice. A cell whose blocks do not fit together
+        has failed; those that have are returned.
         """
+        failures: dict[int, Failure] = {}
         with self._errors(), self._transaction():
             for result in results:
                 if isinstance(result, Failure):
-                    row = (result.cell, result.message, result.details)
-                    self._database.execute("INSERT OR REPLACE INTO failures VALUES (?, ?, ?)", row)
-                else:
+                    failures[result.cell] = result
+                    continue
+                try:
                     self._insert(result, n_blocks[result.unit.cell])
+                except ValueError as error:
+                    text = f"{type(error).__name__}: {error}"
+                    failures[result.unit.cell] = Failure(result.unit.cell, text, traceback.format_exc())
+            for failure in failures.values():
+                self._database.execute(
+                    "INSERT OR REPLACE INTO failures VALUES (?, ?, ?)", (failure.cell, failure.message, failure.details)
+                )
+        return list(failures.values())
 
     def begin_run(self, workers: int) -> int:
         """Write down that a run begins, and return its number."""
@@ -209,10 +253,9 @@ class Journal:
         cell, node = result.unit.cell, result.unit.node
         if self._holds(cell, node, n_blocks):
             return
-        for block, digest in result.files.items():
-            self._database.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", (cell, block, digest))
         reduced: Reduced | None = None
         data = result.data
+        merged = []
         while node.end(n_blocks) - node.first < n_blocks:
             sibling = node.sibling
             if sibling.first < n_blocks:
@@ -221,13 +264,16 @@ class Journal:
                 other = self.read(cell, sibling)
                 reduced = Reduced.from_bytes(data) if reduced is None else reduced
                 reduced = other.merge(reduced) if sibling.place < node.place else reduced.merge(other)
-                self._delete(cell, sibling)
+                merged.append((cell, *sibling))
             node = node.parent
         if reduced is not None:
             data = reduced.to_bytes()
         n_samples = (reduced or Reduced.from_bytes(data)).n_samples
-        row = (cell, node.level, node.place, n_samples, data, _digest(cell, node, data))
-        self._database.execute("INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?)", row)
+        files = [(cell, block, digest) for block, digest in result.files.items()]
+        self._database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", files)
+        self._database.executemany("DELETE FROM nodes WHERE cell = ? AND level = ? AND place = ?", merged)
+        row = (cell, *node, n_samples, data, _digest(self.identity, (cell, *node, n_samples), data))
+        self._database.execute(f"INSERT INTO nodes ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def _holds(self, cell: int, node: Node, n_blocks: int) -> bool:
         """Whether the blocks of a node are done, or some of them."""
@@ -244,18 +290,15 @@ class Journal:
         query = "SELECT 1 FROM nodes WHERE cell = ? AND level = ? AND place = ?"
         return self._database.execute(query, (cell, *node)).fetchone() is not None
 
-    def _delete(self, cell: int, node: Node) -> None:
-        self._database.execute("DELETE FROM nodes WHERE cell = ? AND level = ? AND place = ?", (cell, *node))
-
     def _data(self, cell: int, node: Node) -> bytes:
-        query = "SELECT data, digest FROM nodes WHERE cell = ? AND level = ? AND place = ?"
+        query = f"SELECT {_COLUMNS} FROM nodes WHERE cell = ? AND level = ? AND place = ?"
         with self._errors():
             row = self._database.execute(query, (cell, *node)).fetchone()
-        if row is None or _digest(cell, node, row[0]) != row[1]:
+        if row is None or not _is_sound(self.identity, row):
             raise self._damaged(
                 f"the results of cell {cell}, block {node.first} and following, are not what was written"
             )
-        return bytes(row[0])
+        return bytes(row[4])
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -290,8 +333,45 @@ class Journal:
         )
 
 
-def _digest(cell: int, node: Node, data: bytes) -> bytes:
-    return hashlib.sha256(json.dumps([cell, *node]).encode() + data).digest()
+def _digest(identity: str, place: tuple[int, ...], data: bytes) -> bytes:
+    return hashlib.sha256(json.dumps([identity, *place]).encode() + data).digest()
+
+
+def _is_sound(identity: str, row: tuple[Any, ...]) -> bool:
+    """Whether a row is what was written; a wrong bit may have changed the type of a value too."""
+    *place, data, digest = row
+    return (
+        all(isinstance(number, int) for number in place)
+        and isinstance(data, bytes)
+        and _digest(identity, tuple(place), data) == digest
+    )
+
+
+def _overlap(nodes: list[Node]) -> bool:
+    """Whether a node contains another one."""
+    present = set(nodes)
+    highest = max((node.level for node in nodes), default=0)
+    for node in nodes:
+        while node.level < highest:
+            node = node.parent
+            if node in present:
+                return True
+    return len(present) < len(nodes)
+
+
+def _seal(about: Mapping[str, Any]) -> str:
+    text = json.dumps({str(key): str(value) for key, value in about.items()}, sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    _remove_sidecars(path)
+
+
+def _remove_sidecars(path: Path) -> None:
+    for suffix in ("-journal", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 @contextmanager

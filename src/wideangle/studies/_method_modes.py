@@ -31,6 +31,9 @@ HINGE_GROUP = 1024
 Array = NDArray[np.float64]
 
 NEEDED = ("features", "probabilities", "margins0", "times")
+SPREAD_REMEDY = (
+    "give the standard deviation of the logarithm of margins, a number or (mode), such as 0.5, or 0 for none"
+)
 CONTROL = {"rtol": 1e-8, "atol": 1e-12, "max_steps": 100_000}
 KNOWN = (*NEEDED, "margins0_standard_deviation", "loss", "depth", "imbalance", *CONTROL)
 DIMS = {
@@ -134,12 +137,15 @@ def _trajectories(cell: Modes, margins0: Array) -> dict[str, NDArray[Any]]:
 
 def _in_groups(cell: Modes, first_sample: int, n_samples: int, seed: int) -> dict[str, NDArray[Any]]:
     """Return trajectories from groups that begin at multiples of their size, whatever the block."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
     parts = []
     end = first_sample + n_samples
-    for start in range(first_sample - first_sample % HINGE_GROUP, end, HINGE_GROUP):
-        inside = slice(max(first_sample - start, 0), min(end - start, HINGE_GROUP))
-        group = _trajectories(cell, _margins0(cell, start, HINGE_GROUP, seed))
-        parts.append({name: each[inside] for name, each in group.items()})
+    with threadpool_limits(1):  # so that matrix products are rounded in one way
+        for start in range(first_sample - first_sample % HINGE_GROUP, end, HINGE_GROUP):
+            inside = slice(max(first_sample - start, 0), min(end - start, HINGE_GROUP))
+            group = _trajectories(cell, _margins0(cell, start, HINGE_GROUP, seed))
+            parts.append({name: each[inside] for name, each in group.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -163,11 +169,16 @@ def _problem(given: Any) -> tuple[Array, Array, Array, Array, int]:
     return problem.features, probabilities, margins0, imbalance, problem.depth
 
 
-def _spread(value: Any, margins0: Array) -> Array:
-    remedy = "give the standard deviation of the logarithm of margins, a number or (mode), such as 0.5, or 0 for none"
-    spread = check_numbers("margins0_standard_deviation", value, ndim=(0, 1), remedy=remedy)
+@by_value(64)
+def _spreads(value: Any) -> Array:
+    spread = check_numbers("margins0_standard_deviation", value, ndim=(0, 1), remedy=SPREAD_REMEDY)
     if np.any(spread < 0.0):
-        raise ValueError(f"margins0_standard_deviation must not be negative, got {spread.min()}; {remedy}")
+        raise ValueError(f"margins0_standard_deviation must not be negative, got {spread.min()}; {SPREAD_REMEDY}")
+    return spread
+
+
+def _spread(value: Any, margins0: Array) -> Array:
+    spread, remedy = _spreads(value), SPREAD_REMEDY
     if spread.ndim and spread.shape != margins0.shape:
         raise ValueError(
             f"margins0_standard_deviation must be a number or hold {margins0.size}, one for each mode, got shape "

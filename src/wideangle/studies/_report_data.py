@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,7 +65,7 @@ class Results:
 
     @cached_property
     def varied(self) -> dict[str, NDArray[Any]]:
-        """Parameters that are not the same in all cells, and the method if there are several."""
+        """The method if there are several, and parameters that are not the same in all cells, in the study's order."""
         found = {}
         for name, item in self.dataset.coords.items():
             if item.dims != ("cell",) or name == "cell":
@@ -72,8 +73,8 @@ class Results:
             values = item.values
             if not all(_same(value, values[0]) for value in values):
                 found[str(name)] = values
-        # Those that differ between fewer cells first: they make the better titles of lines.
-        return dict(sorted(found.items(), key=lambda entry: (entry[0] != "method", len(np.unique(entry[1])))))
+        order = ["method", *json.loads(self.dataset.attrs["study"]).get("grid", {})]
+        return dict(sorted(found.items(), key=lambda entry: order.index(entry[0]) if entry[0] in order else len(order)))
 
     @cached_property
     def axes(self) -> list[str]:

@@ -20,6 +20,7 @@ MOST_LINES = 7
 MOST_AXES = 3
 BAND = 2.0  # standard errors
 _WIDTH, _HEIGHT = 8.6, 2.7  # inches of a panel
+_MOST_TICKS = 8
 _LOGARITHMIC = 10.0  # ratio of the ends of an axis from which on it is logarithmic
 _COLOURS = (
     "finite-width",
@@ -71,10 +72,12 @@ def figure_of(results: Results, name: str) -> VariableFigure | None:
                 captions.append(f"against {axis}{_at_end(results, name)}{_limit(len(groups), 'lines')}, bars likewise")
     if name in results.histograms:
         panels.append(lambda axes, theme: _draw_histogram(results, name, axes, theme))
-        captions.append(f"histogram{_at_end(results, name)}, as a density{_limit(results.n_cells, 'cells')}")
+        captions.append(
+            f"histogram{_at_end(results, name)}, as a density of all samples{_limit(results.n_cells, 'cells')}"
+        )
     if name in results.quantiles and results.dataset.sizes["probability"] > 1:
         panels.append(lambda axes, theme: _draw_quantiles(results, name, axes, theme))
-        captions.append(f"quantiles{_at_end(results, name)}{_limit(results.n_cells, 'cells')}")
+        captions.append(f"quantiles{_at_end(results, name)}, where they are finite{_limit(results.n_cells, 'cells')}")
     if not panels:
         return None
     caption = "; ".join(captions)
@@ -159,7 +162,9 @@ def _draw_quantiles(results: Results, name: str, axes: Axes, theme: Theme) -> No
     values = dataset[f"{name}_quantile"].values.reshape(results.n_cells, -1, len(probability))
     ends = results.ends(results.dims(name))
     for line, cell in enumerate(chosen(results.n_cells, MOST_LINES)):
-        known = np.isfinite(values[cell, ends[cell]]) & (ends[cell] >= 0)
+        if ends[cell] < 0:
+            continue
+        known = np.isfinite(values[cell, ends[cell]])
         style = _marked(_style(theme, line), 2)
         axes.plot(values[cell, ends[cell]][known], probability[known], label=results.label(cell), **style)
     axes.set_ylim(-0.02, 1.02)
@@ -181,9 +186,12 @@ def _marked(style: dict[str, Any], n_points: int) -> dict[str, Any]:
 
 
 def _scale(axes: Axes, place: Any) -> None:
-    known = place[np.isfinite(place)]
-    if len(np.unique(known)) > 2 and known.min() > 0 and known.max() / known.min() >= _LOGARITHMIC:
+    known = np.unique(place[np.isfinite(place)])
+    if len(known) > 2 and known[0] > 0 and known[-1] / known[0] >= _LOGARITHMIC:
         axes.set_xscale("log")
+        axes.minorticks_off()
+        ticks = known[chosen(len(known), _MOST_TICKS)]
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
 
 
 def _finish(axes: Axes, title: str, x: str, y: str) -> None:

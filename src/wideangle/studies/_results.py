@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from wideangle._version import __version__
 from wideangle.statistics import Histogram, Moments, QuantileSketch, Total
-from wideangle.studies._blocks import Node, Reduced, samples_file
+from wideangle.studies._blocks import Node, Reduced
 from wideangle.studies._journal import Journal, StoreError
-from wideangle.studies._store import Store, about
+from wideangle.studies._samples import samples_file
+from wideangle.studies._store import COMPLETE, Store, about
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -51,10 +52,9 @@ class Layout:
                     f"variable {name!r} has the dimensions {dims} in cell {cell} and {self.dims[name]} in others; "
                     "methods of one study must agree in this: put them into studies of their own"
                 )
-            for kind, accumulator in reduced.accumulators[name].items():
-                self.kinds.setdefault(name, set()).add(kind)
-                for dim, size in zip(dims, accumulator.shape, strict=True):
-                    self.sizes[dim] = max(self.sizes.get(dim, 0), size)
+            self.kinds.setdefault(name, set()).update(reduced.accumulators[name])
+            for dim, size in zip(dims, reduced.forms[name][0], strict=True):
+                self.sizes[dim] = max(self.sizes.get(dim, 0), size)
         for name, values in reduced.coordinates.items():
             known = self.coordinates.setdefault(name, [])
             if not any(_begins_with(one, values) for one in known):
@@ -69,16 +69,16 @@ def _begins_with(longer: Array, shorter: Array) -> bool:
     return len(longer) >= len(shorter) and np.array_equal(longer[: len(shorter)], shorter)
 
 
-def write_results(store: Store, study: Study, plan: Plan, journal: Journal, *, complete: bool) -> None:
+def write_results(store: Store, study: Study, plan: Plan, journal: Journal, *, unfinished: set[int]) -> None:
     """Write what the journal holds as the Zarr group of the store."""
     done = journal.done()
     layout = Layout()
     for cell, reduced in _all(journal, done):
         layout.add(reduced, cell)
-    states = _states(plan, journal, done, complete)
+    states = _states(plan, journal, done, unfinished)
     with store.writing() as folder:
         _write_cells(folder, study, journal, done, layout, states)
-        if study.statistics.samples and complete:
+        if study.statistics.samples and not unfinished:
             _write_samples(folder, store, study, plan, journal, layout)
         _consolidate(folder)
 
@@ -97,14 +97,12 @@ def merged(journal: Journal, cell: int, nodes: list[Node]) -> Reduced:
     return result
 
 
-def _states(plan: Plan, journal: Journal, done: Mapping[int, list[Node]], complete: bool) -> NDArray[np.int8]:
-    result = np.full(plan.n_cells, STATES.index("complete" if complete else "not begun"), dtype=np.int8)
-    if not complete:
-        for cell, nodes in done.items():
-            blocks = sum(node.end(int(plan.n_blocks[cell])) - node.first for node in nodes)
-            result[cell] = STATES.index("complete" if blocks == plan.n_blocks[cell] else "partial")
-        for failure in journal.failures():
-            result[failure.cell] = STATES.index("failed")
+def _states(plan: Plan, journal: Journal, done: Mapping[int, list[Node]], unfinished: set[int]) -> NDArray[np.int8]:
+    result = np.full(plan.n_cells, STATES.index(COMPLETE), dtype=np.int8)
+    for cell in unfinished:
+        result[cell] = STATES.index("partial" if done.get(cell) else "not begun")
+    for failure in journal.failures():
+        result[failure.cell] = STATES.index("failed")
     return result
 
 
@@ -122,7 +120,7 @@ def _write_cells(
     chunk = min(chunk, n_cells)
     batch = chunk * max(1, int(_BATCH / (largest * max(len(layout.dims), 1) * chunk)))
     parameters = cell_coordinates(study)
-    attributes = _attributes(study)
+    attributes = _attributes(study, bool((states == STATES.index(COMPLETE)).all()))
     for start in range(0, n_cells, batch):
         cells = range(start, min(start + batch, n_cells))
         dataset = _dataset(study, journal, done, layout, states, parameters, cells)
@@ -286,7 +284,7 @@ def cell_coordinates(study: Study) -> dict[str, Array]:
     return result | {"method": np.array([cell.method for cell in study.cells], dtype=str)}
 
 
-def _attributes(study: Study) -> dict[str, Any]:
+def _attributes(study: Study, complete: bool) -> dict[str, Any]:
     import numba
     import scipy
 
@@ -305,6 +303,7 @@ def _attributes(study: Study) -> dict[str, Any]:
         "identity": study.identity,
         "study": json.dumps(study.to_dict()),
         "study_about": json.dumps(about(study)),
+        "state": COMPLETE if complete else "partial",
     }
 
 

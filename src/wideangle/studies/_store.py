@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from wideangle.studies.study import Study
 
 GROUP = ".zgroup"
+METADATA = (GROUP, ".zattrs", ".zmetadata")
+COMPLETE = "complete"
 CHECKSUMS = "checksums.json"
 SAMPLES = ".samples"  # files of samples, until they are gathered
 _LOCK = ".lock"
@@ -48,12 +50,13 @@ class Store:
     @property
     def exists(self) -> bool:
         """Whether a study was begun here."""
-        return self.journal_path.is_file() or (self.path / GROUP).is_file()
+        return self.journal_path.is_file() or self.is_complete
 
     @property
     def is_complete(self) -> bool:
         """Whether the study is finished and its results are written."""
-        return (self.path / GROUP).is_file() and not self.journal_path.exists()
+        results = ((self.path / name).is_file() for name in (GROUP, CHECKSUMS))
+        return not self.journal_path.exists() and any(results)
 
     def check_usable(self) -> None:
         """Refuse a path that cannot be or become a store, before any work."""
@@ -69,7 +72,8 @@ class Store:
                     f"store must be a store or an empty folder, got {str(self.path)!r}, which holds {present[0]!r}; "
                     f"{remedy}"
                 )
-        if self.is_complete and "study_about" not in self.attributes():
+        is_ours = (self.path / CHECKSUMS).is_file() or not self.is_complete
+        if not is_ours and "study_about" not in self.attributes():
             raise FileExistsError(f"store must hold a study, got {str(self.path)!r}, another Zarr group; {remedy}")
         place = self.path if self.path.exists() else self._existing_parent()
         if not os.access(place, os.W_OK | os.X_OK):
@@ -90,11 +94,18 @@ class Store:
         """Hold the store, so that no other process writes to it; the system lets go if this one dies."""
         from filelock import FileLock, Timeout
 
-        self.path.mkdir(exist_ok=True)
-        lock = FileLock(self.path / _LOCK, timeout=0)
+        # Status looks at the lock too, for an instant.
+        lock = FileLock(self.path / _LOCK, timeout=0.5)
         try:
+            self.path.mkdir(exist_ok=True)
             lock.acquire()
-        except Timeout:
+        except OSError as error:
+            # Timeout is one of these. A system may refuse for reasons that no permission shows.
+            if not isinstance(error, Timeout):
+                reason = error.strerror or str(error)
+                raise type(error)(
+                    error.errno, f"store must be writable, got {str(self.path)!r} ({reason}); give another folder"
+                ) from error
             raise StoreError(
                 f"{self.path} is in use{self._holder()}; wait until that run ends, or stop it: what it has finished is "
                 "kept. See `wideangle study status`"
@@ -125,26 +136,47 @@ class Store:
         try:
             with _journal.reading(self.journal_path) as journal:
                 last = journal.runs()[-1]
-            return f" by process {last.process} on {last.host}, since {last.started}"
+            if last.state == "running":
+                return f" by process {last.process} on {last.host}, since {last.started}"
+            return ""
         except (StoreError, OSError, IndexError):
             return ""
 
     def open_journal(self, study: Study, *, repair: bool) -> Journal:
         """Return the journal of the study, begun anew if there is none, and refuse that of another study."""
-        if self.journal_path.exists():
-            if repair:
-                Journal.salvage(self.journal_path, len(study.cells))
-            journal = Journal(self.journal_path)
-            try:
-                self._check_about(journal.about(), study)
-                damage = journal.check()
-                if damage:
-                    raise self.damaged("; ".join(damage[:3]))
-            except BaseException:
-                journal.close()
-                raise
-            return journal
-        return Journal.create(self.journal_path, about(study))
+        mine = {**about(study), "blocks": _blocks_digest(study)}
+        if not self.journal_path.exists():
+            return Journal.create(self.journal_path, mine)
+        if repair:
+            found = self._readable_about()
+            if found is not None:
+                self._check_journal(found, study, mine)
+            Journal.salvage(self.journal_path, mine, len(study.cells))
+        journal = Journal(self.journal_path)
+        try:
+            self._check_journal(journal.about(), study, mine)
+            damage = journal.check()
+            if damage:
+                raise self.damaged("; ".join(damage[:3]))
+        except BaseException:
+            journal.close()
+            raise
+        return journal
+
+    def _readable_about(self) -> dict[str, str] | None:
+        try:
+            with _journal.reading(self.journal_path) as journal:
+                return journal.about()
+        except StoreError:
+            return None
+
+    def _check_journal(self, found: dict[str, str], study: Study, mine: dict[str, str]) -> None:
+        self._check_about(found, study)
+        if found.get("blocks") != mine["blocks"]:
+            raise StoreError(
+                f"{self.path} was begun with blocks of other sizes, as the method estimates its cost otherwise now; go "
+                "on where and how it was begun, or give another store and a block_size"
+            )
 
     def damaged(self, what: str) -> StoreError:
         """Return the error for a store in which something is not as it was written."""
@@ -153,10 +185,16 @@ class Store:
             "what is lost, or restore the store from a copy"
         )
 
-    def check_complete(self, study: Study) -> None:
-        """Refuse finished results of another study, or damaged ones."""
-        attributes = self.verified_attributes()
-        self._check_about(json.loads(attributes["study_about"]), study)
+    def check_complete(self, study: Study, *, repair: bool = False) -> bool:
+        """Refuse finished results of another study, or damaged ones; False if these are to be computed anew."""
+        damage = self.damaged_files()
+        if not damage or (repair and not {CHECKSUMS, ".zattrs"} & set(damage)):
+            self._check_about(json.loads(self.attributes()["study_about"]), study)
+        if not damage and self.attributes().get("state") != COMPLETE:
+            damage = ["the journal of an unfinished run is missing"]
+        if damage and not repair:
+            raise self.damaged(f"{', '.join(damage[:3])}{', ...' if len(damage) > 3 else ''}")
+        return not damage
 
     def _check_about(self, found: dict[str, str], study: Study) -> None:
         mine = about(study)
@@ -198,19 +236,26 @@ class Store:
         """Return the attributes, after all files have been compared with their checksums."""
         damage = self.damaged_files()
         if damage:
-            raise StoreError(
-                f"{self.path} is damaged: {', '.join(damage[:3])}{', ...' if len(damage) > 3 else ''} not as written; "
-                "restore it from a copy, or run anew into another store"
-            )
+            raise self.damaged(f"{', '.join(damage[:3])}{', ...' if len(damage) > 3 else ''}")
         return self.attributes()
 
     def damaged_files(self) -> list[str]:
-        """Return the names of files of the results that are not what was written, or are missing."""
+        """Return the names of files of the results that are not what was written, are missing, or are too many."""
         try:
             listed: dict[str, str] = json.loads((self.path / CHECKSUMS).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            known = listed.items()
+        except (OSError, ValueError, AttributeError):
             return [CHECKSUMS]
-        return [name for name, digest in listed.items() if _file_digest(self.path / name) != digest]
+        damage = [name for name, digest in known if _file_digest(self.path / name) != digest]
+        # A chunk that nobody wrote would be read as data, and one wrong bit in a name would leave its file unchecked.
+        present = {
+            file.relative_to(self.path).as_posix()
+            for entry in self.path.iterdir()
+            if entry.name not in _OWN and (entry.is_dir() or entry.name in METADATA)
+            for file in (entry.rglob("*") if entry.is_dir() else [entry])
+            if file.is_file()
+        }
+        return damage + sorted(present - set(listed))
 
     @contextmanager
     def writing(self) -> Iterator[Path]:
@@ -235,9 +280,17 @@ class Store:
 
     def finish(self) -> None:
         """Delete the journal, as all results are written."""
-        shutil.rmtree(self.samples_folder, ignore_errors=True)
         self.journal_path.unlink()
         _sync_folder(self.path)
+        self.clear()
+
+    def clear(self) -> None:
+        """Delete what a run that was killed while it finished has left."""
+        for entry in self.path.iterdir():
+            if entry.name in (SAMPLES, _WRITING):
+                shutil.rmtree(entry, ignore_errors=True)
+            elif ".part-" in entry.name or entry.name.startswith(f"{_journal.NAME}-"):
+                entry.unlink(missing_ok=True)
 
     def open(self) -> xr.Dataset:
         """Open the results."""
@@ -258,6 +311,11 @@ def about(study: Study) -> dict[str, str]:
     }
 
 
+def _blocks_digest(study: Study) -> str:
+    """Return a digest of the sizes of blocks, which are chosen from estimates if the study does not say them."""
+    return hashlib.sha256(study.plan().block_size.astype("<i8").tobytes()).hexdigest()
+
+
 def compatible_version() -> str:
     """Return the part of the version with which results stay the same, to the bit."""
     return ".".join(__version__.split(".")[:2])
@@ -267,7 +325,7 @@ def _difference(found: dict[str, str], mine: dict[str, str]) -> str:
     """Return what is different in two descriptions of studies."""
     try:
         theirs, own = json.loads(found["study"]), json.loads(mine["study"])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, TypeError):
         return f"identity {found.get('identity', 'unknown')[:12]}, not {mine['identity'][:12]}"
     names = [key for key in sorted({*theirs, *own}) if theirs.get(key) != own.get(key) and key != "name"]
     if not names:

@@ -176,7 +176,9 @@ def _about_cells(results: Results) -> list[str]:
         names = ", ".join(left_out[:_MOST_LISTED])
         parts.append(html.paragraph(f"Left out here, and in the store: {len(left_out)} more variables ({names})."))
     n_rows = min(results.n_cells, MOST_ROWS)
-    caption = "Means over samples ± standard errors, at the last position of each variable that has samples."
+    caption = (
+        "Means over samples with a finite value ± standard errors, where each variable ends: at the last layer or time."
+    )
     if n_rows < results.n_cells:
         caption += f" The first {n_rows} of {results.n_cells} cells; all are in the store."
     columns = _columns(results)

@@ -29,6 +29,7 @@ from wideangle.studies._blocks import (
 from wideangle.studies._executors import Workers, check_executor, workers_of
 from wideangle.studies._journal import Journal
 from wideangle.studies._results import write_results
+from wideangle.studies._samples import SamplesNotWrittenError, check_samples
 from wideangle.studies._store import Store
 from wideangle.studies.planning import Plan
 from wideangle.studies.protocol import resolve
@@ -137,19 +138,19 @@ def run(
     place.check_usable()
     plan = study.plan()
     with place.locked():
-        if place.is_complete:
-            place.check_complete(study)
+        if place.is_complete and place.check_complete(study, repair=repair):
+            place.clear()
             return place.open()
         with closing(place.open_journal(study, repair=repair)) as journal:
             if study.statistics.samples:
                 place.samples_folder.mkdir(exist_ok=True)
-                _check_files(place, journal, repair=repair)
+                check_samples(place, plan, journal, repair=repair)
             journal.clear_failures()
             _Run(study, plan, place, journal).go(executor, limit, progress)
             failures = journal.failures()
-            complete = not failures and not _Run(study, plan, place, journal).has_more()
-            write_results(place, study, plan, journal, complete=complete)
-        if complete:
+            unfinished = _Run(study, plan, place, journal).unfinished() | {failure.cell for failure in failures}
+            write_results(place, study, plan, journal, unfinished=unfinished)
+        if not unfinished:
             place.finish()
     if failures:
         first = failures[0]
@@ -162,20 +163,14 @@ def run(
     return place.open()
 
 
-def _check_files(place: Store, journal: Journal, *, repair: bool) -> None:
-    """Look whether the files of samples are there; what is in them is compared when they are gathered."""
-    import hashlib
-
-    from wideangle.studies._blocks import samples_file
-
-    wrong = []
-    for cell, block, digest in journal.files():
-        path = samples_file(place.samples_folder, cell, block)
-        if not path.is_file() or (repair and hashlib.sha256(path.read_bytes()).hexdigest() != digest):
-            wrong.append((cell, block))
-    if wrong and not repair:
-        raise place.damaged(f"the samples of cell {wrong[0][0]}, block {wrong[0][1]}, are missing")
-    journal.forget_files(wrong)
+def _explained(problem: Exception) -> Exception:
+    """Return the error that a run ends with, when a task could not be run."""
+    text, kept = f"{type(problem).__name__}: {problem}", "everything that was finished is kept"
+    if isinstance(problem, SamplesNotWrittenError):
+        return OSError(f"{problem}; {kept}: free some space, see that workers reach the folder, and run again")
+    if isinstance(problem, BrokenExecutor):
+        return RuntimeError(f"the executor lost its workers ({text}); {kept}: run again with a new one")
+    return RuntimeError(f"a task could not be run on its worker ({text}); {kept}: run again when this is mended")
 
 
 @dataclass
@@ -216,9 +211,9 @@ class _Run:
         """Return the number of blocks of a cell."""
         return int(self.plan.n_blocks[cell])
 
-    def has_more(self) -> bool:
-        """Whether there is work left."""
-        return any(self._missing(cell) for cell in range(self.plan.n_cells))
+    def unfinished(self) -> set[int]:
+        """Return the cells that need more work."""
+        return {cell for cell in range(self.plan.n_cells) if self._missing(cell)}
 
     def go(self, executor: Any, limit: float, progress: bool) -> None:
         """Run until nothing is left, or the time is up."""
@@ -276,34 +271,30 @@ class _Run:
     ) -> None:
         """Commit what has come, and send again what was lost with its worker."""
         results: list[UnitResult | Failure] = []
+        problem: Exception | None = None
         for future in finished:
             sent = flying.pop(future)
             try:
                 results += future.result()
-            except (BrokenExecutor, CancelledError) as error:
-                self._commit(results, bar)
-                raise RuntimeError(
-                    f"the executor lost its workers ({type(error).__name__}: {error}); everything that was finished is "
-                    "kept: run again with a new one"
-                ) from error
+            except CancelledError as error:
+                problem = problem or BrokenExecutor(str(error) or "tasks were cancelled")
             except Exception as error:
-                if type(error).__name__ != "KilledWorker" or sent.attempts >= _MOST_ATTEMPTS:
-                    self._commit(results, bar)
-                    raise RuntimeError(
-                        f"a task could not be run on its worker ({type(error).__name__}: {error}); everything that was "
-                        "finished is kept: run again when this is mended"
-                    ) from error
-                flying[workers.submit(run_task, sent.task)] = _InFlight(sent.task, sent.attempts + 1)
+                if type(error).__name__ == "KilledWorker" and sent.attempts < _MOST_ATTEMPTS:
+                    flying[workers.submit(run_task, sent.task)] = _InFlight(sent.task, sent.attempts + 1)
+                else:
+                    problem = problem or error
         self._commit(results, bar)
+        if problem is not None:
+            raise _explained(problem) from problem
 
     def _commit(self, results: list[UnitResult | Failure], bar: Any) -> None:
         if not results:
             return
         cells = {r.cell if isinstance(r, Failure) else r.unit.cell for r in results}
-        self.journal.commit(results, {cell: self.n_blocks(cell) for cell in cells})
+        failures = self.journal.commit(results, {cell: self.n_blocks(cell) for cell in cells})
+        self._failed |= {failure.cell for failure in failures}
         for result in results:
             if isinstance(result, Failure):
-                self._failed.add(result.cell)
                 continue
             unit = result.unit
             size = int(self.plan.block_size[unit.cell])

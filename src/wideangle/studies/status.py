@@ -238,17 +238,25 @@ def check_readable(place: Store) -> None:
 @contextmanager
 def reading(place: Store) -> Iterator[Journal]:
     """Open the journal for reading, also one that a process left behind in the middle of a transaction."""
-    journal = Journal(place.journal_path, read_only=True)
     try:
-        journal.about()
+        journal = _open(place, read_only=True)
     except OSError:
-        journal.close()
         if place.is_locked() or not os.access(place.journal_path, os.W_OK):
             raise
         # A killed process left half a transaction, which SQLite takes back only for those who may write.
-        journal = Journal(place.journal_path)
+        journal = _open(place, read_only=False)
     with closing(journal):
         yield journal
+
+
+def _open(place: Store, *, read_only: bool) -> Journal:
+    journal = Journal(place.journal_path, read_only=read_only)
+    try:
+        journal.about()
+    except BaseException:
+        journal.close()
+        raise
+    return journal
 
 
 @contextmanager
@@ -385,5 +393,5 @@ def _results_so_far(place: Store, journal: Journal, *, verify: bool) -> xr.Datas
         layout.add(reduced, cell)
     states = np.array([STATES.index(state) for state in cell_states(study, journal)], dtype=np.int8)
     result = _dataset(study, journal, done, layout, states, cell_coordinates(study), range(len(study.cells)))
-    result.attrs = {**_attributes(study), "identity": about["identity"], "study_about": json.dumps(about)}
+    result.attrs = {**_attributes(study, False), "identity": about["identity"], "study_about": json.dumps(about)}
     return result

@@ -141,8 +141,8 @@ def _methods(turns: int, budget: float) -> str:
         rows.append((f"`{name}`", text, f"{1e6 * found:.3g}", f"{1e6 * expected:.3g}", f"{found / expected:.2f}"))
     heads = ("method", "cell", "µs a sample", "µs by the method's estimate", "measured / estimated")
     return (
-        "Each method on one core (processor time, the least of the turns), from the call of a block to its bytes for the journal; `plan()` takes the estimate.\n\n"
-        + table(heads, rows)
+        "Each method on one core (processor time, the least of the turns), from the call of a block to its bytes for "
+        "the journal; `plan()` takes the estimate.\n\n" + table(heads, rows)
     )
 
 
@@ -162,8 +162,8 @@ def _grid(turns: int, budget: float) -> tuple[str, Fit]:
     return (
         "`simulate_angles` by width and depth, in microseconds a sample on one core, with the ratio to the method's "
         "estimate in brackets.\n\n" + table(heads, rows) + "\n\nFitted to this table: "
-        f"**{1e9 * fit.layer:.3g} ns a layer and {1e9 * fit.neuron:.3g} ns a neuron** of a sample; the table lies between "
-        f"{min(misfit):.2f} and {max(misfit):.2f} times the fit."
+        f"**{1e9 * fit.layer:.3g} ns a layer and {1e9 * fit.neuron:.3g} ns a neuron** of a sample; "
+        f"the table lies between {min(misfit):.2f} and {max(misfit):.2f} times the fit."
     ), fit
 
 
@@ -183,6 +183,7 @@ def _statistics(turns: int, budget: float) -> str:
         rows.append((f"{width} x {depth}", *(f"{1e6 * one:.3g}" for one in each)))
     heads = ("width x depth", *WANTED)
     return (
-        "Statistics of two variables by layer, in microseconds a sample. Moments and histograms of `log_sin2` are found in "
-        "the kernel; quantiles and kept samples need every sample in memory, block by block.\n\n" + table(heads, rows)
+        "Statistics of two variables by layer, in microseconds a sample. Moments and histograms of `log_sin2` are "
+        "found in the kernel; quantiles and kept samples need every sample in memory, block by block.\n\n"
+        + table(heads, rows)
     )

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import wideangle as wa
@@ -115,7 +116,7 @@ def check(model: Model, scale: float, turns: int) -> str:
             rows.append(_compared(study, widths, f"{workers} threads", expected, turns, _threads(workers)))
         with cluster(2) as client:
             expected = model.seconds(model.load(study, widths, remote=True), 2, dask=True, speed=model.gain / 2)
-            rows.append(_compared(study, widths, "Dask, 2 workers", expected, turns, lambda run, on=client: run(on)))
+            rows.append(_compared(study, widths, "Dask, 2 workers", expected, turns, partial(_call, client)))
     heads = ("width x depth", "samples", "workers", "predicted, s", "measured, s", "predicted / measured")
     return (
         "Studies of 6 cells with other networks than those that the constants come from; the least of the turns.\n\n"
@@ -131,10 +132,14 @@ def _compared(
     turns: int,
     on: Callable[[Callable[[Any], float]], float],
 ) -> tuple[object, ...]:
-    found = min(on(lambda executor: run_seconds(study, executor)) for _ in range(turns))
+    found = min(on(partial(run_seconds, study)) for _ in range(turns))
     samples = f"{study.plan().n_samples:,}"
     of = f"{widths[0]} x {len(widths)}"
     return of, samples, name, f"{expected:.3g}", f"{found:.3g}", f"{expected / found:.2f}"
+
+
+def _call(client: Any, run: Callable[[Any], float]) -> float:
+    return run(client)
 
 
 def _threads(number: int) -> Callable[[Callable[[Any], float]], float]:
@@ -173,8 +178,8 @@ def extrapolated(model: Model) -> str:
     heads = ("width x depth", "neuron-samples", "samples", "on one core", *(f"{n:,} workers" for n in WORKERS))
     more = ("blocks", "tasks", "commits/s", "to and from the scheduler", "in all", "journal", "store")
     return (
-        f"Run time of a study of {CELLS:,} cells of `simulate_angles` with moments, on Dask with workers as fast as a core "
-        "here.\n\n"
+        f"Run time of a study of {CELLS:,} cells of `simulate_angles` with moments, on Dask with workers as fast as a "
+        "core here.\n\n"
         + table(heads, times)
         + f"\n\nThe same studies on {WORKERS[-1]:,} workers: what the committing process, "
         "the scheduler and the disk bear.\n\n" + table((*heads[:2], *more), loads)

@@ -19,8 +19,11 @@ import wideangle as wa
 from bench.capacity_methods import nothing
 from bench.tables import table
 from wideangle.studies import running
+from wideangle.studies._results import write_results
 
 THETAS = (0.1, 1.0)
+VALUES = 100  # of a task, in the model
+WAITING = 32  # tasks on their way, as many workers have them
 
 
 @dataclass(frozen=True)
@@ -90,68 +93,61 @@ def _empty_study(values: int, tasks: int) -> wa.studies.Study:
     return wa.studies.Study(nothing, samples=tasks, seed=1, parameters={"values": values}, block_size=1)
 
 
-def measure_tasks(turns: int, n_workers: tuple[int, ...], tasks: int) -> Tasks:
+def measure_tasks(turns: int, n_workers: tuple[tuple[int, int], ...], tasks: int) -> Tasks:
     """Measure tasks on threads and on workers of Dask."""
     rows = []
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(WAITING // 2) as pool:
         for values in (1, 10, 100, 1000):
             each, start = task_seconds(values, tasks // 8, tasks, turns, pool)
             rows.append((f"{values:,}", f"{1e3 * each:.3g}", f"{1.0 / each:,.0f}"))
-            if values == 100:
+            if values == VALUES:
                 local = each, start
     text = (
-        "A task without work on one thread of this process: sent, its result merged with its neighbours' and committed "
-        "with `fsync`, by the number of values whose moments it brings.\n\n"
+        f"A task without work on threads of this process, {WAITING} on their way: sent, its result merged with its "
+        "neighbours' and committed with `fsync`, by the number of values whose moments it brings.\n\n"
         + table(("values", "ms a task", "tasks/s"), rows)
     )
     dask, dask_text = _with_dask(turns, n_workers, tasks)
     return Tasks(local[0], dask[0], local[1], dask[1], f"{text}\n\n{dask_text}")
 
 
-def _with_dask(turns: int, n_workers: tuple[int, ...], tasks: int) -> tuple[tuple[float, float], str]:
+def _with_dask(turns: int, n_workers: tuple[tuple[int, int], ...], tasks: int) -> tuple[tuple[float, float], str]:
     rows = []
     found = (float("nan"), float("nan"))
-    for number in n_workers:
-        with cluster(number) as client:
+    for processes, threads in n_workers:
+        with cluster(processes, threads) as client:
             trips = sorted(_timed(lambda: client.submit(abs, -1, pure=False).result()) for _ in range(50))
             start = time.perf_counter()
             client.gather(client.map(abs, range(tasks), pure=False))
             bare = (time.perf_counter() - start) / tasks
-            found = task_seconds(100, tasks // 8, tasks, turns, client)
-            rows.append(
-                (
-                    number,
-                    f"{1e3 * trips[25]:.3g}",
-                    f"{1.0 / bare:,.0f}",
-                    f"{1e3 * found[0]:.3g}",
-                    f"{1 / found[0]:,.0f}",
-                )
-            )
+            found = task_seconds(VALUES, tasks // 8, tasks, turns, client)
+        each = (f"{1.0 / bare:,.0f}", f"{1e3 * found[0]:.3g}", f"{1 / found[0]:,.0f}")
+        rows.append((f"{processes} of {threads}", f"{1e3 * trips[25]:.3g}", *each))
     heads = ("workers", "round trip, ms (median)", "Dask's own tasks/s", "ms a task of a study", "tasks/s of a study")
     return found, (
-        "The same with `dask.distributed` (`LocalCluster`, one thread a worker; scheduler and committing process share "
-        "an interpreter, which they do not on a cluster), 100 values a task. Workers share the cores of this machine with "
-        "both.\n\n" + table(heads, rows)
+        "The same with `dask.distributed` (`LocalCluster`: processes of so many threads; scheduler and committing "
+        f"process share an interpreter, which they do not on a cluster), {VALUES} values a task. Workers share the cores of "
+        "this machine with both. The model takes the last row.\n\n" + table(heads, rows)
     )
 
 
 class cluster:  # noqa: N801 - used as a function
-    """Workers of Dask on this machine, one thread each, that have imported what they need."""
+    """Workers of Dask on this machine that have imported what they need."""
 
-    def __init__(self, n_workers: int) -> None:
-        self.n_workers = n_workers
+    def __init__(self, n_workers: int, threads: int = 1) -> None:
+        self.form = {"n_workers": n_workers, "threads_per_worker": threads}
 
     def __enter__(self) -> Any:
         from distributed import Client, LocalCluster
 
-        self._cluster = LocalCluster(n_workers=self.n_workers, threads_per_worker=1, dashboard_address=None)  # type: ignore[no-untyped-call]
+        self._cluster = LocalCluster(**self.form, dashboard_address=None)  # type: ignore[no-untyped-call]
         self._client = Client(self._cluster)  # type: ignore[no-untyped-call]
         self._client.run(_warm)
         return self._client
 
     def __exit__(self, *_: object) -> None:
-        self._client.close()
-        self._cluster.close()  # type: ignore[no-untyped-call]
+        self._client.close()  # type: ignore[no-untyped-call]
+        self._cluster.close()
 
 
 def _warm() -> None:
@@ -212,7 +208,7 @@ class Recording(ThreadPoolExecutor):
 def case(n_cells: int, samples: int, widths: list[int], statistics: dict[str, Any]) -> dict[str, float]:
     """Run a study in this process and return all that can be seen of it."""
     found: dict[str, float] = {}
-    write = running.write_results
+    write = write_results
 
     def watched(place: Any, *rest: Any, **named: Any) -> None:
         found["journal"] = sum(file.stat().st_size for file in place.path.glob("journal*"))

@@ -34,12 +34,12 @@ class Effort:
     cells: tuple[int, ...]
     samples: tuple[int, ...]
     tasks: int
-    workers: tuple[int, ...]
+    workers: tuple[tuple[int, int], ...]  # processes and threads of each
     scale: float  # seconds of a run
 
 
-FULL = Effort(3, 0.05, (100, 1000, 10_000), (10**5, 10**6, 10**7), 400, (1, 2, 3), 3.0)
-QUICK = Effort(1, 0.01, (50, 200), (10**4, 10**5), 80, (2,), 0.5)
+FULL = Effort(3, 0.05, (100, 1000, 10_000), (10**5, 10**6, 10**7), 400, ((1, 1), (2, 1), (3, 1), (2, 8)), 3.0)
+QUICK = Effort(1, 0.01, (50, 200), (10**4, 10**5), 80, ((2, 8),), 0.5)
 
 
 def main() -> int:
@@ -84,8 +84,8 @@ def machine() -> str:
     names = ("numpy", "xarray", "zarr", "distributed")
     others = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
     return (
-        f"Measured on {cpu_model()}, {available_threads()} cores, instruction set `{active_cpu_path()}`, store on the local "
-        f"disk; wideangle {wa.__version__}, Python {platform.python_version()}, {others}."
+        f"Measured on {cpu_model()}, {available_threads()} cores, instruction set `{active_cpu_path()}`, store on the "
+        f"local disk; wideangle {wa.__version__}, Python {platform.python_version()}, {others}."
     )
 
 

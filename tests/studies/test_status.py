@@ -33,11 +33,11 @@ def stopped(path: Path, monkeypatch: pytest.MonkeyPatch, described: wa.studies.S
     commit = Journal.commit
     left = [commits]
 
-    def count(self: Journal, results: object, n_blocks: object) -> None:
+    def count(self: Journal, results: object, n_blocks: object) -> object:
         if not left[0]:
             raise KeyboardInterrupt
         left[0] -= 1
-        commit(self, results, n_blocks)  # type: ignore[arg-type]
+        return commit(self, results, n_blocks)  # type: ignore[arg-type]
 
     monkeypatch.setattr("wideangle.studies.running._SECONDS_OF_TASK", 1e-9)  # a block in each task
     monkeypatch.setattr(Journal, "commit", count)

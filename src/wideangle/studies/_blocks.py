@@ -70,6 +70,7 @@ class CellWork:
     seed: int
     n_samples: int
     block_size: int
+    fingerprint: str = ""
 
     @property
     def n_blocks(self) -> int:
@@ -210,6 +211,11 @@ def _run_unit(task: Task, unit: Unit) -> UnitResult:
             "code there"
         )
     prepared = _prepare(method, work.parameters)  # type: ignore[arg-type]  # methods are hashable
+    if work.fingerprint and method.fingerprint(prepared) != work.fingerprint:  # type: ignore[attr-defined]
+        raise RuntimeError(
+            f"a file that {work.method!r} reads is another one on this worker than where the study was begun, with "
+            f"{work.parameters}; put the same file there"
+        )
     files: dict[int, str] = {}
 
     def compute(node: Node) -> Reduced:

@@ -183,7 +183,9 @@ def _dataset(
                 values = reduced.coordinates[name]
                 variables[f"{name}_of_cell"][1][row, : len(values)] = values
     coordinates: dict[str, Any] = {"cell": np.arange(cells.start, cells.stop)}
-    taken = {*layout.sizes, *variables, "cell", "sample", "probability"}
+    coordinates["method"] = "cell", np.array([cell.method for cell in study.cells], dtype=str)[chosen]
+    # Parameters may be called like what is measured, such as a loss.
+    taken = {*layout.sizes, *layout.dims, *variables, *coordinates, "sample", "probability"}
     for name, values in parameters.items():
         coordinates[f"{name}_parameter" if name in taken else name] = "cell", values[chosen]
     for name, known in layout.coordinates.items():
@@ -281,7 +283,7 @@ def cell_coordinates(study: Study) -> dict[str, Array]:
         else:
             texts = ["" if v is None else v if isinstance(v, str) else json.dumps(v) for v in values]
             result[name] = np.array(texts, dtype=str)
-    return result | {"method": np.array([cell.method for cell in study.cells], dtype=str)}
+    return result
 
 
 def _attributes(study: Study, complete: bool) -> dict[str, Any]:

@@ -355,6 +355,7 @@ class _Run:
                 self.study.seed_of(cell),
                 self.study.samples,
                 int(self.plan.block_size[number]),
+                self.study.fingerprint(number),
             )
         folder = str(self.place.samples_folder.resolve()) if self.study.statistics.samples else None
         return Task(tuple(units), cells, self.study.statistics, self._versions, folder)

@@ -204,8 +204,14 @@ class Study:
             "statistics": self.statistics.to_dict(),
             "stop": None if self.stop is None else self.stop.to_dict(),
             "versions": {name: resolve(name).version for name in self.methods},
+            "files": [digest for digest in map(self.fingerprint, range(len(self.cells))) if digest],
         }
         return hashlib.sha256(canonical(content).encode()).hexdigest()
+
+    def fingerprint(self, cell: int) -> str:
+        """Return a digest of the files that a cell reads, empty if it reads none."""
+        find = getattr(resolve(self.cells[cell].method), "fingerprint", None)
+        return "" if find is None else str(find(self.prepared[cell]))
 
     def seed_of(self, cell: Cell) -> int:
         """Return the seed of a cell."""

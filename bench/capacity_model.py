@@ -17,6 +17,7 @@ from wideangle.studies.planning import duration
 
 SECONDS_OF_TASK = 1.0  # as studies.run has it
 SECONDS_OF_REMOTE_TASK = 4.0
+MOST_UNITS = 1000
 WORKERS = (2, 16, 128, 1024)
 NEURON_SAMPLES = (1e9, 1e11, 1e13, 1e15)
 ARCHITECTURES = ((16,) * 4, (64,) * 8, (256,) * 32, (1024,) * 64)
@@ -29,6 +30,7 @@ class Load:
 
     work: float  # seconds on one core
     blocks: int
+    units: int  # what is committed: blocks of a cell, merged
     tasks: int
     cells: int
     depth: int
@@ -47,14 +49,13 @@ class Model:
         """Return what a study of one network consists of."""
         plan = study.plan()
         target = SECONDS_OF_REMOTE_TASK if remote else SECONDS_OF_TASK
-        block = float(plan.block_seconds[0])
-        blocks_of_task = 2 ** max(0, math.floor(math.log2(target / block)))
-        by_cell = -(-int(plan.n_blocks[0]) // blocks_of_task)
-        cell_seconds = float(plan.seconds[0])
-        # Cells that are shorter than a task share one.
-        shared = plan.n_cells if by_cell > 1 else math.ceil(plan.n_cells / max(1, math.ceil(target / cell_seconds)))
+        block, cell = float(plan.block_seconds[0]), float(plan.seconds[0])
+        blocks_of_unit = 2 ** max(0, math.floor(math.log2(target / block)))
+        units = plan.n_cells * -(-int(plan.n_blocks[0]) // blocks_of_unit)
+        units_of_task = min(max(math.ceil(target / min(block * blocks_of_unit, cell)), 1), MOST_UNITS)
         work = plan.n_samples * self.fit.seconds(widths)
-        return Load(work, int(plan.n_blocks.sum()), by_cell * shared, plan.n_cells, len(widths))
+        blocks = int(plan.n_blocks.sum())
+        return Load(work, blocks, units, math.ceil(units / units_of_task), plan.n_cells, len(widths))
 
     def seconds(self, load: Load, workers: int, *, dask: bool, speed: float = 1.0) -> float:
         """Return the time of a run; ``speed`` is that of a worker beside others on its machine."""
@@ -62,7 +63,7 @@ class Model:
             (self.tasks.commit_dask, self.tasks.start_dask) if dask else (self.tasks.commit, self.tasks.start)
         )
         computing = math.ceil(load.tasks / workers) * (load.work / load.tasks) / speed
-        return start + max(computing, load.tasks * commit) + load.cells * self.sizes.finish_cell
+        return start + max(computing, load.units * commit) + load.cells * self.sizes.finish_cell
 
     def store(self, load: Load) -> float:
         """Return the bytes of the finished store."""
@@ -70,11 +71,11 @@ class Model:
 
     def journal(self, load: Load) -> float:
         """Return the bytes of the journal at most: a finished node for each cell, and one for each level of a cell."""
-        levels = math.log2(max(load.tasks / load.cells, 1)) + 1
+        levels = math.log2(max(load.units / load.cells, 1)) + 1
         return (load.cells + levels) * (self.sizes.journal_cell + self.sizes.journal_layer * load.depth)
 
     def traffic(self, load: Load) -> float:
-        """Return the bytes that pass through the scheduler for a task."""
+        """Return the bytes that pass through the scheduler for a unit."""
         return self.sizes.traffic.base + self.sizes.traffic.layer * load.depth
 
 
@@ -84,7 +85,7 @@ def constants(model: Model) -> str:
     rows = [
         ("$a$, seconds a layer", f"{model.fit.layer:.3g}", ""),
         ("$b$, seconds a neuron", f"{model.fit.neuron:.3g}", ""),
-        ("$c$, seconds a task", f"{tasks.commit:.3g}", f"{tasks.commit_dask:.3g}"),
+        ("$c$, seconds a unit", f"{tasks.commit:.3g}", f"{tasks.commit_dask:.3g}"),
         ("$s$, seconds of start and end", f"{tasks.start:.3g}", f"{tasks.start_dask:.3g}"),
         ("$f$, seconds a cell at the end", f"{sizes.finish_cell:.3g}", ""),
         ("$g/2$, speed of each of two threads", f"{model.gain / 2:.3g}", ""),
@@ -97,7 +98,7 @@ def saturation(model: Model) -> str:
     rows = []
     for name, commit in (("threads of one process", model.tasks.commit), ("Dask", model.tasks.commit_dask)):
         rows.append((name, f"{1e3 * commit:.3g}", *(f"{seconds / commit:,.0f}" for seconds in (1.0, 2.0, 4.0))))
-    heads = ("", "ms a task", "workers, tasks of 1 s", "workers, tasks of 2 s", "workers, tasks of 4 s")
+    heads = ("", "ms a unit", "workers, units of 1 s", "workers, units of 2 s", "workers, units of 4 s")
     return (
         "Workers at which the process that commits is busy all the time: beyond them the run gets no faster.\n\n"
         + table(heads, rows)
@@ -162,21 +163,22 @@ def extrapolated(model: Model) -> str:
             name = (f"{widths[0]:,} x {len(widths)}", f"$10^{{{round(math.log10(total))}}}$")
             times.append((*name, f"{samples * CELLS:.2g}", duration(load.work), *map(duration, run)))
             busy = max(run[-1] - model.tasks.start_dask - CELLS * model.sizes.finish_cell, 1e-9)
-            rate, each = load.tasks / busy, model.traffic(load)
+            rate, each = load.units / busy, model.traffic(load)
             loads.append(
                 (
                     *name,
                     f"{load.blocks:,}",
+                    f"{load.units:,}",
                     f"{load.tasks:,}",
                     f"{rate:.3g}",
                     _bytes(rate * each) + "/s",
-                    _bytes(load.tasks * each),
+                    _bytes(load.units * each),
                     _bytes(model.journal(load)),
                     _bytes(model.store(load)),
                 )
             )
     heads = ("width x depth", "neuron-samples", "samples", "on one core", *(f"{n:,} workers" for n in WORKERS))
-    more = ("blocks", "tasks", "commits/s", "to and from the scheduler", "in all", "journal", "store")
+    more = ("blocks", "units", "tasks", "units/s", "to and from the scheduler", "in all", "journal", "store")
     return (
         f"Run time of a study of {CELLS:,} cells of `simulate_angles` with moments, on Dask with workers as fast as a "
         "core here.\n\n"

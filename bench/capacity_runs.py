@@ -85,7 +85,8 @@ def task_seconds(values: int, few: int, many: int, turns: int, executor: Any = N
     studies = [_empty_study(values, number) for number in (few, many)]
     run_seconds(studies[0], executor)
     short, long = (min(run_seconds(study, executor) for _ in range(turns)) for study in studies)
-    each = max(long - short, 1e-9) / (many - few)
+    # Where noise is larger than the difference, all of the longer run counts.
+    each = (long - short) / (many - few) if long > short else long / many
     return each, max(short - few * each, 0.0)
 
 
@@ -126,8 +127,8 @@ def _with_dask(turns: int, n_workers: tuple[tuple[int, int], ...], tasks: int) -
     heads = ("workers", "round trip, ms (median)", "Dask's own tasks/s", "ms a task of a study", "tasks/s of a study")
     return found, (
         "The same with `dask.distributed` (`LocalCluster`: processes of so many threads; scheduler and committing "
-        f"process share an interpreter, which they do not on a cluster), {VALUES} values a task. Workers share the cores of "
-        "this machine with both. The model takes the last row.\n\n" + table(heads, rows)
+        f"process share an interpreter, which they do not on a cluster), {VALUES} values a task. Workers share the cores "
+        "of this machine with both. The model takes the last row.\n\n" + table(heads, rows)
     )
 
 
@@ -301,8 +302,9 @@ def _sizes(few: int, many: int, finish: float) -> tuple[Sizes, str]:
     short, long = (found[variants[k][0]] for k in (0, 1))
     slope = {key: (long[key] - short[key]) / 56 for key in short}
     base = {key: short[key] - 8 * slope[key] for key in short}
-    text = "Bytes by the statistics wanted: of a cell, and of a task of one unit with its result.\n\n" + table(
-        ("", "store, bytes a cell", "journal, bytes a cell", "network, bytes a task"), rows
+    text = (
+        "Bytes by the statistics wanted: of a cell, and of a unit on the network, a task with its result.\n\n"
+        + table(("", "store, bytes a cell", "journal, bytes a cell", "network, bytes a unit"), rows)
     )
     traffic = Traffic(base["traffic"], slope["traffic"])
     return Sizes(base["store"], slope["store"], base["journal"], slope["journal"], finish, traffic, text), text

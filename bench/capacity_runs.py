@@ -127,8 +127,8 @@ def _with_dask(turns: int, n_workers: tuple[tuple[int, int], ...], tasks: int) -
     heads = ("workers", "round trip, ms (median)", "Dask's own tasks/s", "ms a task of a study", "tasks/s of a study")
     return found, (
         "The same with `dask.distributed` (`LocalCluster`: processes of so many threads; scheduler and committing "
-        f"process share an interpreter, which they do not on a cluster), {VALUES} values a task. Workers share the cores "
-        "of this machine with both. The model takes the last row.\n\n" + table(heads, rows)
+        f"process share an interpreter, which they do not on a cluster), {VALUES} values a task. Workers share the "
+        "cores of this machine with both. The model takes the last row.\n\n" + table(heads, rows)
     )
 
 

@@ -32,7 +32,7 @@ from bench import (
     response_kernel_tables,
     response_tables,
 )
-from bench.tables import table
+from bench.tables import cpu_model, replaced, table
 from bench.timing import by_path, in_pairs
 from wideangle._cpu import active_cpu_path
 
@@ -78,16 +78,6 @@ def main() -> int:
     return 1 if arguments.check and missed else 0
 
 
-def replaced(page: str, name: str, text: str) -> str:
-    """Return the tables with those of a part replaced, or added at the end."""
-    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    part = f"{begin}\n\n{text}\n\n{end}"
-    if begin not in page:
-        return f"{page.rstrip()}\n\n{part}\n\n"
-    before, rest = page.split(begin)
-    return before + part + rest.split(end)[1]
-
-
 def machine(pairs: int, missed: list[str]) -> str:
     """CPU, cores and versions."""
     names = ["numpy", "scipy", "torch", "numba"]
@@ -99,16 +89,6 @@ def machine(pairs: int, missed: list[str]) -> str:
         f"wideangle {wa.__version__}, Python {platform.python_version()}, {others}. Every figure is the median of the "
         "turns, with the smallest and largest in brackets."
     )
-
-
-def cpu_model() -> str:
-    """The processor's name, where Linux tells it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 def peer_table(pairs: int, missed: list[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from wideangle.statistics import Histogram, Moments, QuantileSketch, Total
 from wideangle.studies._cells import canonical
+from wideangle.studies._packing import pack, unpack
 from wideangle.studies._samples import SamplesNotWrittenError, write_samples
 from wideangle.studies.protocol import Accumulator, Block, Method, Variable, Wanted, resolve
 
@@ -130,26 +130,20 @@ class Reduced:
                     arrays[f"{kind}/{field}/{name}"] = array
         for name, values in self.coordinates.items():
             arrays[f"coordinate//{name}"] = values
-        head = json.dumps({"n_samples": self.n_samples, "dims": dict(self.dims), "forms": dict(self.forms)})
-        buffer = io.BytesIO()
-        np.savez(buffer, head=np.frombuffer(head.encode(), dtype=np.uint8), **arrays)  # type: ignore[arg-type]
-        return buffer.getvalue()
+        return pack({"n_samples": self.n_samples, "dims": dict(self.dims), "forms": dict(self.forms)}, arrays)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Reduced:
         """Return what :meth:`to_bytes` made into bytes."""
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            head = json.loads(file["head"].tobytes())
-            fields: dict[tuple[str, str], dict[str, NDArray[Any]]] = {}
-            coordinates = {}
-            for key in file.files:
-                if key == "head":
-                    continue
-                kind, field, name = key.split("/", 2)
-                if kind == "coordinate":
-                    coordinates[name] = file[key]
-                else:
-                    fields.setdefault((name, kind), {})[field] = file[key]
+        head, packed = unpack(data)
+        fields: dict[tuple[str, str], dict[str, NDArray[Any]]] = {}
+        coordinates = {}
+        for key, array in packed.items():
+            kind, field, name = key.split("/", 2)
+            if kind == "coordinate":
+                coordinates[name] = array
+            else:
+                fields.setdefault((name, kind), {})[field] = array
         accumulators: dict[str, dict[str, Accumulator]] = {name: {} for name in head["dims"]}
         for (name, kind), arrays in fields.items():
             accumulators[name][kind] = _KINDS[kind].from_arrays(arrays)

@@ -68,7 +68,7 @@ class Journal:
             try:
                 for pragma in ("synchronous = EXTRA", "cell_size_check = ON", f"query_only = {int(read_only)}"):
                     self._database.execute(f"PRAGMA {pragma}")
-            except sqlite3.Error:
+            except (sqlite3.Error, UnicodeDecodeError):
                 self._database.close()
                 raise
 
@@ -118,7 +118,7 @@ class Journal:
                 else:
                     cells.setdefault(row[0], []).append(Node(row[1], row[2]))
             found += [f"results of cell {cell} are there twice" for cell in cells if _overlap(cells[cell])]
-        except (sqlite3.DatabaseError, StoreError) as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError, StoreError) as error:
             return [f"{self.path.name} ({error})"]
         return found
 
@@ -316,7 +316,8 @@ class Journal:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            # Messages about a damaged schema quote it, and may be no text.
             text = str(error)
             if "full" in text or "I/O" in text:
                 raise OSError(

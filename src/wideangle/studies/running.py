@@ -128,7 +128,7 @@ def run(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     results = wa.studies.run(study, f"{folder}/angles.zarr", progress=False).load()
     >>> results.log_sin2_mean.sel(layer=8).set_index(cell="width").sel(cell=64).round(1).item()
-    -4.9
+    -5.0
     """
     if not isinstance(study, Study):
         raise TypeError(f"study must be a wideangle.studies.Study, got {study!r}; see Study.from_toml for files")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 _thread = threading.local()
 
@@ -44,3 +46,15 @@ def progress_callback(total: int, shown: bool, *, unit: str) -> Iterator[Callabl
 def _check(event: threading.Event) -> None:
     if event.is_set():
         raise Stopped
+
+
+@contextmanager
+def steady_bar(total: int, before: int, shown: bool) -> Iterator[Any]:
+    """Give a tqdm bar of samples whose rates come from a clock that is never set."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, initial=before, unit="sample", unit_scale=True, disable=not shown) as bar:
+        if shown:
+            bar._time = time.monotonic
+            bar.start_t = bar.last_print_t = time.monotonic()
+        yield bar

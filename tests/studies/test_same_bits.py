@@ -37,7 +37,8 @@ class Shuffled(Executor):
         return future
 
     def run_one(self) -> None:
-        """Run one of the tasks that wait."""
+        """Run one of the tasks that wait, after others have joined them."""
+        time.sleep(0.01)
         future, call = self.waiting.pop(self.random.randrange(len(self.waiting)))
         if future.set_running_or_notify_cancel():
             future.set_result(call())

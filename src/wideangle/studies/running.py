@@ -9,11 +9,14 @@ import warnings
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from wideangle._checks import check_flag, check_positive_real
+from wideangle._progress import steady_bar
 from wideangle.studies._blocks import (
     CellWork,
     Failure,
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 
 _SECONDS_OF_TASK = 1.0
 _SECONDS_OF_REMOTE_TASK = 4.0
+_TASKS_OF_WORKER = 16  # at least
 _MOST_UNITS = 1000  # of a task
 _IN_FLIGHT = 2  # tasks for each worker: one that runs and one that waits
 _TICK = 0.1
@@ -208,7 +212,8 @@ class _Run:
     def go(self, executor: Any, limit: float, progress: bool) -> None:
         """Run until nothing is left, or the time is up."""
         begun = time.monotonic()
-        with workers_of(executor) as workers, self._bar(progress) as bar:
+        before = sum(self.journal.samples_done().values())
+        with workers_of(executor) as workers, steady_bar(self.plan.n_samples, before, progress) as bar:
             number = self.journal.begin_run(workers.number())
             state = "interrupted"
             try:
@@ -223,7 +228,8 @@ class _Run:
                     self.journal.update_run(number, time.monotonic() - begun, self.samples, state)
 
     def _loop(self, workers: Workers, deadline: float, bar: Any, number: int, begun: float) -> bool:
-        tasks = self._tasks(_SECONDS_OF_REMOTE_TASK if workers.is_remote else _SECONDS_OF_TASK)
+        seconds = self._task_seconds(workers)
+        tasks = self._tasks(seconds)
         flying: dict[Future[Any], _InFlight] = {}
         noted = begun
         capacity = _IN_FLIGHT * workers.number()
@@ -237,9 +243,7 @@ class _Run:
                 while not is_over and len(flying) < capacity:
                     task = next(tasks, None)
                     if task is None:
-                        tasks = self._tasks(
-                            _SECONDS_OF_REMOTE_TASK if workers.is_remote else _SECONDS_OF_TASK, again=True
-                        )
+                        tasks = self._tasks(seconds, again=True)
                         if (task := next(tasks, None)) is None:
                             break
                     flying[workers.submit(run_task, task)] = _InFlight(task)
@@ -303,6 +307,12 @@ class _Run:
             self._done[cell] = self.journal.done_of(cell)
             del self._rounds[cell]
             self._again.append(cell)
+
+    def _task_seconds(self, workers: Workers) -> float:
+        """Return how long a task may take: long enough for its way, short enough that all workers end together."""
+        longest = _SECONDS_OF_REMOTE_TASK if workers.is_remote else _SECONDS_OF_TASK
+        share = float(np.nansum(self.plan.seconds)) / (_TASKS_OF_WORKER * workers.number())
+        return min(longest, share) if share > 0.0 else longest
 
     def _tasks(self, seconds: float, *, again: bool = False) -> Iterator[Task]:
         """Yield tasks of about so many seconds, of all cells, or of those that may need more."""
@@ -386,15 +396,3 @@ class _Run:
                 f"choose from {', '.join(map(repr, self.journal.read(cell, node).dims))}"
             )
         return kinds["moments"]
-
-    @contextmanager
-    def _bar(self, shown: bool) -> Iterator[Any]:
-        from tqdm import tqdm
-
-        before = sum(self.journal.samples_done().values())
-        with tqdm(total=self.plan.n_samples, initial=before, unit="sample", unit_scale=True, disable=not shown) as bar:
-            if shown:
-                # For rates a clock that is never set.
-                bar._time = time.monotonic
-                bar.start_t = bar.last_print_t = time.monotonic()
-            yield bar

@@ -30,6 +30,12 @@ COMMANDS: tuple[list[str], ...] = (
     ["reproduce", "parametrization"],
     ["reproduce", "representation"],
     ["reproduce", "response"],
+    ["study"],
+    ["study", "plan"],
+    ["study", "run"],
+    ["study", "resume"],
+    ["study", "status"],
+    ["study", "report"],
     ["info"],
 )
 
@@ -54,7 +60,7 @@ def test_help_shows_an_example(command: list[str], capsys: pytest.CaptureFixture
     assert re.search(r"Example:\n\s+wideangle ", ran.out)
 
 
-@pytest.mark.parametrize("command", [[], ["reproduce"]], ids=" ".join)
+@pytest.mark.parametrize("command", [[], ["reproduce"], ["study"]], ids=" ".join)
 def test_a_group_alone_shows_its_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     ran = Ran(capsys, *command)
     assert ran.code == 0

@@ -27,6 +27,7 @@ PUBLIC = [
             "representation",
             "response",
             "statistics",
+            "studies",
         )
     ),
 ]

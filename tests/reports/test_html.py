@@ -92,3 +92,10 @@ def test_verdicts_are_words() -> None:
     text = outline(example_page()).text
     for verdict in ("agrees", "disagrees", "not resolved"):
         assert verdict in text
+
+
+def test_code_stays_as_it_is() -> None:
+    text = 'a = "<b>"  # & more\n\n  [c]\n'
+    parser = outline(html.page("title", "lead", [html.code(text)]))
+    assert text in parser.text
+    assert ("pre", "tabindex", "0") in parser.attributes

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import brentq, minimize
 from scipy.special import wrightomega
 from scipy.stats import binom, f
 
@@ -125,7 +125,7 @@ def test_fit_is_the_one_of_growth_curves() -> None:
     assert fit["p_value"].item() == pytest.approx(f.sf(least * (n - q + 4) / ((q - 3) * n), q - 3, n - q + 4), rel=1e-4)
     freedom = n - q + 3
     limit = least + (n + least) * f.ppf(0.95, 1, freedom) / freedom
-    for index, name, change in ((0, "amplitude", float), (1, "tau", math.log), (2, "gamma", float)):
+    for index, name, change in ((0, "amplitude", float), (1, "tau", math.log)):
         for end in ("low", "high"):
             value = change(fit[f"{name}_{end}"].item())
             profile = minimize(
@@ -135,6 +135,36 @@ def test_fit_is_the_one_of_growth_curves() -> None:
                 options={"xatol": 1e-9, "fatol": 1e-9, "maxiter": 20_000, "maxfev": 20_000},
             ).fun
             assert profile - least == pytest.approx(limit - least, rel=0.02), (name, end)
+
+
+def own_interval_of_gamma(responses: Array, time: Array) -> tuple[float, float]:
+    """The profile interval of 95 % by the fit of one's own."""
+    least, best, deviation = own_fit(responses, time)
+    n, freedom = len(responses) - 1, len(responses) - len(time) + 2
+    limit = least + (n + least) * f.ppf(0.95, 1, freedom) / freedom
+
+    def beyond(gamma: float) -> float:
+        options = {"xatol": 1e-7, "fatol": 1e-7, "maxiter": 20_000, "maxfev": 20_000}
+        found = minimize(lambda p: deviation(np.append(p, gamma)), best[:2], method="Nelder-Mead", options=options)
+        return float(found.fun - limit)
+
+    ends = [brentq(beyond, best[2], best[2] * far, xtol=1e-5) for far in (0.5, 2.0)]
+    return ends[0], ends[1]
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_interval_of_the_exponent_is_that_of_all_windows(seed: int) -> None:
+    """With 8 times or more, and no more than twice as wide as the one of all times."""
+    time = np.linspace(0.0, 110.0, 12)
+    responses = ensemble(np.random.default_rng(seed), power_law(time, 20.0, 1.2), 60)
+    own = np.array([own_interval_of_gamma(responses[:, start:], time[start:]) for start in range(5)])
+    width = np.diff(own, axis=1)[:, 0]
+    assert np.sum(width > 2.0 * width[0]) == 2
+    used = own[width <= 2.0 * width[0]]
+    fit = fit_aging(responses, time).sel(law="power law")
+    near = {"abs": 0.01 * width[0]}
+    assert fit["gamma_low"].item() == pytest.approx(used[:, 0].min(), **near)
+    assert fit["gamma_high"].item() == pytest.approx(used[:, 1].max(), **near)
 
 
 def cross_entropy_forces(rng: np.random.Generator, time: Array, n_networks: int) -> Array:

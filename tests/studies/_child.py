@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import signal
 import sqlite3
 import sys
@@ -96,9 +97,7 @@ def run_study(request: dict[str, Any]) -> dict[str, Any]:
     if request.get("clock"):
         jump_clock()
     if limit := request.get("file_size"):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     study = wa.studies.Study.from_dict(request["study"])
     options = request.get("options", {})
     if n_threads := request.get("threads"):
@@ -137,6 +136,7 @@ def main() -> None:
             except BaseException as error:
                 details = traceback.format_exc()
                 answer = {"error": f"{type(error).__name__}: {error}", "details": details}
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
             Path(request["answer"]).write_text(json.dumps(answer), encoding="utf-8")
         finally:
             os._exit(code)

@@ -44,12 +44,12 @@ def assert_kills_do_no_harm(small: Any, children: Any, contents: Contents, folde
 def test_killed_while_it_finishes(small: Any, children: Any, contents: Contents, tmp_path: Path) -> None:
     _, n_events, _ = small
     assert n_events > 100
-    assert_kills_do_no_harm(small, children, contents, tmp_path, list(range(n_events - 7, n_events + 1)))
+    assert_kills_do_no_harm(small, children, contents, tmp_path, list(range(n_events - 5, n_events + 1)))
 
 
 def test_killed_on_the_way(small: Any, children: Any, contents: Contents, tmp_path: Path) -> None:
     _, n_events, _ = small
-    assert_kills_do_no_harm(small, children, contents, tmp_path, list(range(1, n_events - 7, n_events // 9)))
+    assert_kills_do_no_harm(small, children, contents, tmp_path, list(range(1, n_events - 5, n_events // 6)))
 
 
 @pytest.mark.slow

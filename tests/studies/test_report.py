@@ -15,11 +15,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
 import wideangle as wa
+from wideangle.reports import LIGHT
 from wideangle.studies._citations import PAPERS
 from wideangle.studies._reading import read_toml
 from wideangle.studies._report_data import Results, chosen, with_error
+from wideangle.studies._report_figures import figure_of
 from wideangle.studies._toml_text import toml_text
 from wideangle.studies.methods import METHODS
 
@@ -184,6 +187,34 @@ def test_lines_join_cells_that_differ_in_one_parameter(store: Path) -> None:
     assert results.label(3) == "width 64, depth 4"
     assert results.label(3, without=("depth",)) == "width 64"
     np.testing.assert_array_equal(results.ends(("layer",)), [2, 4, 2, 4])
+
+
+def test_variables_of_several_dimensions_and_times_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "waves.py").write_text(
+        "import numpy as np\nimport xarray as xr\n\n\ndef wave(*, step, first_sample, n_samples, seed):\n"
+        "    values = np.ones((n_samples, 4, 3)) * np.arange(4)[:, None]\n"
+        "    return xr.Dataset({'height': (('sample', 'place', 'time'), values)}, {'time': step * np.arange(3.0)})\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    described = wa.studies.Study("waves:wave", samples=4, seed=0, grid={"step": [1.0, 2.0]}, block_size=4)
+    wa.studies.run(described, tmp_path / "s.zarr", progress=False)
+    results = Results(wa.studies.load(tmp_path / "s.zarr"))
+    figure = figure_of(results, "height")
+    assert figure is not None
+    assert figure.caption.startswith(
+        "Mean of height by time, at the last place; shades: ± 2 standard errors; against step"
+    )
+    canvas = Figure()
+    figure.draw(canvas, LIGHT)
+    along, against = canvas.axes
+    np.testing.assert_array_equal([line.get_xdata() for line in along.lines], [[0.0, 1.0, 2.0], [0.0, 2.0, 4.0]])
+    np.testing.assert_array_equal([line.get_ydata() for line in along.lines], np.full((2, 3), 3.0))
+    np.testing.assert_array_equal(against.lines[0].get_xdata(), [1.0, 2.0])
+    legend = along.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["step 1", "step 2"]
 
 
 def test_numbers_and_their_errors() -> None:

@@ -71,7 +71,7 @@ def spawned() -> Iterator[Executor]:
 def cluster(*, processes: bool) -> Iterator[Any]:
     """Give a Dask cluster with three workers of one thread."""
     distributed = pytest.importorskip("distributed")
-    options = {"processes": processes, "n_workers": 3, "threads_per_worker": 1, "dashboard_address": None}
+    options = {"processes": processes, "n_workers": 3, "threads_per_worker": 1, "dashboard_address": ":0"}
     with distributed.LocalCluster(**options) as dask, distributed.Client(dask) as client:
         yield client
 
@@ -135,7 +135,7 @@ def test_stopped_and_resumed_gives_the_same_bytes(
     study, done = Study.from_dict(tables["walk"]), [0]
     while done[-1] < 3 * 1050:
         with Slow(1) as pool:
-            wa.studies.run(study, tmp_path / "store", executor=pool, progress=False, max_time=0.2)
+            wa.studies.run(study, tmp_path / "store", executor=pool, progress=False, max_time=0.5)
             with wa.studies.run(study, tmp_path / "store", executor=pool, progress=False, max_time=1e-9) as results:
                 done.append(int(results.n_samples.sum()))
                 assert len(results.status) == 3

@@ -260,8 +260,9 @@ def compute(
                 described, store, executor=executor, progress=show_progress(progress), max_time=limit, repair=repair
             )
     except KeyboardInterrupt:
-        click.echo(f"what is finished is kept; go on with: {go_on}", err=True)
-        raise
+        # After the ^C of the terminal.
+        click.echo(f"\nwhat is finished is kept; go on with: {go_on}", err=True)
+        raise click.Abort from None
     except RuntimeError as error:
         raise click.ClickException(str(error)) from error
     found = read_status(store)

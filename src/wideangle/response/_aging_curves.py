@@ -52,6 +52,10 @@ class Curve:
         Of which the covariance is an estimate; 0 where it is known, or unknown altogether.
     single
         Scaled responses of one curve (time) without errors; else empty.
+    relative
+        Whether what a law may miss is relative, or of one size at all times.
+    kind
+        What that is: noise of each of the "times", of "bins", or "smooth".
     """
 
     time: Array
@@ -64,11 +68,13 @@ class Curve:
     misfit: Array
     n_networks: int
     single: Array = field(default_factory=lambda: np.zeros(0))
+    relative: bool = True
+    kind: str = "bins"
 
     @property
     def errors_known(self) -> bool:
-        """Whether there are errors other than those the residuals show."""
-        return bool(np.any(self.covariance))
+        """Whether there are errors other than those the residuals show; networks that are all the same have none."""
+        return len(self.single) == 0
 
     def bins(self, values: Array) -> Array:
         """Return the means over the bins of values (..., time)."""
@@ -89,7 +95,7 @@ def curve_of_networks(responses: Array, time: Array, error: Array | None = None,
     covariance += OWN_PART * np.diag(np.diag(covariance))
     if error is not None:
         curve = replace(curve, rounding=np.hypot(curve.rounding, curve.bins(error * np.exp(-log_scale))))
-    return replace(curve, mean=binned.mean(axis=0), covariance=covariance, n_networks=n_networks)
+    return replace(curve, mean=binned.mean(axis=0), covariance=covariance, n_networks=n_networks, relative=relative)
 
 
 def curve_with_errors(response: Array, time: Array, standard_error: Array, relative: bool = True) -> Curve:
@@ -97,14 +103,14 @@ def curve_with_errors(response: Array, time: Array, standard_error: Array, relat
     sizes = np.ones(len(time))
     if relative:
         # Weights within a bin come from the errors alone: weights from the response have its noise, and bias the mean.
-        starts = _starts(time, MOST_BINS)
+        starts = bin_starts(time, MOST_BINS)
         counts = np.diff(starts, append=len(time))
         squares = np.add.reduceat((response / standard_error) ** 2, starts) / counts
         sizes = standard_error * np.repeat(np.sqrt(1.0 + squares), counts)
     scaled, log_scale = _scale(response, sizes)
     curve = _curve(time, log_scale, MOST_BINS)
     covariance = np.diag(curve.bins((standard_error * np.exp(-log_scale)) ** 2) / curve.counts)
-    return replace(curve, mean=curve.bins(scaled), covariance=covariance)
+    return replace(curve, mean=curve.bins(scaled), covariance=covariance, relative=relative)
 
 
 def curves_alone(response: Array, time: Array, relative: bool) -> list[Curve]:
@@ -120,8 +126,8 @@ def curves_alone(response: Array, time: Array, relative: bool) -> list[Curve]:
         sizes = np.sqrt(np.lib.stride_tricks.sliding_window_view(padded, width).mean(axis=1))
     scaled, log_scale = _scale(response, sizes)
     curve = _curve(time, log_scale, MOST_BINS)
-    curve = replace(curve, mean=curve.bins(scaled), single=scaled)
-    return [replace(curve, misfit=np.diag(1.0 / curve.counts)), curve, with_smooth_misfit(curve)]
+    curve = replace(curve, mean=curve.bins(scaled), single=scaled, relative=relative)
+    return [replace(curve, misfit=np.diag(1.0 / curve.counts), kind="times"), curve, with_smooth_misfit(curve)]
 
 
 def unlikely_noise(curve: Curve, rest: Array) -> float:
@@ -211,7 +217,7 @@ def with_smooth_misfit(curve: Curve) -> Curve:
     distance = np.sqrt(3.0) * 3.0 * np.abs(place[:, None] - place)
     misfit = (1.0 + distance) * np.exp(-distance)
     misfit = misfit - misfit.mean(axis=0) - misfit.mean(axis=1, keepdims=True) + misfit.mean()
-    return replace(curve, misfit=misfit + np.trace(misfit) / (len(place) - 1) / len(place))
+    return replace(curve, misfit=misfit + np.trace(misfit) / (len(place) - 1) / len(place), kind="smooth")
 
 
 def _scale(responses: Array, sizes: Array) -> tuple[Array, Array]:
@@ -221,7 +227,7 @@ def _scale(responses: Array, sizes: Array) -> tuple[Array, Array]:
 
 
 def _curve(time: Array, log_scale: Array, n_bins: int) -> Curve:
-    starts = _starts(time, n_bins)
+    starts = bin_starts(time, n_bins)
     counts = np.diff(starts, append=len(time)).astype(np.float64)
     bins = np.eye(len(starts))
     rounding = np.add.reduceat(ROUNDING * np.exp(-log_scale), starts) / counts
@@ -229,7 +235,7 @@ def _curve(time: Array, log_scale: Array, n_bins: int) -> Curve:
     return Curve(time / time[-1], log_scale, starts, counts, zeros, 0.0 * bins, rounding, bins, 0)
 
 
-def _starts(time: Array, n_bins: int) -> Index:
+def bin_starts(time: Array, n_bins: int) -> Index:
     """Return where bins of time begin: between bins of equally many times and bins of equal length in ln t."""
     n_times = len(time)
     if n_times <= n_bins:

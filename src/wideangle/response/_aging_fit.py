@@ -18,7 +18,18 @@ from wideangle.response._aging_curves import (
     unlikely_roughness,
     with_smooth_misfit,
 )
-from wideangle.response._aging_laws import INFINITE, Fitter, Point, Region, allowed_taus, log_factor
+from wideangle.response._aging_errors import Errors
+from wideangle.response._aging_laws import (
+    COARSE,
+    FINE,
+    INFINITE,
+    Fitter,
+    Point,
+    Region,
+    Search,
+    allowed_taus,
+    log_factor,
+)
 
 LAWS = ("constant", "exponential", "power law")
 N_PARAMETERS = {"constant": 1, "exponential": 2, "power law": 3}
@@ -50,80 +61,14 @@ class LawFit:
 
 @dataclass
 class CurveFit:
-    """Fits of all laws to one curve, and the choice."""
+    """Fits of all laws to one curve, and the choice; ``curve`` tells what the deviations were taken for."""
 
+    curve: Curve
     laws: dict[str, LawFit]
     misfit: float
     change: Interval
     chosen: str
     delta: float
-
-
-class Errors:
-    """What deviations mean: distributions of their differences, from how well the errors are known."""
-
-    def __init__(self, curve: Curve, misfit: float, confidence: float, most: int) -> None:
-        from scipy import stats
-
-        self.n_bins, self.n, self.misfit = len(curve.mean), curve.n_networks, misfit
-        self.confidence, self.most = confidence, most
-        self.from_residuals = misfit > RESOLUTION or not curve.errors_known
-        self._stats = stats
-
-    def freedom(self, n_parameters: int) -> float:
-        """Return the degrees of freedom of the errors."""
-        if self.from_residuals:
-            return float(self.n_bins - self.most)
-        return float(self.n - 1 - self.n_bins + n_parameters) if self.n else math.inf
-
-    def excess(self, factor: float, least: float, n_parameters: int) -> float:
-        """Return the deviation with a variance ratio ``factor`` to the least one."""
-        if self.from_residuals or not self.n:
-            return least + factor
-        return least + (self.n - 1 + least) * factor / self.freedom(n_parameters)
-
-    def ratio(self, deviation: float, least: float, n_parameters: int) -> float:
-        """Return the variance ratio of a deviation to the least one, the inverse of :meth:`excess`."""
-        if self.from_residuals or not self.n:
-            return deviation - least
-        return (deviation - least) * self.freedom(n_parameters) / (self.n - 1 + least)
-
-    def limit(self, least: float, n_parameters: int) -> float:
-        """Return the deviation up to which a parameter is in its interval."""
-        freedom = self.freedom(n_parameters)
-        student = self._stats.norm if freedom == math.inf else self._stats.t(freedom)
-        return self.excess(float(student.ppf(0.5 + 0.5 * self.confidence)) ** 2, least, n_parameters)
-
-    def p_value(self, deviation: float, n_parameters: int) -> float:
-        """Return how likely a deviation as large is if the law holds, by Hotelling's distribution."""
-        rest = self.n_bins - n_parameters
-        if not self.n:
-            return float(self._stats.chi2.sf(deviation, rest))
-        freedom = self.n - rest
-        return float(self._stats.f.sf(deviation * freedom / (rest * (self.n - 1)), rest, freedom))
-
-    def p_value_beside(self, deviation: float, least: float, n_parameters: int) -> float:
-        """Return how likely a deviation as large is if the law holds, where the most flexible law deviates least."""
-        if not self.from_residuals:
-            return self.p_value(deviation, n_parameters)
-        more = self.most - n_parameters
-        return float(self._stats.f.sf((deviation - least) / more, more, self.freedom(self.most)))
-
-    def aic(self, deviation: float, n_parameters: int) -> float:
-        """Return AICc but for a constant common to all laws."""
-        q = self.n_bins
-        if self.from_residuals:
-            k = n_parameters + 1  # The size of the errors is fitted, too.
-            small = 2.0 * k * (k + 1) / (q - k - 1) if q > k + 1 else math.inf
-            return deviation + 2.0 * k + small
-        if not self.n:
-            return deviation + 2.0 * n_parameters
-        penalty = 0.0
-        for p in range(1, n_parameters):
-            # A parameter more is one more regressor in a regression over networks that already has q - p.
-            more = q - p + 1
-            penalty += 2.0 * self.n * (self.n - 1) / ((self.n - more - 1) * (self.n - more))
-        return self.n * math.log1p(deviation / (self.n - 1)) + 2.0 + penalty
 
 
 @dataclass
@@ -151,13 +96,17 @@ def fit_networks(curve: Curve, plain: Curve, laws: tuple[str, ...], confidence: 
 
     ``plain`` is the curve with a misfit of one size at all times, for the laws that are rejected.
     """
-    found = [_describe(curve, laws)]
+    return _fit(_describe_networks(curve, laws), laws, confidence, plain)
+
+
+def _describe_networks(curve: Curve, laws: tuple[str, ...], search: Search = FINE) -> _Description:
+    found = [_describe(curve, laws, search)]
     if found[0].misfit > RESOLUTION:
-        smooth = _describe(with_smooth_misfit(curve), laws)
+        smooth = _describe(with_smooth_misfit(curve), laws, search)
         # A smooth misfit costs little, however large: it may be the likelier one with a law that runs far off.
         if smooth.missed <= _FARTHER * found[0].missed:
             found.append(smooth)
-    return _fit(min(found, key=_Description.unlikely), laws, confidence, plain)
+    return min(found, key=_Description.unlikely)
 
 
 def fit_alone(relative: list[Curve], absolute: list[Curve], laws: tuple[str, ...], confidence: float) -> CurveFit:
@@ -210,7 +159,7 @@ def _point(fitter: Fitter, law: str) -> Point:
     return {"constant": fitter.constant, "exponential": fitter.exponential, "power law": fitter.power_law}[law]()
 
 
-def _describe(curve: Curve, laws: tuple[str, ...]) -> _Description:
+def _describe(curve: Curve, laws: tuple[str, ...], search: Search = FINE) -> _Description:
     """Return what the best law misses beyond the errors, at least the resolution, and the fit of that law.
 
     It is what makes the deviation the expected one, where that is significantly larger.
@@ -220,7 +169,7 @@ def _describe(curve: Curve, laws: tuple[str, ...]) -> _Description:
     rest = len(curve.mean) - most
 
     def fit(log_misfit: float) -> _Description:
-        fitter = Fitter.prepare(curve, math.exp(log_misfit))
+        fitter = Fitter.prepare(curve, math.exp(log_misfit), search)
         return _Description(math.exp(log_misfit), fitter, _point(fitter, flexible))
 
     low, high = math.log(RESOLUTION), 2.0
@@ -286,7 +235,7 @@ def _fit(found: _Description, laws: tuple[str, ...], confidence: float, plain: C
             limit = errors.excess(critical, best.deviation, 2)
             change = Region(fitter, allowed_taus(fitter, best, limit), limit, best).of(np.ones(1))
     chosen = "none" if missed_much else _choose(fits, excluded, change)
-    return CurveFit(fits, missed, change, chosen, best.delta)
+    return CurveFit(curve, fits, missed, change, chosen, best.delta)
 
 
 def _set_by_least_squares(fit: LawFit, law: str, plain: Curve, confidence: float) -> None:
@@ -323,9 +272,9 @@ def _set_parameters(fit: LawFit, law: str, fitter: Fitter, point: Point, limit: 
         tau = (1.0 / high, 1.0 / low) if low * high > 0.0 else (1.0 / max(high, -low), math.inf)
         fit.intervals |= {"rate": (low, high), "tau": tau}
         return region
-    span = fitter.span(region.log_tau)
+    gammas = _gammas(fitter, region)
     with np.errstate(divide="ignore", invalid="ignore"):
-        gammas, own = 1.0 / span, 1.0 / fitter.span(log_tau)[0]
+        own = 1.0 / fitter.span(log_tau)[0]
         rates = np.where(np.isinf(region.log_tau), 1.0 / length, gammas * np.exp(-region.log_tau))
         fit.values |= {
             "tau": math.exp(point.log_tau),
@@ -336,6 +285,25 @@ def _set_parameters(fit: LawFit, law: str, fitter: Fitter, point: Point, limit: 
     tau_low = 0.0 if taus[0] <= lowest + 1e-9 else math.exp(taus[0])
     fit.intervals |= {"tau": (tau_low, math.exp(taus[-1])), "gamma": region.of(gammas), "rate": region.of(rates)}
     return region
+
+
+def interval_of_gamma(curve: Curve, confidence: float) -> Interval:
+    """Return the interval of the exponent of the power law alone, infinite where exponentials are allowed.
+
+    The deviations of a curve without errors are what it says they are.
+    """
+    describe = _describe_networks if curve.errors_known else _describe
+    found = describe(curve, ("power law",), COARSE)
+    fitter, n_parameters = found.fitter, N_PARAMETERS["power law"]
+    limit = Errors(curve, found.misfit, confidence, n_parameters).limit(found.best.deviation, n_parameters)
+    region = Region(fitter, allowed_taus(fitter, found.best, limit), limit, found.best)
+    return region.of(_gammas(fitter, region))
+
+
+def _gammas(fitter: Fitter, region: Region) -> Array:
+    """Return gamma for a delta of 1 at each tau of a region."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(1.0 / fitter.span(region.log_tau))
 
 
 def _choose(fits: dict[str, LawFit], constant_excluded: bool, change: Interval) -> str:

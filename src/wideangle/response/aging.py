@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike
 
 from wideangle._checks import check_real
 from wideangle._provenance import provenance
-from wideangle.response._aging_curves import Array, curve_of_networks, curve_with_errors, curves_alone
-from wideangle.response._aging_fit import LAWS, UNKNOWN, CurveFit, fit_alone, fit_networks
+from wideangle.response._aging_curves import Array
+from wideangle.response._aging_fit import LAWS, UNKNOWN, CurveFit
 from wideangle.response._aging_input import Responses, read_responses, too_few
+from wideangle.response._aging_windows import Measured, fit_laws
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -66,14 +67,14 @@ def fit_aging(
     xarray.Dataset
         By ``law``: ``amplitude`` at time 0, ``tau``, ``gamma`` and ``rate``, the slope of -ln response at time 0, NaN
         where a law has no such parameter, and the ends of their intervals with ``_low`` and ``_high``, infinite where
-        the data set none; ``aic``, AICc but for a constant common to all laws, and ``weight``, the Akaike weights;
-        ``p_value`` of the deviation from the law, NaN where errors are unknown; ``fitted(law, time)``. For all laws
-        together ``chosen``; ``change``, the decrease of ln response from the first to the last time, with its
-        interval; ``misfit``, the root mean square deviation of the response from the best law, relative to the
-        response (in bins of time, see below), 0 where there is none of significance beyond its errors. Parameters of
-        laws that are rejected say only how they run along the response, see below. ``mean(time)`` and
-        ``standard_error(time)`` of the response; ``n_networks`` and ``n_dropped``. All with a leading dimension
-        ``factor`` for a Dataset. The attribute ``time_unit`` is "given" or "None".
+        the data set none, for ``gamma`` by later times alone too, see below; ``aic``, AICc but for a constant common to
+        all laws, and ``weight``, the Akaike weights; ``p_value`` of the deviation from the law, NaN where errors are
+        unknown; ``fitted(law, time)``. For all laws together ``chosen``; ``change``, the decrease of ln response from
+        the first to the last time, with its interval; ``misfit``, the root mean square deviation of the response from
+        the best law, relative to the response (in bins of time, see below), 0 where there is none of significance
+        beyond its errors. Parameters of laws that are rejected say only how they run along the response, see below.
+        ``mean(time)`` and ``standard_error(time)`` of the response; ``n_networks`` and ``n_dropped``. All with a
+        leading dimension ``factor`` for a Dataset. The attribute ``time_unit`` is "given" or "None".
 
     Raises
     ------
@@ -90,6 +91,14 @@ def fit_aging(
     deviate no more than Student's quantile allows. So they are right also where :math:`\gamma` and :math:`\tau`
     degenerate.
 
+    *Later times* (derived; not in the literature). Where a law misses the response by less than the noise, as at the
+    onset of a force, an interval from all times is too narrow and misses the exponent that later times have. So that of
+    :math:`\gamma` is the hull of the one from all times and of those from up to 8 windows that begin later, each at the
+    beginning of a bin and with 8 times or more, as far as these are no more than twice as wide. Of one curve without
+    errors the deviations in a window are taken for what they are at all times, noise or a misfit, but have a size of
+    their own. For true powers of time the interval becomes 1.2 to 2 times as wide (medians), and covers more often than
+    ``confidence`` says. ``gamma`` itself, all other intervals and the choice are those of all times.
+
     *Misfit.* Where the best law deviates significantly (p < 0.01) a further relative error is added, of the size that
     makes the deviation the expected one, either independent between bins or smooth over a third of them: whichever is
     likelier, but for networks not a smooth one with which the law runs half as far again from the response. Intervals
@@ -102,7 +111,8 @@ def fit_aging(
     time, relative or, where the roughness of the curve says so and the law stays as near, of one size. So smooth curves
     have no errors of one size, with which a law could run far from small values. Errors that go together over longer
     than a bin cannot be told from aging then. Intervals of 95 %
-    cover in 90 to 95 % of such curves with white noise. Values below 1e-15 of the largest count as rounding.
+    cover in 90 to 95 % of such curves with white noise, before later times are asked. Values below 1e-15 of the largest
+    count as rounding.
 
     *Rejected laws.* A constant or an exponential that deviates significantly (p < 0.01), from the power law where
     errors come from residuals, is fitted with a misfit of its own, of one size at all times, nearly ordinary least
@@ -125,18 +135,21 @@ def fit_aging(
     Begin at twice the ``tau`` of :func:`predict_aging`: from there on less than 10 % are missed at any margin. The
     truth is 1 only in the limit: local exponents pass 1 by up to 2 % and come back, and are less before. So intervals
     of curves with little noise lie between 1 and the exponent that the whole window has, which is up to 1.1 where it
-    ends at :math:`Kt = 100`, and up to 1.02 at their lower end from :math:`Kt = 1000` on.
+    ends at :math:`Kt = 100`, and up to 1.02 at their lower end from :math:`Kt = 1000` on. With noise, of 1 to 10 % on
+    one curve and up to 30 % on 20 or 100 networks, and times from 0 to 1e3 or 1e4, intervals held an exponent from 1 to
+    1.017, the largest local one, in 95 to 100 % of draws, and 1 itself in 70 to 100 % (of networks with noise of 3 %
+    or less in as few as 8 %, as they tell 1 from the exponents that are there).
 
     *Choice* (derived; not in the literature). ``"none"``: the best law misses more than 20 % (``misfit``; of one curve
-    also in the mean over its times), and not by white noise of one curve, or
-    all networks have exact zeros at a time, which no law has. ``"constant"``: no other law fits better than chance
-    allows, counting that tau is chosen freely, and the interval of ``change`` lies within 0.1. ``"exponential"``: a
-    constant is excluded, and so are all power laws up to :math:`|\gamma| = 10`, which is as far as networks get whose
-    rates differ by a third. ``"power law"``: a constant is excluded, and so is an exponential, as the interval of gamma
-    is finite. Else ``"undecided"``. So each wrong law is chosen with a probability of 1 - confidence at most, but for
-    gamma beyond 10 and changes below 0.1, and but for one curve or fewer than 10 networks with noise that goes together
-    over longer than a bin: there a wrong law was chosen in up to a quarter of all cases (5 %, correlations of 0.9 from
-    time to time).
+    also in the mean over its times), and not by white noise of one curve, or all networks have exact zeros at a time,
+    which no law has. ``"constant"``: no other law fits better than chance allows, counting that tau is chosen freely,
+    and the interval of ``change`` lies within 0.1. ``"exponential"``: a constant is excluded, and so are all power laws
+    up to :math:`|\gamma| = 10`, which is as far as networks get whose rates differ by a third. ``"power law"``: a
+    constant is excluded, and so is an exponential, as the interval of gamma from all times is finite. Else
+    ``"undecided"``. So each wrong law is chosen with a probability of 1 - confidence at most, but for gamma beyond 10
+    and changes below 0.1, and but for one curve or fewer than 10 networks with noise that goes together over longer
+    than a bin: there a wrong law was chosen in up to a quarter of all cases (5 %, correlations of 0.9 from time to
+    time).
 
     References
     ----------
@@ -152,7 +165,7 @@ def fit_aging(
     >>> fit["chosen"].item()
     'power law'
     >>> fit[["gamma_low", "gamma_high"]].sel(law="power law").to_array().round(3).values.tolist()
-    [1.198, 1.205]
+    [1.196, 1.206]
 
     Networks with kernels of their own under a squared loss:
 
@@ -207,7 +220,8 @@ def _fit_one(given: Responses, name: str | None, laws: tuple[str, ...], confiden
     mean = networks.mean(axis=0)
     fit = None
     if np.any(mean if too_few(responses) else responses):
-        fit = _fit_curve(responses, time, shared, None if given.standard_error is None else error, laws, confidence)
+        known = None if given.standard_error is None else error
+        fit = fit_laws(Measured(responses, time, shared, known), laws, confidence)
         if np.any(np.all(networks == 0.0, axis=0)):
             fit.chosen = "none"
     variables: dict[str, Any] = {
@@ -218,19 +232,6 @@ def _fit_one(given: Responses, name: str | None, laws: tuple[str, ...], confiden
         "n_dropped": given.n_dropped[name],
     }
     return xr.Dataset(variables, {"law": list(laws), "time": time})
-
-
-def _fit_curve(
-    responses: Array, time: Array, shared: Array, error: Array | None, laws: tuple[str, ...], confidence: float
-) -> CurveFit:
-    mean = np.atleast_2d(responses).mean(axis=0)
-    if not too_few(responses):
-        curve, plain = (curve_of_networks(responses, time, shared, relative) for relative in (True, False))
-    elif error is not None:
-        curve, plain = (curve_with_errors(mean, time, error, relative) for relative in (True, False))
-    else:
-        return fit_alone(curves_alone(mean, time, True), curves_alone(mean, time, False), laws, confidence)
-    return fit_networks(curve, plain, laws, confidence)
 
 
 def _of_laws(fit: CurveFit | None, laws: tuple[str, ...], time: Array, size: float) -> dict[str, Any]:

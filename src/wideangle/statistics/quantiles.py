@@ -172,8 +172,8 @@ class QuantileSketch:
         Returns
         -------
         numpy.ndarray
-            Estimates of the order statistics of rank max(1, ceil(p * count)), shape (*shape of p, *shape); NaN where
-            there is no sample.
+            Estimates of the order statistics of rank max(1, ceil(p * count)), with the dimensions of p before those of
+            the sketch; NaN where there is no sample.
 
         Raises
         ------

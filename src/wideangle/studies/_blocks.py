@@ -210,7 +210,7 @@ def _run_unit(task: Task, unit: Unit) -> UnitResult:
             f"method {work.method!r} has another version on this worker than where the study runs; install the same "
             "code there"
         )
-    prepared = _prepare(method, work.parameters)  # type: ignore[arg-type]  # methods are hashable
+    prepared = _prepare(method, work.parameters, work.fingerprint)  # type: ignore[arg-type]  # methods are hashable
     if work.fingerprint and method.fingerprint(prepared) != work.fingerprint:  # type: ignore[attr-defined]
         raise RuntimeError(
             f"a file that {work.method!r} reads is another one on this worker than where the study was begun, with "
@@ -237,7 +237,9 @@ def _run_unit(task: Task, unit: Unit) -> UnitResult:
 
 
 @lru_cache(maxsize=256)
-def _prepare(method: Method, parameters: str) -> Any:
+def _prepare(method: Method, parameters: str, fingerprint: str) -> Any:
+    """Prepare a cell; the fingerprint is there so that a file that has changed is read again."""
+    del fingerprint
     return method.prepare(json.loads(parameters))
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from wideangle._cpu import available_threads
 from wideangle._progress import stopped_by
+from wideangle.studies._samples import SamplesNotWrittenError
 
 _DEFAULT_WORKERS = 8  # of an executor that does not say how many it has
 
@@ -59,6 +60,16 @@ def check_executor(executor: Any) -> None:
         raise ValueError(
             "executor must be a synchronous Dask client, got an asynchronous one; leave out asynchronous=True"
         )
+
+
+def explained(problem: Exception) -> Exception:
+    """Return the error that a run ends with, when a task could not be run."""
+    text, kept = f"{type(problem).__name__}: {problem}", "everything that was finished is kept"
+    if isinstance(problem, SamplesNotWrittenError):
+        return OSError(f"{problem}; {kept}: free some space, see that workers reach the folder, and run again")
+    if isinstance(problem, BrokenExecutor):
+        return RuntimeError(f"the executor lost its workers ({text}); {kept}: run again with a new one")
+    return RuntimeError(f"a task could not be run on its worker ({text}); {kept}: run again when this is mended")
 
 
 def _is_dask(executor: Any) -> bool:

@@ -102,7 +102,7 @@ class Journal:
     def identity(self) -> str:
         """The identity of the study, which is part of all digests."""
         if self._identity is None:
-            self._identity = self.about()["identity"]
+            self._identity = self.about().get("identity", "")
         return self._identity
 
     def check(self) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -172,11 +173,17 @@ def _bytes(cell: Training) -> int:
     return 8 * (2 * _n_parameters(run) + len(run.records) * numbers)
 
 
-@by_value(64)
 def _data(value: Any) -> Data:
+    """Return the data that a parameter names. A file is looked at each time, as it may have changed."""
+    path = value.get("path") if isinstance(value, Mapping) and set(value) == {"path"} else value
+    if isinstance(path, str):
+        return _from_file(identify("path of data", path, (".npz",)))
+    return _data_of_table(value)
+
+
+@by_value(64)
+def _data_of_table(value: Any) -> Data:
     remedy = "give a table {x = [[...]], y = [...]}, {path = 'file.npz'} or {digits = [0, 1], n_inputs = 50}, or a path"
-    if isinstance(value, str):
-        value = {"path": value}
     if not isinstance(value, Mapping):
         raise TypeError(f"data must be a table or a path, got {type(value).__name__}; {remedy}")
     for name in value:
@@ -185,8 +192,6 @@ def _data(value: Any) -> Data:
     names = frozenset(value)
     if names == {"x", "y"}:
         return _shared(value["x"], value["y"], "")
-    if names == {"path"}:
-        return _from_file(identify("path of data", value["path"], (".npz",)))
     if "digits" in names and names <= {"digits", "n_inputs", "split_seed"}:
         return _digits(value["digits"], value.get("n_inputs"), value.get("split_seed", 0))
     raise ValueError(f"data must be given in one way, got {', '.join(value) or 'nothing'}; {remedy}")
@@ -202,6 +207,7 @@ def _shared(x: Any, y: Any, digest: str) -> Data:
     return Data(*arrays, digest)
 
 
+@lru_cache(maxsize=16)
 def _from_file(file: File) -> Data:
     remedy = "save arrays of numbers with numpy.savez(path, x=..., y=...)"
     try:

@@ -62,9 +62,8 @@ def figure_of(results: Results, name: str) -> VariableFigure | None:
         dim = _long_dim(results, name)
         if dim is not None:
             panels.append(lambda axes, theme: _draw_along(results, name, dim, axes, theme))
-            captions.append(
-                f"Mean of {name} by {dim}{_limit(results.n_cells, 'cells')}; shades: ± {BAND:g} standard errors"
-            )
+            where = f"{dim}{_at_others(results, name, dim)}{_limit(results.n_cells, 'cells')}"
+            captions.append(f"Mean of {name} by {where}; shades: ± {BAND:g} standard errors")
         for axis in results.axes[:MOST_AXES]:
             groups = results.groups(axis)
             if groups:
@@ -94,12 +93,18 @@ def _limit(number: int, what: str) -> str:
 
 def _at_end(results: Results, name: str) -> str:
     dims = results.dims(name)
-    return f" at the last {' and '.join(dims)} with samples" if dims else ""
+    return f" at the last {', '.join(dims)} with samples" if dims else ""
+
+
+def _at_others(results: Results, name: str, dim: str) -> str:
+    others = [other for other in results.dims(name) if other != dim]
+    return f", at the last {', '.join(others)}" if others else ""
 
 
 def _long_dim(results: Results, name: str) -> str | None:
-    """Return the dimension along which a variable is drawn: its first one that is longer than one."""
-    return next((dim for dim in results.dims(name) if results.dataset.sizes[dim] > 1), None)
+    """Return the dimension along which a variable is drawn: depth or time, else the longest one."""
+    sizes = {dim: results.dataset.sizes[dim] for dim in results.dims(name) if results.dataset.sizes[dim] > 1}
+    return max(sizes, key=lambda dim: (dim in ("layer", "time"), sizes[dim]), default=None)
 
 
 def _draw_along(results: Results, name: str, dim: str, axes: Axes, theme: Theme) -> None:
@@ -120,7 +125,7 @@ def _draw_along(results: Results, name: str, dim: str, axes: Axes, theme: Theme)
         )
     if own not in dataset:
         _scale(axes, place)
-    _finish(axes, f"{name} by {dim}", dim, f"mean of {name}")
+    _finish(axes, f"{name} by {dim}{_at_others(results, name, dim)}", dim, f"mean of {name}")
 
 
 def _draw_against(results: Results, name: str, axis: str, axes: Axes, theme: Theme) -> None:

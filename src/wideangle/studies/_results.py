@@ -89,11 +89,18 @@ def _all(journal: Journal, done: Mapping[int, list[Node]]) -> Iterator[tuple[int
 
 
 def merged(journal: Journal, cell: int, nodes: list[Node]) -> Reduced:
-    """Return all that is done of a cell; nodes that have no common parent yet are merged in order."""
+    """Return all that is done of a cell; nodes that have no common parent yet are merged in order.
+
+    In a cell that has failed they may not fit together: then it is those before the first that does not.
+    """
     first, *others = sorted(nodes, key=lambda node: node.first)
     result = journal.read(cell, first)
     for node in others:
-        result = result.merge(journal.read(cell, node))
+        other = journal.read(cell, node)
+        try:
+            result = result.merge(other)
+        except ValueError:
+            break
     return result
 
 

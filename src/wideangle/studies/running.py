@@ -26,10 +26,10 @@ from wideangle.studies._blocks import (
     missing_nodes,
     run_task,
 )
-from wideangle.studies._executors import Workers, check_executor, workers_of
+from wideangle.studies._executors import Workers, check_executor, explained, workers_of
 from wideangle.studies._journal import Journal
 from wideangle.studies._results import write_results
-from wideangle.studies._samples import SamplesNotWrittenError, check_samples
+from wideangle.studies._samples import check_samples
 from wideangle.studies._store import Store
 from wideangle.studies.planning import Plan
 from wideangle.studies.protocol import resolve
@@ -124,7 +124,7 @@ def run(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     results = wa.studies.run(study, f"{folder}/angles.zarr", progress=False).load()
     >>> results.log_sin2_mean.sel(layer=8).set_index(cell="width").sel(cell=64).round(1).item()
-    -4.9
+    -5.0
     """
     if not isinstance(study, Study):
         raise TypeError(f"study must be a wideangle.studies.Study, got {study!r}; see Study.from_toml for files")
@@ -161,16 +161,6 @@ def run(
             stacklevel=2,
         )
     return place.open()
-
-
-def _explained(problem: Exception) -> Exception:
-    """Return the error that a run ends with, when a task could not be run."""
-    text, kept = f"{type(problem).__name__}: {problem}", "everything that was finished is kept"
-    if isinstance(problem, SamplesNotWrittenError):
-        return OSError(f"{problem}; {kept}: free some space, see that workers reach the folder, and run again")
-    if isinstance(problem, BrokenExecutor):
-        return RuntimeError(f"the executor lost its workers ({text}); {kept}: run again with a new one")
-    return RuntimeError(f"a task could not be run on its worker ({text}); {kept}: run again when this is mended")
 
 
 @dataclass
@@ -261,6 +251,9 @@ class _Run:
                     noted = time.monotonic()
                     capacity = _IN_FLIGHT * workers.number()  # Workers come and go.
                     self.journal.update_run(number, noted - begun, self.samples, "running")
+        except BrokenExecutor as error:  # It takes no more tasks.
+            self._take({future for future in flying if future.done()}, flying, workers, bar)
+            raise explained(error) from error
         except BaseException:
             for future in flying:
                 future.cancel()
@@ -285,7 +278,7 @@ class _Run:
                     problem = problem or error
         self._commit(results, bar)
         if problem is not None:
-            raise _explained(problem) from problem
+            raise explained(problem) from problem
 
     def _commit(self, results: list[UnitResult | Failure], bar: Any) -> None:
         if not results:
@@ -400,4 +393,8 @@ class _Run:
 
         before = sum(self.journal.samples_done().values())
         with tqdm(total=self.plan.n_samples, initial=before, unit="sample", unit_scale=True, disable=not shown) as bar:
+            if shown:
+                # For rates a clock that is never set.
+                bar._time = time.monotonic
+                bar.start_t = bar.last_print_t = time.monotonic()
             yield bar

@@ -1,0 +1,66 @@
+"""Results as arrays: parameters, coordinates and variables that would have one name, files that change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from wideangle.studies import StoreError, Study, run
+
+DATA = {"x": [[-1.0], [-0.3], [0.4], [1.0]], "y": [-1, -1, 1, 1]}
+
+
+def training(**changes: Any) -> Study:
+    parameters = {"width": 4, "depth": 1, "data": DATA, "n_steps": 8, "batch": 1}
+    grid = {"learning_rate": [0.05, 0.1], "loss": ["squared", "hinge"]}
+    arguments: dict[str, Any] = {"samples": 10, "seed": 1, "parameters": parameters, "grid": grid, "block_size": 4}
+    return Study("simulate_training", **arguments | changes)
+
+
+def test_parameters_called_like_variables(tmp_path: Path) -> None:
+    for samples in (False, True):
+        results = run(training(statistics={"samples": samples}), tmp_path / f"training-{samples}.zarr", progress=False)
+        assert results.loss_parameter.values.tolist() == ["squared", "hinge"] * 2
+        assert results.loss_mean.dims == ("cell", "time")
+        assert ("loss" in results) == samples
+
+
+def test_parameter_called_method(tmp_path: Path) -> None:
+    parameters = {"readout": 0.5, "projection": 0.5, "readout_standard_deviation": 0.1}
+    grid = {"method": ["integrate", "closed-form"]}
+    study = Study("phase_diagram", samples=10, seed=1, parameters=parameters, grid=grid, random_numbers="common")
+    results = run(study, tmp_path / "phases.zarr", progress=False)
+    assert results.method.values.tolist() == ["phase_diagram"] * 2
+    assert results.method_parameter.values.tolist() == grid["method"]
+    np.testing.assert_allclose(results.convergence_time_mean[0], results.convergence_time_mean[1], rtol=1e-5)
+
+
+def test_coordinates_that_differ_between_cells(tmp_path: Path) -> None:
+    results = run(training(), tmp_path / "training.zarr", progress=False)
+    steps = [0.0, 1.0, 2.0, 4.0, 8.0]
+    np.testing.assert_allclose(results.time_of_cell, np.outer(results.learning_rate, steps))
+    parameters = {"width": 4, "depth": 1, "data": DATA, "n_steps": 8, "learning_rate": 0.1}
+    study = training(parameters=parameters, grid={"loss": ["squared", "hinge"]})
+    same = run(study, tmp_path / "same.zarr", progress=False)
+    np.testing.assert_allclose(same.time, 0.1 * np.array(steps))
+    assert "time_of_cell" not in same
+
+
+def test_a_file_that_has_changed_is_another_study(tmp_path: Path) -> None:
+    file = tmp_path / "data.npz"
+    np.savez(file, x=np.array(DATA["x"]), y=np.array(DATA["y"]))
+
+    def study() -> Study:
+        parameters = {"width": 4, "depth": 1, "data": str(file), "n_steps": 8}
+        return training(parameters=parameters)
+
+    first = study()
+    run(first, tmp_path / "training.zarr", progress=False)
+    assert study() == first
+    np.savez(file, x=2.0 * np.array(DATA["x"]), y=np.array(DATA["y"]))
+    assert study() != first
+    with pytest.raises(StoreError, match="holds another study"):
+        run(study(), tmp_path / "training.zarr", progress=False)

@@ -31,6 +31,7 @@ class Load:
     work: float  # seconds on one core
     blocks: int
     units: int  # what is committed: blocks of a cell, merged
+    units_of_task: int
     tasks: int
     cells: int
     depth: int
@@ -49,20 +50,22 @@ class Model:
         """Return what a study of one network consists of."""
         plan = study.plan()
         target = SECONDS_OF_REMOTE_TASK if remote else SECONDS_OF_TASK
-        block, cell = float(plan.block_seconds[0]), float(plan.seconds[0])
+        block = float(plan.block_seconds[0])
         blocks_of_unit = 2 ** max(0, math.floor(math.log2(target / block)))
         units = plan.n_cells * -(-int(plan.n_blocks[0]) // blocks_of_unit)
-        units_of_task = min(max(math.ceil(target / min(block * blocks_of_unit, cell)), 1), MOST_UNITS)
+        unit = block * min(blocks_of_unit, int(plan.n_blocks[0]))
+        units_of_task = min(max(math.ceil(target / unit), 1), MOST_UNITS)
         work = plan.n_samples * self.fit.seconds(widths)
         blocks = int(plan.n_blocks.sum())
-        return Load(work, blocks, units, math.ceil(units / units_of_task), plan.n_cells, len(widths))
+        return Load(work, blocks, units, units_of_task, math.ceil(units / units_of_task), plan.n_cells, len(widths))
 
     def seconds(self, load: Load, workers: int, *, dask: bool, speed: float = 1.0) -> float:
         """Return the time of a run; ``speed`` is that of a worker beside others on its machine."""
         commit, start = (
             (self.tasks.commit_dask, self.tasks.start_dask) if dask else (self.tasks.commit, self.tasks.start)
         )
-        computing = math.ceil(load.tasks / workers) * (load.work / load.tasks) / speed
+        longest = min(math.ceil(load.tasks / workers) * load.units_of_task, load.units)
+        computing = longest * (load.work / load.units) / speed
         return start + max(computing, load.units * commit) + load.cells * self.sizes.finish_cell
 
     def store(self, load: Load) -> float:

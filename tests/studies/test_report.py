@@ -163,7 +163,7 @@ def test_a_study_of_which_nothing_is_done(tmp_path: Path, monkeypatch: pytest.Mo
     def stop(*arguments: object, **keywords: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("wideangle.studies.running._Run.go", stop)
+    monkeypatch.setattr("wideangle.studies._scheduling.Schedule.go", stop)
     with pytest.raises(KeyboardInterrupt):
         wa.studies.run(STUDY, tmp_path / "s.zarr", progress=False)
     assert wa.studies.status(tmp_path / "s.zarr").state == "not begun"

@@ -219,6 +219,19 @@ def test_bad_arguments(tmp_path: Path, arguments: dict[str, Any], error: type[Ex
     assert not (tmp_path / "angles.zarr").exists()
 
 
+def test_memory_of_all_threads_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wideangle.studies.running.available_threads", lambda: 4)
+    study = angles(samples=10**12, block_size=10**6, statistics={"quantiles": [0.5]})
+    largest = study.plan().largest_block_bytes
+    # A machine with room for three of these blocks.
+    monkeypatch.setattr("os.sysconf", lambda name: {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 3 * largest}[name])
+    with pytest.raises(
+        ValueError, match=r"4 blocks of up to 1000000 samples at a time need .* GiB and this machine has"
+    ):
+        run(study, tmp_path / "angles.zarr", progress=False)
+    assert not (tmp_path / "angles.zarr").exists()
+
+
 def test_executors_are_left_open(tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as pool:
         run(angles(), tmp_path / "angles.zarr", executor=pool, progress=False)

@@ -154,7 +154,7 @@ def test_small_tasks_give_the_same_bytes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Usually a cell of these is one task, merged on the worker.
-    monkeypatch.setattr("wideangle.studies.running._SECONDS_OF_TASK", 1e-9)
+    monkeypatch.setattr("wideangle.studies._scheduling._SECONDS_OF_TASK", 1e-9)
     wa.studies.run(Study.from_dict(tables["angles"]), tmp_path / "store", progress=False)
     assert contents(tmp_path / "store") == undisturbed["angles"]
 

@@ -39,7 +39,7 @@ def stopped(path: Path, monkeypatch: pytest.MonkeyPatch, described: wa.studies.S
         left[0] -= 1
         return commit(self, results, n_blocks)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("wideangle.studies.running._SECONDS_OF_TASK", 1e-9)  # a block in each task
+    monkeypatch.setattr("wideangle.studies._scheduling._SECONDS_OF_TASK", 1e-9)  # a block in each task
     monkeypatch.setattr(Journal, "commit", count)
     # One thread, so that blocks come in their order.
     with ThreadPoolExecutor(1) as executor, pytest.raises(KeyboardInterrupt):

@@ -95,7 +95,7 @@ def test_run_status_report(file: Path, tmp_path: Path, capsys: pytest.CaptureFix
 def test_time_that_is_up_and_going_on(
     file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wideangle.studies.running._SECONDS_OF_TASK", 0.05)
+    monkeypatch.setattr("wideangle.studies._scheduling._SECONDS_OF_TASK", 0.05)
     file.write_text(STUDY.format(samples=10**12, block_size=2**15))
     ran = Ran(capsys, "study", "run", file, "--max-time", "0.3s", "--progress")
     assert ran.code == 0

@@ -7,6 +7,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -180,6 +181,14 @@ def unknown_parameter(name: str, known: tuple[str, ...], *, of: str) -> ValueErr
     return ValueError(f"{of} has no {name!r}; {remedy}")
 
 
+@lru_cache(maxsize=1024)
+def _source_digest(function: Callable[..., Any]) -> str:
+    """Return it as it was at first, since a file that is edited later is not what this process runs."""
+    path = inspect.getsourcefile(inspect.unwrap(function))
+    text = Path(path).read_bytes() if path is not None and Path(path).is_file() else b""
+    return hashlib.sha256(text).hexdigest()[:16]
+
+
 @dataclass(frozen=True)
 class FunctionMethod:
     """A user's function as a method, named ``"module:function"``."""
@@ -190,9 +199,7 @@ class FunctionMethod:
     @property
     def version(self) -> str:
         """A digest of the source file of the function."""
-        path = inspect.getsourcefile(inspect.unwrap(self.function))
-        text = Path(path).read_bytes() if path is not None and Path(path).is_file() else b""
-        return hashlib.sha256(text).hexdigest()[:16]
+        return _source_digest(self.function)
 
     def prepare(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Check the parameters against the signature, and by ``function.check(**parameters)`` if there is one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from wideangle.studies.study import Study
 Write = Callable[[str, str], str]
 
 METHOD = """
+import sys
+
 import numpy as np
 
 def method(*, cell, seed, first_sample, n_samples):
@@ -162,3 +165,11 @@ def test_a_method_whose_source_changes_is_another_study(own_module: Write, tmp_p
     assert study.identity != before.identity
     with pytest.raises(wa.studies.StoreError, match="the code of its method has changed"):
         run(study, tmp_path / "store")
+
+
+def test_a_file_that_is_edited_later_is_not_what_runs(own_module: Write) -> None:
+    own_module("edited", METHOD.format(first=0, wrong="pass"))
+    before = study_of("edited").identity
+    source = Path(sys.modules["edited"].__file__ or "")
+    source.write_text(METHOD.format(first=0, wrong="k = k + 1.0"), encoding="utf-8")
+    assert study_of("edited").identity == before

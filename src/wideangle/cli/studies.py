@@ -306,6 +306,7 @@ def dask_client(address: str) -> Iterator[Any]:
         raise ImportError('--dask needs distributed: pip install "wideangle[distributed]"') from error
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors come as exceptions too
     try:
+        check_answer(address)
         open_client: Any = distributed.Client
         client = open_client(address, timeout=_DASK_TIMEOUT, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
@@ -319,6 +320,22 @@ def dask_client(address: str) -> Iterator[Any]:
         about = f"{n_cores} cores" if n_cores else "no workers yet, and waits for them"
         click.echo(f"the cluster at {address} has {about}", err=True)
         yield client
+
+
+def check_answer(address: str) -> None:
+    """Raise OSError or ValueError if nothing listens at an address.
+
+    A client that cannot connect leaves threads and loops behind, which may block those of the next one.
+    """
+    import socket
+
+    from distributed.comm.addressing import get_address_host_port, parse_address
+
+    scheme, _ = parse_address(address)
+    if scheme in ("tcp", "tls"):
+        host, port = get_address_host_port(address, strict=True)
+        with socket.create_connection((host, port), timeout=_DASK_TIMEOUT):
+            pass
 
 
 def seconds(text: str) -> float:

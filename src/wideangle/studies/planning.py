@@ -103,7 +103,10 @@ class Plan:
 
     def __str__(self) -> str:
         seconds = "unknown" if np.isnan(self.total_seconds) else duration(self.total_seconds)
-        memory = f"{self.largest_block_bytes / 2**20:.3g} MiB" if np.all(self.block_bytes >= 0) else "unknown"
+        largest = self.largest_block_bytes / 2**20
+        memory = (
+            "unknown" if np.any(self.block_bytes < 0) else f"{largest:.3g} MiB" if largest >= 1.0 else "below 1 MiB"
+        )
         return (
             f"{self.n_cells} cells, {self.n_samples:.6g} samples in {int(self.n_blocks.sum())} blocks\n"
             f"time on one core, roughly: {seconds}\n"

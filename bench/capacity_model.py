@@ -13,11 +13,9 @@ import wideangle as wa
 from bench.capacity_costs import Fit
 from bench.capacity_runs import Sizes, Tasks, angles_study, cluster, run_seconds
 from bench.tables import table
+from wideangle.studies._scheduling import MOST_UNITS_OF_TASK, costs_of_blocks, level_of_units, seconds_of_task
 from wideangle.studies.planning import duration
 
-SECONDS_OF_TASK = 1.0  # as studies.run has it
-SECONDS_OF_REMOTE_TASK = 4.0
-MOST_UNITS = 1000
 WORKERS = (2, 16, 128, 1024)
 NEURON_SAMPLES = (1e9, 1e11, 1e13, 1e15)
 ARCHITECTURES = ((16,) * 4, (64,) * 8, (256,) * 32, (1024,) * 64)
@@ -46,15 +44,15 @@ class Model:
     sizes: Sizes
     gain: float  # of two threads on this machine
 
-    def load(self, study: wa.studies.Study, widths: tuple[int, ...], *, remote: bool) -> Load:
-        """Return what a study of one network consists of."""
+    def load(self, study: wa.studies.Study, widths: tuple[int, ...], workers: int, *, remote: bool) -> Load:
+        """Return what a study of one network consists of on so many workers."""
         plan = study.plan()
-        target = SECONDS_OF_REMOTE_TASK if remote else SECONDS_OF_TASK
-        block = float(plan.block_seconds[0])
-        blocks_of_unit = 2 ** max(0, math.floor(math.log2(target / block)))
+        target = seconds_of_task(plan, workers, is_remote=remote)
+        block = float(costs_of_blocks(plan)[0])
+        blocks_of_unit = 2 ** level_of_units(block, target)
         units = plan.n_cells * -(-int(plan.n_blocks[0]) // blocks_of_unit)
         unit = block * min(blocks_of_unit, int(plan.n_blocks[0]))
-        units_of_task = min(max(math.ceil(target / unit), 1), MOST_UNITS)
+        units_of_task = min(max(math.ceil(target / unit), 1), MOST_UNITS_OF_TASK)
         work = plan.n_samples * self.fit.seconds(widths)
         blocks = int(plan.n_blocks.sum())
         return Load(work, blocks, units, units_of_task, math.ceil(units / units_of_task), plan.n_cells, len(widths))
@@ -116,10 +114,10 @@ def check(model: Model, scale: float, turns: int) -> str:
         study = angles_study(6, int(scale / 6 / cost), widths)
         for workers in (1, 2):
             speed = model.gain / 2 if workers == 2 else 1.0
-            expected = model.seconds(model.load(study, widths, remote=False), workers, dask=False, speed=speed)
+            expected = model.seconds(model.load(study, widths, workers, remote=False), workers, dask=False, speed=speed)
             rows.append(_compared(study, widths, f"{workers} threads", expected, turns, _threads(workers)))
         with cluster(2) as client:
-            expected = model.seconds(model.load(study, widths, remote=True), 2, dask=True, speed=model.gain / 2)
+            expected = model.seconds(model.load(study, widths, 2, remote=True), 2, dask=True, speed=model.gain / 2)
             rows.append(_compared(study, widths, "Dask, 2 workers", expected, turns, partial(_call, client)))
     heads = ("width x depth", "samples", "workers", "predicted, s", "measured, s", "predicted / measured")
     return (
@@ -161,8 +159,9 @@ def extrapolated(model: Model) -> str:
         for total in NEURON_SAMPLES:
             samples = max(1, round(total / sum(widths) / CELLS))
             study = angles_study(CELLS, samples, widths)
-            load = model.load(study, widths, remote=True)
-            run = [model.seconds(load, workers, dask=True) for workers in WORKERS]
+            of = {workers: model.load(study, widths, workers, remote=True) for workers in WORKERS}
+            run = [model.seconds(load, workers, dask=True) for workers, load in of.items()]
+            load = of[WORKERS[-1]]
             name = (f"{widths[0]:,} x {len(widths)}", f"$10^{{{round(math.log10(total))}}}$")
             times.append((*name, f"{samples * CELLS:.2g}", duration(load.work), *map(duration, run)))
             busy = max(run[-1] - model.tasks.start_dask - CELLS * model.sizes.finish_cell, 1e-9)

@@ -31,7 +31,7 @@ def stopped_by(event: threading.Event) -> Iterator[None]:
 @contextmanager
 def progress_callback(total: int, shown: bool, *, unit: str) -> Iterator[Callable[[int], object] | None]:
     """Give a function to call with the work done so far, which moves a tqdm bar, or None if there is nothing to do."""
-    event: threading.Event | None = getattr(_thread, "event", None)
+    event = _event()
     if not shown:
         yield None if event is None else lambda done: _check(event)
         return
@@ -41,6 +41,17 @@ def progress_callback(total: int, shown: bool, *, unit: str) -> Iterator[Callabl
         yield lambda done: bar.update(done - bar.n)
         # The last report may come before the last of the work.
         bar.update(total - bar.n)
+
+
+def end_if_stopped() -> None:
+    """End the work of this thread if that was asked for, see :func:`stopped_by`."""
+    event = _event()
+    if event is not None:
+        _check(event)
+
+
+def _event() -> threading.Event | None:
+    return getattr(_thread, "event", None)
 
 
 def _check(event: threading.Event) -> None:

@@ -95,7 +95,7 @@ def tables(module: str) -> dict[str, dict[str, Any]]:
             module,
             statistics={},
             samples=2950,
-            stop={"variable": "few", "standard_error": 0.015},
+            stop={"variable": "few", "standard_error": 0.015, "min_samples": 1},
         ),
     }
 

@@ -83,7 +83,7 @@ def test_results_are_those_of_the_method(tmp_path: Path) -> None:
         # NumPy's variance of equal numbers is the square of the rounding of their mean, up to (1e-13)**2.
         np.testing.assert_allclose(found.log_sin2_variance, np.nanvar(inside, axis=0, ddof=1), rtol=1e-11, atol=1e-26)
         for layer in range(net.depth + 1):
-            column = x[~np.isnan(x[:, layer]), layer]
+            column = x[np.isfinite(x[:, layer]), layer]
             # NumPy's last bin holds its right end.
             expected = np.histogram(column[column < 0.0], 16, (-8.0, 0.0))[0]
             np.testing.assert_array_equal(found.log_sin2_histogram[layer], expected)
@@ -149,7 +149,7 @@ def test_cells_that_fail_leave_the_others(tmp_path: Path, own: str) -> None:
 
 def test_stopping_rule(tmp_path: Path) -> None:
     """Cells end at the first power of two of blocks at which all standard errors are small enough."""
-    stop = {"variable": "log_sin2", "standard_error": 0.04}
+    stop = {"variable": "log_sin2", "standard_error": 0.04, "min_samples": 1}
     study = angles(samples=20_000, block_size=100, stop=stop)
     results = run(study, tmp_path / "stop.zarr", progress=False)
     for k, cell in enumerate(study.cells):
@@ -236,3 +236,36 @@ def test_executors_are_left_open(tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as pool:
         run(angles(), tmp_path / "angles.zarr", executor=pool, progress=False)
         assert pool.submit(int, "3").result() == 3
+
+
+def test_pairs_that_collapse_do_not_count(tmp_path: Path) -> None:
+    """Whether the kernel reduces its samples, or they are reduced afterwards."""
+    parameters = {"theta0": 1.0, "width": 2, "depth": 6}
+    histograms = {"log_sin2": [-5.0, 0.0, 5]}
+    kernel = angles(grid={}, parameters=parameters, statistics={"histograms": histograms})
+    sampled = angles(grid={}, parameters=parameters, statistics={"histograms": histograms, "quantiles": [0.01, 0.5]})
+    one, other = (run(s, tmp_path / f"{k}.zarr", progress=False) for k, s in enumerate((kernel, sampled)))
+    assert int(one.collapsed[0, -1]) > 100
+    for name in ("log_sin2_histogram", "log_sin2_underflow", "log_sin2_overflow", "log_sin2_count", "collapsed"):
+        np.testing.assert_array_equal(one[name], other[name])
+    assert np.all(np.isfinite(other.log_sin2_quantile))
+
+
+def test_rules_are_not_looked_at_too_early(tmp_path: Path, own: str) -> None:
+    """Two equal samples have a standard error of 0, as has an event that was not seen yet."""
+    stop = {"variable": "x", "standard_error": 0.1}
+    arguments: dict[str, Any] = {"samples": 5000, "seed": 1, "grid": {"fails": [False]}, "block_size": 2}
+    early = Study(f"{own}:sometimes", stop=stop | {"min_samples": 3}, **arguments)
+    assert run(early, tmp_path / "early.zarr", progress=False).n_samples.item() == 4
+    usual = Study(f"{own}:sometimes", stop=stop, **arguments)
+    assert run(usual, tmp_path / "usual.zarr", progress=False).n_samples.item() == 1024
+    short = Study(f"{own}:sometimes", stop=stop, **{**arguments, "samples": 10})
+    assert run(short, tmp_path / "short.zarr", progress=False).n_samples.item() == 10
+
+
+def test_small_blocks_end_in_time(tmp_path: Path) -> None:
+    """What a block takes beside its samples counts: else tasks of blocks of one sample would take minutes."""
+    study = angles(samples=10**7, block_size=1)
+    results = run(study, tmp_path / "angles.zarr", progress=False, max_time=0.2)
+    # By the estimate of the samples alone, the first task would have had a million blocks.
+    assert 0 < int(results.n_samples.sum()) < 200_000

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from wideangle._progress import end_if_stopped
 from wideangle.statistics import Histogram, Moments, QuantileSketch, Total
 from wideangle.studies._cells import canonical
 from wideangle.studies._packing import pack, unpack
@@ -226,6 +227,7 @@ def _run_unit(task: Task, unit: Unit) -> UnitResult:
         return left.merge(compute(half.sibling)) if half.sibling.first < work.n_blocks else left
 
     def compute_block(number: int) -> Reduced:
+        end_if_stopped()
         first = number * work.block_size
         n_samples = min(work.block_size, work.n_samples - first)
         block = method.run(prepared, first, n_samples, work.seed, task.wanted)
@@ -293,7 +295,7 @@ def _reduce(name: str, variable: Variable, wanted: Wanted) -> dict[str, Accumula
         values = np.asarray(variable.samples, dtype=np.float64)
         if "moments" in missing:
             result["moments"] = Moments.from_samples(values, where=np.isfinite(values))
-        counts = ~np.isnan(values)
+        counts = np.isfinite(values)
         if "histogram" in missing:
             low, high, n_bins = wanted.histograms[name]
             result["histogram"] = Histogram.from_samples(values, low, high, n_bins, where=counts)

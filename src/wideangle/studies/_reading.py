@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from wideangle._checks import check_choice, check_flag, check_integer, check_positive_real, check_real
+from wideangle._checks import check_choice, check_flag, check_integer, check_positive_real, check_real, check_samples
 from wideangle.studies.protocol import Stop, Wanted, unknown_parameter
 
 _MAX_BINS = 10_000_000
@@ -109,7 +109,7 @@ def check_stop(given: Any, statistics: Wanted) -> Stop | None:
     if given is None:
         return None
     table = given.to_dict() if isinstance(given, Stop) else given
-    check_table("stop", table, known=("variable", "standard_error", "statistic", "relative"))
+    check_table("stop", table, known=("variable", "standard_error", "statistic", "relative", "min_samples"))
     for key in ("variable", "standard_error"):
         if key not in table:
             raise ValueError(f"stop needs {key!r}; give such as {{ variable = 'log_sin2', standard_error = 0.01 }}")
@@ -124,4 +124,5 @@ def check_stop(given: Any, statistics: Wanted) -> Stop | None:
         check_positive_real("stop.standard_error", table["standard_error"], remedy=remedy),
         check_choice("stop.statistic", table.get("statistic", "mean"), ("mean", "variance")),
         check_flag("stop.relative", table.get("relative", False)),
+        check_samples("stop.min_samples", table.get("min_samples", 1000)),
     )

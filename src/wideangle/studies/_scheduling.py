@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wideangle._progress import steady_bar
 from wideangle.studies._blocks import (
@@ -35,12 +36,32 @@ from wideangle.studies.study import Study
 
 _SECONDS_OF_TASK = 1.0
 _SECONDS_OF_REMOTE_TASK = 4.0
-_TASKS_OF_WORKER = 16  # at least
-_MOST_UNITS = 1000  # of a task
+_TASKS_OF_WORKER = 16  # at least, in a long study
+_SECONDS_OF_COMMIT = 4e-3
+_SECONDS_BESIDE = 5e-4  # what a block takes beside its samples
+MOST_UNITS_OF_TASK = 1000  # of a task
 _IN_FLIGHT = 2  # tasks for each worker: one that runs and one that waits
 _TICK = 0.1
 _RECORD = 2.0  # seconds between notes of how far a run is
 _MOST_ATTEMPTS = 5  # of a task whose workers die
+
+
+def costs_of_blocks(plan: Plan) -> NDArray[np.float64]:
+    """Return the expected seconds of a block, by cell; NaN where they are unknown."""
+    return np.maximum(plan.block_seconds, _SECONDS_BESIDE)
+
+
+def seconds_of_task(plan: Plan, n_workers: int, *, is_remote: bool) -> float:
+    """Return how long a task may take: long enough for its way, short enough that all workers end together."""
+    longest = _SECONDS_OF_REMOTE_TASK if is_remote else _SECONDS_OF_TASK
+    share = float(np.nansum(costs_of_blocks(plan) * plan.n_blocks)) / (_TASKS_OF_WORKER * n_workers)
+    # Nor so short that the process which commits them one by one is what all wait for.
+    return min(longest, max(share, _SECONDS_OF_COMMIT * n_workers)) if share > 0.0 else longest
+
+
+def level_of_units(cost: float, seconds: float) -> int:
+    """Return the level of the nodes that tasks of so many seconds consist of, for blocks of a cost."""
+    return 0 if math.isnan(cost) else max(0, math.floor(math.log2(seconds / cost)))
 
 
 @dataclass
@@ -75,7 +96,7 @@ class Schedule:
     def __post_init__(self) -> None:
         self._done = self.journal.done()
         self._versions = {name: resolve(name).version for name in self.study.methods}
-        self._block_seconds = self.plan.block_seconds
+        self._costs = costs_of_blocks(self.plan)
 
     def n_blocks(self, cell: int) -> int:
         """Return the number of blocks of a cell."""
@@ -104,7 +125,7 @@ class Schedule:
                     self.journal.update_run(number, time.monotonic() - begun, self.samples, state)
 
     def _loop(self, workers: Workers, deadline: float, bar: Any, number: int, begun: float) -> bool:
-        seconds = self._task_seconds(workers)
+        seconds = seconds_of_task(self.plan, workers.number(), is_remote=workers.is_remote)
         tasks = self._tasks(seconds)
         flying: dict[Future[Any], _InFlight] = {}
         noted = begun
@@ -181,14 +202,10 @@ class Schedule:
     def _end_round(self, cell: int, state: _Round) -> None:
         if state.all_sent and not state.outstanding and cell not in self._failed:
             self._done[cell] = self.journal.done_of(cell)
+            if self.study.stop is not None:
+                self._moments(cell, self._done[cell][0])  # raises if there is no such variable
             del self._rounds[cell]
             self._again.append(cell)
-
-    def _task_seconds(self, workers: Workers) -> float:
-        """Return how long a task may take: long enough for its way, short enough that all workers end together."""
-        longest = _SECONDS_OF_REMOTE_TASK if workers.is_remote else _SECONDS_OF_TASK
-        share = float(np.nansum(self.plan.seconds)) / (_TASKS_OF_WORKER * workers.number())
-        return min(longest, share) if share > 0.0 else longest
 
     def _tasks(self, seconds: float, *, again: bool = False) -> Iterator[Task]:
         """Yield tasks of about so many seconds, of all cells, or of those that may need more."""
@@ -197,7 +214,7 @@ class Schedule:
         for unit, cost in self._units(seconds, again):
             units.append(unit)
             total += seconds if math.isnan(cost) else cost
-            if total >= seconds or len(units) >= _MOST_UNITS:
+            if total >= seconds or len(units) >= MOST_UNITS_OF_TASK:
                 yield self._task(units)
                 units, total = [], 0.0
         if units:
@@ -213,8 +230,8 @@ class Schedule:
             if not nodes:
                 continue
             state = self._rounds[cell] = _Round()
-            cost = float(self._block_seconds[cell])
-            level = 0 if math.isnan(cost) or cost <= 0.0 else max(0, math.floor(math.log2(seconds / cost)))
+            cost = float(self._costs[cell])
+            level = level_of_units(cost, seconds)
             for node in nodes:
                 for part in divided(node, level, self.n_blocks(cell)):
                     if cell in self._failed:
@@ -257,6 +274,8 @@ class Schedule:
     def _is_precise(self, cell: int, done: list[Node], end: int) -> bool:
         """Whether the standard errors of the first blocks are below the target."""
         assert self.study.stop is not None
+        if min(end * int(self.plan.block_size[cell]), self.study.samples) < self.study.stop.min_samples:
+            return False
         node = Node((end - 1).bit_length(), 0)
         larger = [other for other in done if other.first == 0 and other.level > node.level]
         if larger:

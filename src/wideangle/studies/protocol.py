@@ -89,12 +89,16 @@ class Stop:
         ``"mean"`` (default) or ``"variance"``.
     relative
         Whether the target is relative to the statistic; default False.
+    min_samples
+        Samples before which the rule is not looked at; default 1000. Of few samples a standard error is itself
+        uncertain, and that of an event which has not been seen yet is 0.
     """
 
     variable: str
     standard_error: float
     statistic: str = "mean"
     relative: bool = False
+    min_samples: int = 1000
 
     def to_dict(self) -> dict[str, Any]:
         """Return the arguments."""
@@ -103,6 +107,7 @@ class Stop:
             "standard_error": self.standard_error,
             "statistic": self.statistic,
             "relative": self.relative,
+            "min_samples": self.min_samples,
         }
 
     def reached(self, moments: Moments) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import platform
 from collections.abc import Iterator, Mapping
@@ -17,8 +15,8 @@ from numpy.typing import NDArray
 from wideangle._version import __version__
 from wideangle.statistics import Histogram, Moments, QuantileSketch, Total
 from wideangle.studies._blocks import Node, Reduced
-from wideangle.studies._journal import Journal, StoreError
-from wideangle.studies._samples import samples_file
+from wideangle.studies._journal import Journal
+from wideangle.studies._sample_arrays import SampleForm, all_chunks_written, compressed, write_sample_arrays
 from wideangle.studies._store import COMPLETE, Store, about
 
 if TYPE_CHECKING:
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
 STATES = ("complete", "partial", "failed", "not begun")
 _CHUNK = 2**20  # bytes of the largest variable in a chunk of cells
 _BATCH = 2**26
-_LEVEL = 3  # of Zstandard
 
 Array = NDArray[Any]
 
@@ -43,6 +40,7 @@ class Layout:
     sizes: dict[str, int] = field(default_factory=dict)
     kinds: dict[str, set[str]] = field(default_factory=dict)
     coordinates: dict[str, list[Array]] = field(default_factory=dict)
+    dtypes: dict[str, np.dtype[Any]] = field(default_factory=dict)
 
     def add(self, reduced: Reduced, cell: int) -> None:
         """Take in what a cell has."""
@@ -55,6 +53,8 @@ class Layout:
             self.kinds.setdefault(name, set()).update(reduced.accumulators[name])
             for dim, size in zip(dims, reduced.forms[name][0], strict=True):
                 self.sizes[dim] = max(self.sizes.get(dim, 0), size)
+            if kind := reduced.forms[name][1]:
+                self.dtypes[name] = np.result_type(self.dtypes.get(name, kind), kind)
         for name, values in reduced.coordinates.items():
             known = self.coordinates.setdefault(name, [])
             if not any(_begins_with(one, values) for one in known):
@@ -63,6 +63,10 @@ class Layout:
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a variable of one cell."""
         return tuple(self.sizes[dim] for dim in self.dims[name])
+
+    def sample_forms(self) -> dict[str, SampleForm]:
+        """Return what kept samples are like, by variable: of a type that holds those of all cells."""
+        return {name: SampleForm(self.dims[name], self.shape(name), dtype) for name, dtype in self.dtypes.items()}
 
 
 def _begins_with(longer: Array, shorter: Array) -> bool:
@@ -76,10 +80,10 @@ def write_results(store: Store, study: Study, plan: Plan, journal: Journal, *, u
     for cell, reduced in _all(journal, done):
         layout.add(reduced, cell)
     states = _states(plan, journal, done, unfinished)
-    with store.writing() as folder:
+    with store.writing() as folder, all_chunks_written():
         _write_cells(folder, study, journal, done, layout, states)
         if study.statistics.samples and not unfinished:
-            _write_samples(folder, store, study, plan, journal, layout)
+            write_sample_arrays(folder, store, study, plan, journal, layout.sample_forms())
         _consolidate(folder)
 
 
@@ -137,7 +141,7 @@ def _write_cells(
         encoding = {
             name: {
                 "chunks": tuple(chunk if dim == "cell" else size for dim, size in item.sizes.items()),
-                **_compressed(),
+                **compressed(),
             }
             for name, item in dataset.variables.items()
             if item.ndim
@@ -314,58 +318,6 @@ def _attributes(study: Study, complete: bool) -> dict[str, Any]:
         "study_about": json.dumps(about(study)),
         "state": COMPLETE if complete else "partial",
     }
-
-
-def _write_samples(folder: Path, store: Store, study: Study, plan: Plan, journal: Journal, layout: Layout) -> None:
-    """Gather the files of samples into arrays (cell, sample, ...) whose chunks are the blocks."""
-    arrays: dict[str, Any] = {}
-    for cell, block, digest in journal.files():
-        path = samples_file(store.samples_folder, cell, block)
-        data = path.read_bytes() if path.is_file() else b""
-        if hashlib.sha256(data).hexdigest() != digest:
-            raise StoreError(
-                f"{path} is damaged: not the samples that were written; run with repair=True (--repair) to compute the "
-                "cell anew"
-            )
-        size = int(plan.block_size[cell])
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            for name in file.files:
-                values = file[name]
-                if name not in arrays:
-                    shape = (plan.n_cells, study.samples, *layout.shape(name))
-                    dims = ("cell", "sample", *layout.dims[name])
-                    chunks = (1, size, *layout.shape(name))
-                    arrays[name] = _create(folder, name, shape, chunks, values.dtype, dims)
-                place = (
-                    slice(cell, cell + 1),
-                    slice(block * size, block * size + len(values)),
-                    *(slice(0, k) for k in values.shape[1:]),
-                )
-                arrays[name][place] = values[None]
-
-
-def _create(
-    folder: Path, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: Any, dims: tuple[str, ...]
-) -> Any:
-    import zarr
-
-    fill = np.nan if np.dtype(dtype).kind == "f" else 0
-    common = {"shape": shape, "chunks": chunks, "dtype": dtype, "fill_value": fill}
-    if int(zarr.__version__.split(".")[0]) >= 3:
-        array = zarr.create_array(store=str(folder / name), zarr_format=2, **_compressed(), **common)
-    else:
-        array = zarr.open_array(str(folder / name), mode="w", **_compressed(), **common)
-    array.attrs["_ARRAY_DIMENSIONS"] = list(dims)
-    return array
-
-
-def _compressed() -> dict[str, Any]:
-    """Return how arrays are compressed: with checksums, so that a wrong bit is an error for every reader."""
-    import zarr
-    from numcodecs import Zstd
-
-    codec = Zstd(level=_LEVEL, checksum=True)
-    return {"compressors": (codec,)} if int(zarr.__version__.split(".")[0]) >= 3 else {"compressor": codec}
 
 
 def _consolidate(folder: Path) -> None:

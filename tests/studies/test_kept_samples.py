@@ -25,6 +25,9 @@ def numbers(*, seed, first_sample, n_samples, kind="float64", scale=1.0):
     k = np.arange(first_sample, first_sample + n_samples)
     return {"x": (scale * (k % 3)).astype(kind)}
 
+def none(*, seed, first_sample, n_samples):
+    return {"x": np.ones((n_samples, 0))}
+
 def everything(*, seed, first_sample, n_samples, tenth=0):
     k = np.arange(first_sample, first_sample + n_samples)
     types = ("bool", "int8", "int32", "int64", "uint8", "uint64", "float32", "float64")
@@ -98,3 +101,21 @@ def test_types_that_differ_between_cells(kinds: list[str], module: str, tmp_path
     for row, cell in enumerate(cells):
         expected = (cell["scale"] * (np.arange(22) % 3)).astype(cell["kind"])
         np.testing.assert_array_equal(results.x.values[row], expected)
+
+
+def test_chunks_fit_together(module: str, tmp_path: Path) -> None:
+    statistics = {"samples": True, "quantiles": [0.5]}
+    study = study_of(f"{module}:numbers", grid={"scale": [1.0, 2.0, 3.0]}, statistics=statistics)
+    run(study, tmp_path / "store.zarr")
+    results = xr.open_zarr(tmp_path / "store.zarr")
+    assert results.chunks["cell"] == (1, 1, 1)
+    assert results.chunks["sample"] == (6, 6, 6, 4)
+
+
+@pytest.mark.parametrize("samples", [False, True])
+def test_variables_without_entries(samples: bool, module: str, tmp_path: Path) -> None:
+    results = run(study_of(f"{module}:none", statistics={"samples": samples}), tmp_path / "store.zarr")
+    assert results.status.values.tolist() == [0]
+    assert results.x_mean.shape == (1, 0)
+    if samples:
+        assert results.x.shape == (1, 22, 0)

@@ -127,8 +127,9 @@ def _write_cells(
 ) -> None:
     n_cells = len(study.cells)
     largest = max([8 * int(np.prod(layout.shape(name))) * _per_value(study, name) for name in layout.dims], default=8)
-    chunk = 2 ** max(0, int(np.log2(_CHUNK / largest)))
-    chunk = min(chunk, n_cells)
+    largest = max(largest, 8)  # A dimension may have no entries.
+    # Samples have a chunk for each cell, and dask wants the same of all variables.
+    chunk = 1 if study.statistics.samples else min(2 ** max(0, int(np.log2(_CHUNK / largest))), n_cells)
     batch = chunk * max(1, int(_BATCH / (largest * max(len(layout.dims), 1) * chunk)))
     parameters = cell_coordinates(study)
     attributes = _attributes(study, bool((states == STATES.index(COMPLETE)).all()))
@@ -140,7 +141,7 @@ def _write_cells(
             continue
         encoding = {
             name: {
-                "chunks": tuple(chunk if dim == "cell" else size for dim, size in item.sizes.items()),
+                "chunks": tuple(chunk if dim == "cell" else max(size, 1) for dim, size in item.sizes.items()),
                 **compressed(),
             }
             for name, item in dataset.variables.items()

@@ -43,8 +43,9 @@ def write_sample_arrays(
         for block, digest in sorted(journal.files_of(cell).items()):
             first = block * int(plan.block_size[cell])
             for name, values in _read(samples_file(store.samples_folder, cell, block), digest).items():
-                place = (slice(first, first + len(values)), *(slice(0, k) for k in values.shape[1:]))
-                arrays[name][(slice(cell, cell + 1), *place)] = values[None]
+                samples = slice(first, first + len(values))
+                place = (slice(cell, cell + 1), samples, *(slice(0, k) for k in values.shape[1:]))
+                arrays[name][place] = values[None]
                 there = max(there, first + len(values))
         for name, form in forms.items():
             if form.dtype.kind != "f":

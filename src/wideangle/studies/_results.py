@@ -16,6 +16,7 @@ from wideangle._version import __version__
 from wideangle.statistics import Histogram, Moments, QuantileSketch, Total
 from wideangle.studies._blocks import Node, Reduced
 from wideangle.studies._journal import Journal
+from wideangle.studies._names import MOMENTS
 from wideangle.studies._sample_arrays import SampleForm, all_chunks_written, compressed, write_sample_arrays
 from wideangle.studies._store import COMPLETE, Store, about
 
@@ -214,17 +215,6 @@ def _dataset(
     return xr.Dataset(variables, coordinates)
 
 
-_MOMENTS = {
-    "count": "number of samples with a finite value",
-    "mean": "mean over samples",
-    "variance": "unbiased variance over samples",
-    "mean_standard_error": "standard error of the mean",
-    "variance_standard_error": "standard error of the variance",
-    "skewness": "skewness over samples",
-    "excess_kurtosis": "excess kurtosis over samples",
-}
-
-
 def _fields(study: Study, name: str, kind: str, accumulator: Any) -> dict[str, Array]:
     """Return the arrays of an accumulator by the name that they have in the results."""
     if kind == "total":
@@ -263,7 +253,7 @@ def _empty(
     if "total" in kinds:
         result[name] = dims, np.zeros(shape, dtype=np.int64), {"long_name": "number of samples"}
     if "moments" in kinds:
-        for field_name, text in _MOMENTS.items():
+        for field_name, text in MOMENTS.items():
             counts = field_name == "count"
             values = np.zeros(shape, dtype=np.int64) if counts else np.full(shape, np.nan)
             result[f"{name}_{field_name}"] = dims, values, {"long_name": f"{name}: {text}"}

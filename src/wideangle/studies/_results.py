@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +13,11 @@ from numpy.typing import NDArray
 
 from wideangle._version import __version__
 from wideangle.statistics import Histogram, Moments, QuantileSketch, Total
-from wideangle.studies._blocks import Node, Reduced
+from wideangle.studies._blocks import Node
 from wideangle.studies._journal import Journal
+from wideangle.studies._layout import Layout, merged
 from wideangle.studies._names import MOMENTS
-from wideangle.studies._sample_arrays import SampleForm, all_chunks_written, compressed, write_sample_arrays
+from wideangle.studies._sample_arrays import all_chunks_written, compressed, write_sample_arrays
 from wideangle.studies._store import COMPLETE, Store, about
 
 if TYPE_CHECKING:
@@ -33,80 +33,17 @@ _BATCH = 2**26
 Array = NDArray[Any]
 
 
-@dataclass
-class Layout:
-    """The variables that cells have, and how long their dimensions are at most."""
-
-    dims: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    sizes: dict[str, int] = field(default_factory=dict)
-    kinds: dict[str, set[str]] = field(default_factory=dict)
-    coordinates: dict[str, list[Array]] = field(default_factory=dict)
-    dtypes: dict[str, np.dtype[Any]] = field(default_factory=dict)
-
-    def add(self, reduced: Reduced, cell: int) -> None:
-        """Take in what a cell has."""
-        for name, dims in reduced.dims.items():
-            if self.dims.setdefault(name, dims) != dims:
-                raise ValueError(
-                    f"variable {name!r} has the dimensions {dims} in cell {cell} and {self.dims[name]} in others; "
-                    "methods of one study must agree in this: put them into studies of their own"
-                )
-            self.kinds.setdefault(name, set()).update(reduced.accumulators[name])
-            for dim, size in zip(dims, reduced.forms[name][0], strict=True):
-                self.sizes[dim] = max(self.sizes.get(dim, 0), size)
-            if kind := reduced.forms[name][1]:
-                self.dtypes[name] = np.result_type(self.dtypes.get(name, kind), kind)
-        for name, values in reduced.coordinates.items():
-            known = self.coordinates.setdefault(name, [])
-            if not any(_begins_with(one, values) for one in known):
-                known[:] = [one for one in known if not _begins_with(values, one)] + [values]
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape of a variable of one cell."""
-        return tuple(self.sizes[dim] for dim in self.dims[name])
-
-    def sample_forms(self) -> dict[str, SampleForm]:
-        """Return what kept samples are like, by variable: of a type that holds those of all cells."""
-        return {name: SampleForm(self.dims[name], self.shape(name), dtype) for name, dtype in self.dtypes.items()}
-
-
-def _begins_with(longer: Array, shorter: Array) -> bool:
-    return len(longer) >= len(shorter) and np.array_equal(longer[: len(shorter)], shorter)
-
-
-def write_results(store: Store, study: Study, plan: Plan, journal: Journal, *, unfinished: set[int]) -> None:
-    """Write what the journal holds as the Zarr group of the store."""
-    done = journal.done()
-    layout = Layout()
-    for cell, reduced in _all(journal, done):
-        layout.add(reduced, cell)
+def write_results(
+    store: Store, study: Study, plan: Plan, journal: Journal, layout: Layout, *, unfinished: set[int]
+) -> None:
+    """Write what the journal holds, of the cells that fit the layout, as the Zarr group of the store."""
+    done = layout.fitting(journal.done())
     states = _states(plan, journal, done, unfinished)
     with store.writing() as folder, all_chunks_written():
         _write_cells(folder, study, journal, done, layout, states)
         if study.statistics.samples and not unfinished:
             write_sample_arrays(folder, store, study, plan, journal, layout.sample_forms())
         _consolidate(folder)
-
-
-def _all(journal: Journal, done: Mapping[int, list[Node]]) -> Iterator[tuple[int, Reduced]]:
-    for cell in sorted(done):
-        yield cell, merged(journal, cell, done[cell])
-
-
-def merged(journal: Journal, cell: int, nodes: list[Node]) -> Reduced:
-    """Return all that is done of a cell; nodes that have no common parent yet are merged in order.
-
-    In a cell that has failed they may not fit together: then it is those before the first that does not.
-    """
-    first, *others = sorted(nodes, key=lambda node: node.first)
-    result = journal.read(cell, first)
-    for node in others:
-        other = journal.read(cell, node)
-        try:
-            result = result.merge(other)
-        except ValueError:
-            break
-    return result
 
 
 def _states(plan: Plan, journal: Journal, done: Mapping[int, list[Node]], unfinished: set[int]) -> NDArray[np.int8]:
@@ -176,10 +113,9 @@ def _dataset(
     for name in layout.dims:
         for field_name, item in _empty(study, layout, name, len(cells)).items():
             variables[field_name] = item
-    moving = {name: known for name, known in layout.coordinates.items() if len(known) > 1}
-    for name, known in moving.items():
+    moving = layout.moving()
+    for name in moving:
         variables[f"{name}_of_cell"] = ("cell", name), np.full((len(cells), layout.sizes[name]), np.nan), {}
-        del known
     for row, cell in enumerate(cells):
         if cell not in done:
             continue

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from wideangle.studies import StoreError, Study, run
+from wideangle.studies import StoreError, Study, StudyWarning, load, run
 
 DATA = {"x": [[-1.0], [-0.3], [0.4], [1.0]], "y": [-1, -1, 1, 1]}
 
@@ -64,3 +65,74 @@ def test_a_file_that_has_changed_is_another_study(tmp_path: Path) -> None:
     assert study() != first
     with pytest.raises(StoreError, match="holds another study"):
         run(study(), tmp_path / "training.zarr", progress=False)
+
+
+NAMES = """
+import numpy as np
+
+def names(*, seed, first_sample, n_samples, name="x", other="fine"):
+    return {name: np.ones(n_samples), other: np.ones(n_samples)}
+
+def shapes(*, seed, first_sample, n_samples, shape=()):
+    return {"x": np.ones((n_samples, *shape))}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "samples"),
+    [
+        *(
+            (name, samples)
+            for name in ("", ".", "..", "a/b", ".zattrs", "a\nb", "a" * 101)
+            for samples in (False, True)
+        ),
+        *((name, True) for name in ("cell", "status", "n_samples", "method", "sample", "probability", "fine_mean")),
+    ],
+)
+def test_names_that_no_store_can_hold(
+    name: str, samples: bool, own_module: Callable[[str, str], str], tmp_path: Path
+) -> None:
+    """They fail at once and by themselves: the other cells are there."""
+    module = own_module("names_of_results", NAMES)
+    cells = [{"name": "x"}, {"name": name}]
+    study = Study(f"{module}:names", samples=4, seed=1, cells=cells, statistics={"samples": samples})
+    with pytest.warns(StudyWarning, match="1 of 2 cells failed.*rename"):
+        results = run(study, tmp_path / "store.zarr", progress=False)
+    assert results.status.values.tolist() == [0, 2]
+    assert results.x_mean.values[0] == 1.0
+    assert results.n_samples.values.tolist() == [4, 0]
+
+
+def test_names_that_look_odd_but_fit(own_module: Callable[[str, str], str], tmp_path: Path) -> None:
+    module = own_module("names_that_fit", NAMES)
+    study = Study(f"{module}:names", samples=4, seed=1, parameters={"name": "é d", "other": "status"})
+    results = run(study, tmp_path / "store.zarr", progress=False)
+    assert results["é d_mean"].values.tolist() == [1.0]
+    assert results["status_mean"].values.tolist() == [1.0]
+    assert results["status"].values.tolist() == [0]
+
+
+@pytest.mark.parametrize("samples", [False, True])
+def test_dimensions_that_differ_between_cells(
+    samples: bool, own_module: Callable[[str, str], str], tmp_path: Path
+) -> None:
+    """The later cell fails, whatever was computed first, and the others are there."""
+    module = own_module("shapes_of_results", NAMES)
+    cells = [{"shape": [2]}, {"shape": [3, 2]}, {"shape": [3]}]
+    study = Study(f"{module}:shapes", samples=4, seed=1, cells=cells, statistics={"samples": samples})
+    for _ in range(2):  # It is tried again, and fails again.
+        with pytest.warns(StudyWarning, match="1 of 3 cells failed, the first one cell 1.*has the dimensions"):
+            results = run(study, tmp_path / "store.zarr", progress=False)
+        for found in (results, load(tmp_path / "store.zarr")):
+            assert found.status.values.tolist() == [0, 2, 0]
+            np.testing.assert_array_equal(found.x_mean, [[1.0, 1.0, np.nan], [np.nan, np.nan, np.nan], [1.0, 1.0, 1.0]])
+
+
+def test_names_that_clash_between_cells(own_module: Callable[[str, str], str], tmp_path: Path) -> None:
+    module = own_module("clashes_of_results", NAMES)
+    cells = [{"name": "x", "other": "z"}, {"name": "x_mean", "other": "y"}]
+    study = Study(f"{module}:names", samples=4, seed=1, cells=cells, statistics={"samples": True})
+    with pytest.warns(StudyWarning, match="1 of 2 cells failed, the first one cell 1.*'x_mean' twice"):
+        results = run(study, tmp_path / "store.zarr", progress=False)
+    assert results.status.values.tolist() == [0, 2]
+    assert results.x_mean.values[0] == 1.0

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from wideangle._progress import end_if_stopped
 from wideangle.statistics import Histogram, Moments, QuantileSketch, Total
 from wideangle.studies._cells import canonical
+from wideangle.studies._names import check_names
 from wideangle.studies._packing import pack, unpack
 from wideangle.studies._samples import SamplesNotWrittenError, write_samples
 from wideangle.studies.protocol import Accumulator, Block, Method, Variable, Wanted, resolve
@@ -103,12 +104,18 @@ class Reduced:
     accumulators: Mapping[str, Mapping[str, Accumulator]]
     coordinates: Mapping[str, NDArray[Any]]
 
+    @property
+    def kinds(self) -> dict[str, list[str]]:
+        """Kinds of accumulators by variable, and "samples" where these are kept."""
+        kept = {name: ["samples"] if dtype else [] for name, (_, dtype) in self.forms.items()}
+        return {name: sorted(found) + kept[name] for name, found in self.accumulators.items()}
+
     def merge(self, other: Reduced) -> Reduced:
         """Return what both sets of samples give together."""
         for what, ours, theirs in (
             ("variables and dimensions", self.dims, other.dims),
             ("shapes and types", self.forms, other.forms),
-            ("statistics", _kinds(self), _kinds(other)),
+            ("statistics", self.kinds, other.kinds),
             ("coordinates", _values(self), _values(other)),
         ):
             if ours != theirs:
@@ -151,10 +158,6 @@ class Reduced:
         dims = {name: tuple(items) for name, items in head["dims"].items()}
         forms = {name: (tuple(shape), kind) for name, (shape, kind) in head["forms"].items()}
         return cls(head["n_samples"], dims, forms, accumulators, coordinates)
-
-
-def _kinds(reduced: Reduced) -> dict[str, list[str]]:
-    return {name: sorted(kinds) for name, kinds in reduced.accumulators.items()}
 
 
 def _values(reduced: Reduced) -> dict[str, Any]:
@@ -262,7 +265,9 @@ def reduce_block(block: Block, n_samples: int, wanted: Wanted) -> Reduced:
         for name, values in block.coordinates.items()
         if any(name in variable_dims for variable_dims in dims.values())
     }
-    return Reduced(n_samples, dims, forms, accumulators, coordinates)
+    result = Reduced(n_samples, dims, forms, accumulators, coordinates)
+    check_names(dims, result.kinds, coordinates)
+    return result
 
 
 def _form(

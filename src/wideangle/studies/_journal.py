@@ -219,11 +219,17 @@ class Journal:
                 except ValueError as error:
                     text = f"{type(error).__name__}: {error}"
                     failures[result.unit.cell] = Failure(result.unit.cell, text, traceback.format_exc())
-            for failure in failures.values():
-                self._database.execute(
-                    "INSERT OR REPLACE INTO failures VALUES (?, ?, ?)", (failure.cell, failure.message, failure.details)
-                )
+            self._insert_failures(failures.values())
         return list(failures.values())
+
+    def note_failures(self, failures: Iterable[Failure]) -> None:
+        """Write down what went wrong after cells were computed."""
+        with self._errors(), self._transaction():
+            self._insert_failures(failures)
+
+    def _insert_failures(self, failures: Iterable[Failure]) -> None:
+        rows = ((failure.cell, failure.message, failure.details) for failure in failures)
+        self._database.executemany("INSERT OR REPLACE INTO failures VALUES (?, ?, ?)", rows)
 
     def begin_run(self, workers: int) -> int:
         """Write down that a run begins, and return its number."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import platform
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +13,11 @@ from numpy.typing import NDArray
 
 from wideangle._version import __version__
 from wideangle.statistics import Histogram, Moments, QuantileSketch, Total
-from wideangle.studies._blocks import Node, Reduced
-from wideangle.studies._journal import Journal, StoreError
-from wideangle.studies._samples import samples_file
+from wideangle.studies._blocks import Node
+from wideangle.studies._journal import Journal
+from wideangle.studies._layout import Layout, merged
+from wideangle.studies._names import MOMENTS
+from wideangle.studies._sample_arrays import all_chunks_written, compressed, write_sample_arrays
 from wideangle.studies._store import COMPLETE, Store, about
 
 if TYPE_CHECKING:
@@ -30,78 +29,21 @@ if TYPE_CHECKING:
 STATES = ("complete", "partial", "failed", "not begun")
 _CHUNK = 2**20  # bytes of the largest variable in a chunk of cells
 _BATCH = 2**26
-_LEVEL = 3  # of Zstandard
 
 Array = NDArray[Any]
 
 
-@dataclass
-class Layout:
-    """The variables that cells have, and how long their dimensions are at most."""
-
-    dims: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    sizes: dict[str, int] = field(default_factory=dict)
-    kinds: dict[str, set[str]] = field(default_factory=dict)
-    coordinates: dict[str, list[Array]] = field(default_factory=dict)
-
-    def add(self, reduced: Reduced, cell: int) -> None:
-        """Take in what a cell has."""
-        for name, dims in reduced.dims.items():
-            if self.dims.setdefault(name, dims) != dims:
-                raise ValueError(
-                    f"variable {name!r} has the dimensions {dims} in cell {cell} and {self.dims[name]} in others; "
-                    "methods of one study must agree in this: put them into studies of their own"
-                )
-            self.kinds.setdefault(name, set()).update(reduced.accumulators[name])
-            for dim, size in zip(dims, reduced.forms[name][0], strict=True):
-                self.sizes[dim] = max(self.sizes.get(dim, 0), size)
-        for name, values in reduced.coordinates.items():
-            known = self.coordinates.setdefault(name, [])
-            if not any(_begins_with(one, values) for one in known):
-                known[:] = [one for one in known if not _begins_with(values, one)] + [values]
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape of a variable of one cell."""
-        return tuple(self.sizes[dim] for dim in self.dims[name])
-
-
-def _begins_with(longer: Array, shorter: Array) -> bool:
-    return len(longer) >= len(shorter) and np.array_equal(longer[: len(shorter)], shorter)
-
-
-def write_results(store: Store, study: Study, plan: Plan, journal: Journal, *, unfinished: set[int]) -> None:
-    """Write what the journal holds as the Zarr group of the store."""
-    done = journal.done()
-    layout = Layout()
-    for cell, reduced in _all(journal, done):
-        layout.add(reduced, cell)
+def write_results(
+    store: Store, study: Study, plan: Plan, journal: Journal, layout: Layout, *, unfinished: set[int]
+) -> None:
+    """Write what the journal holds, of the cells that fit the layout, as the Zarr group of the store."""
+    done = layout.fitting(journal.done())
     states = _states(plan, journal, done, unfinished)
-    with store.writing() as folder:
+    with store.writing() as folder, all_chunks_written():
         _write_cells(folder, study, journal, done, layout, states)
         if study.statistics.samples and not unfinished:
-            _write_samples(folder, store, study, plan, journal, layout)
+            write_sample_arrays(folder, store, study, plan, journal, layout.sample_forms())
         _consolidate(folder)
-
-
-def _all(journal: Journal, done: Mapping[int, list[Node]]) -> Iterator[tuple[int, Reduced]]:
-    for cell in sorted(done):
-        yield cell, merged(journal, cell, done[cell])
-
-
-def merged(journal: Journal, cell: int, nodes: list[Node]) -> Reduced:
-    """Return all that is done of a cell; nodes that have no common parent yet are merged in order.
-
-    In a cell that has failed they may not fit together: then it is those before the first that does not.
-    """
-    first, *others = sorted(nodes, key=lambda node: node.first)
-    result = journal.read(cell, first)
-    for node in others:
-        other = journal.read(cell, node)
-        try:
-            result = result.merge(other)
-        except ValueError:
-            break
-    return result
 
 
 def _states(plan: Plan, journal: Journal, done: Mapping[int, list[Node]], unfinished: set[int]) -> NDArray[np.int8]:
@@ -123,8 +65,9 @@ def _write_cells(
 ) -> None:
     n_cells = len(study.cells)
     largest = max([8 * int(np.prod(layout.shape(name))) * _per_value(study, name) for name in layout.dims], default=8)
-    chunk = 2 ** max(0, int(np.log2(_CHUNK / largest)))
-    chunk = min(chunk, n_cells)
+    largest = max(largest, 8)  # A dimension may have no entries.
+    # Samples have a chunk for each cell, and dask wants the same of all variables.
+    chunk = 1 if study.statistics.samples else min(2 ** max(0, int(np.log2(_CHUNK / largest))), n_cells)
     batch = chunk * max(1, int(_BATCH / (largest * max(len(layout.dims), 1) * chunk)))
     parameters = cell_coordinates(study)
     attributes = _attributes(study, bool((states == STATES.index(COMPLETE)).all()))
@@ -136,8 +79,8 @@ def _write_cells(
             continue
         encoding = {
             name: {
-                "chunks": tuple(chunk if dim == "cell" else size for dim, size in item.sizes.items()),
-                **_compressed(),
+                "chunks": tuple(chunk if dim == "cell" else max(size, 1) for dim, size in item.sizes.items()),
+                **compressed(),
             }
             for name, item in dataset.variables.items()
             if item.ndim
@@ -170,10 +113,9 @@ def _dataset(
     for name in layout.dims:
         for field_name, item in _empty(study, layout, name, len(cells)).items():
             variables[field_name] = item
-    moving = {name: known for name, known in layout.coordinates.items() if len(known) > 1}
-    for name, known in moving.items():
+    moving = layout.moving()
+    for name in moving:
         variables[f"{name}_of_cell"] = ("cell", name), np.full((len(cells), layout.sizes[name]), np.nan), {}
-        del known
     for row, cell in enumerate(cells):
         if cell not in done:
             continue
@@ -207,17 +149,6 @@ def _dataset(
             f"{name}_bin_right": (f"{name}_bin", edges[1:]),
         }
     return xr.Dataset(variables, coordinates)
-
-
-_MOMENTS = {
-    "count": "number of samples with a finite value",
-    "mean": "mean over samples",
-    "variance": "unbiased variance over samples",
-    "mean_standard_error": "standard error of the mean",
-    "variance_standard_error": "standard error of the variance",
-    "skewness": "skewness over samples",
-    "excess_kurtosis": "excess kurtosis over samples",
-}
 
 
 def _fields(study: Study, name: str, kind: str, accumulator: Any) -> dict[str, Array]:
@@ -258,7 +189,7 @@ def _empty(
     if "total" in kinds:
         result[name] = dims, np.zeros(shape, dtype=np.int64), {"long_name": "number of samples"}
     if "moments" in kinds:
-        for field_name, text in _MOMENTS.items():
+        for field_name, text in MOMENTS.items():
             counts = field_name == "count"
             values = np.zeros(shape, dtype=np.int64) if counts else np.full(shape, np.nan)
             result[f"{name}_{field_name}"] = dims, values, {"long_name": f"{name}: {text}"}
@@ -314,58 +245,6 @@ def _attributes(study: Study, complete: bool) -> dict[str, Any]:
         "study_about": json.dumps(about(study)),
         "state": COMPLETE if complete else "partial",
     }
-
-
-def _write_samples(folder: Path, store: Store, study: Study, plan: Plan, journal: Journal, layout: Layout) -> None:
-    """Gather the files of samples into arrays (cell, sample, ...) whose chunks are the blocks."""
-    arrays: dict[str, Any] = {}
-    for cell, block, digest in journal.files():
-        path = samples_file(store.samples_folder, cell, block)
-        data = path.read_bytes() if path.is_file() else b""
-        if hashlib.sha256(data).hexdigest() != digest:
-            raise StoreError(
-                f"{path} is damaged: not the samples that were written; run with repair=True (--repair) to compute the "
-                "cell anew"
-            )
-        size = int(plan.block_size[cell])
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            for name in file.files:
-                values = file[name]
-                if name not in arrays:
-                    shape = (plan.n_cells, study.samples, *layout.shape(name))
-                    dims = ("cell", "sample", *layout.dims[name])
-                    chunks = (1, size, *layout.shape(name))
-                    arrays[name] = _create(folder, name, shape, chunks, values.dtype, dims)
-                place = (
-                    slice(cell, cell + 1),
-                    slice(block * size, block * size + len(values)),
-                    *(slice(0, k) for k in values.shape[1:]),
-                )
-                arrays[name][place] = values[None]
-
-
-def _create(
-    folder: Path, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: Any, dims: tuple[str, ...]
-) -> Any:
-    import zarr
-
-    fill = np.nan if np.dtype(dtype).kind == "f" else 0
-    common = {"shape": shape, "chunks": chunks, "dtype": dtype, "fill_value": fill}
-    if int(zarr.__version__.split(".")[0]) >= 3:
-        array = zarr.create_array(store=str(folder / name), zarr_format=2, **_compressed(), **common)
-    else:
-        array = zarr.open_array(str(folder / name), mode="w", **_compressed(), **common)
-    array.attrs["_ARRAY_DIMENSIONS"] = list(dims)
-    return array
-
-
-def _compressed() -> dict[str, Any]:
-    """Return how arrays are compressed: with checksums, so that a wrong bit is an error for every reader."""
-    import zarr
-    from numcodecs import Zstd
-
-    codec = Zstd(level=_LEVEL, checksum=True)
-    return {"compressors": (codec,)} if int(zarr.__version__.split(".")[0]) >= 3 else {"compressor": codec}
 
 
 def _consolidate(folder: Path) -> None:

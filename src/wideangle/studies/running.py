@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from wideangle._checks import check_flag, check_memory, check_positive_real
 from wideangle._cpu import available_threads
 from wideangle.studies._executors import check_executor
+from wideangle.studies._layout import Layout
 from wideangle.studies._results import write_results
 from wideangle.studies._samples import check_samples
 from wideangle.studies._scheduling import Schedule
@@ -128,9 +129,11 @@ def run(
                 check_samples(place, plan, journal, repair=repair)
             journal.clear_failures()
             Schedule(study, plan, place, journal).go(executor, limit, progress)
+            layout = Layout.of(journal)
+            journal.note_failures(layout.refused)
             failures = journal.failures()
             unfinished = Schedule(study, plan, place, journal).unfinished() | {failure.cell for failure in failures}
-            write_results(place, study, plan, journal, unfinished=unfinished)
+            write_results(place, study, plan, journal, layout, unfinished=unfinished)
         if not unfinished:
             place.finish()
     if failures:

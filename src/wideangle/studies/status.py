@@ -18,7 +18,8 @@ import numpy as np
 from wideangle._checks import check_flag
 from wideangle.studies._blocks import Node
 from wideangle.studies._journal import Journal, RunRecord, StoreError
-from wideangle.studies._results import STATES, Layout, _all, _attributes, _dataset, cell_coordinates
+from wideangle.studies._layout import Layout
+from wideangle.studies._results import STATES, _attributes, _dataset, cell_coordinates
 from wideangle.studies._store import _FORMAT, Store
 from wideangle.studies.planning import duration
 from wideangle.studies.protocol import resolve
@@ -387,10 +388,8 @@ def _results_so_far(place: Store, journal: Journal, *, verify: bool) -> xr.Datas
     study, about = study_of(place, journal)
     if verify and (damage := journal.check()):
         raise place.damaged("; ".join(damage[:3]))
-    done = journal.done()
-    layout = Layout()
-    for cell, reduced in _all(journal, done):
-        layout.add(reduced, cell)
+    layout = Layout.of(journal)
+    done = layout.fitting(journal.done())
     states = np.array([STATES.index(state) for state in cell_states(study, journal)], dtype=np.int8)
     result = _dataset(study, journal, done, layout, states, cell_coordinates(study), range(len(study.cells)))
     result.attrs = {**_attributes(study, False), "identity": about["identity"], "study_about": json.dumps(about)}

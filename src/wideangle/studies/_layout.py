@@ -1,0 +1,111 @@
+"""What the cells of a study have in common: variables, dimensions, coordinates and types."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wideangle.studies._blocks import Failure, Node, Reduced
+from wideangle.studies._journal import Journal
+from wideangle.studies._names import check_names
+from wideangle.studies._sample_arrays import SampleForm
+
+Array = NDArray[Any]
+
+
+@dataclass
+class Layout:
+    """The variables that cells have, and how long their dimensions are at most."""
+
+    dims: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    kinds: dict[str, set[str]] = field(default_factory=dict)
+    coordinates: dict[str, list[Array]] = field(default_factory=dict)
+    dtypes: dict[str, np.dtype[Any]] = field(default_factory=dict)
+    refused: list[Failure] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, journal: Journal) -> Layout:
+        """Return what all cells have; those that do not fit the ones before them are listed as refused.
+
+        The order does not depend on that of the work: cells that failed come last.
+        """
+        result = cls()
+        done = journal.done()
+        failed = {failure.cell for failure in journal.failures()}
+        for cell in sorted(done, key=lambda cell: (cell in failed, cell)):
+            try:
+                result.add(merged(journal, cell, done[cell]), cell)
+            except ValueError as error:
+                result.refused.append(Failure(cell, f"{type(error).__name__}: {error}", traceback.format_exc()))
+        return result
+
+    def fitting(self, done: Mapping[int, list[Node]]) -> dict[int, list[Node]]:
+        """Return the cells that fit."""
+        refused = {failure.cell for failure in self.refused}
+        return {cell: nodes for cell, nodes in done.items() if cell not in refused}
+
+    def add(self, reduced: Reduced, cell: int) -> None:
+        """Take in what a cell has."""
+        self._check(reduced, cell)
+        for name, dims in reduced.dims.items():
+            self.dims[name] = dims
+            self.kinds.setdefault(name, set()).update(reduced.kinds[name])
+            for dim, size in zip(dims, reduced.forms[name][0], strict=True):
+                self.sizes[dim] = max(self.sizes.get(dim, 0), size)
+            if kind := reduced.forms[name][1]:
+                self.dtypes[name] = np.result_type(self.dtypes.get(name, kind), kind)
+        for name, values in reduced.coordinates.items():
+            known = self.coordinates.setdefault(name, [])
+            if not any(_begins_with(one, values) for one in known):
+                known[:] = [one for one in known if not _begins_with(values, one)] + [values]
+
+    def _check(self, reduced: Reduced, cell: int) -> None:
+        for name, dims in reduced.dims.items():
+            if self.dims.get(name, dims) != dims:
+                raise ValueError(
+                    f"variable {name!r} has the dimensions {dims} in cell {cell} and {self.dims[name]} in others; "
+                    "methods of one study must agree in this: put them into studies of their own"
+                )
+        if any(not self.kinds.get(name, set()).issuperset(kinds) for name, kinds in reduced.kinds.items()):
+            kinds = {name: {*found, *self.kinds.get(name, ())} for name, found in reduced.kinds.items()}
+            check_names(
+                {**self.dims, **reduced.dims}, {**self.kinds, **kinds}, {*self.coordinates, *reduced.coordinates}
+            )
+
+    def moving(self) -> list[str]:
+        """Return the coordinates that differ between cells, or that cells with the longest dimension do not have."""
+        return [name for name, known in self.coordinates.items() if len(known) > 1 or len(known[0]) < self.sizes[name]]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a variable of one cell."""
+        return tuple(self.sizes[dim] for dim in self.dims[name])
+
+    def sample_forms(self) -> dict[str, SampleForm]:
+        """Return what kept samples are like, by variable: of a type that holds those of all cells."""
+        return {name: SampleForm(self.dims[name], self.shape(name), dtype) for name, dtype in self.dtypes.items()}
+
+
+def _begins_with(longer: Array, shorter: Array) -> bool:
+    return len(longer) >= len(shorter) and np.array_equal(longer[: len(shorter)], shorter)
+
+
+def merged(journal: Journal, cell: int, nodes: list[Node]) -> Reduced:
+    """Return all that is done of a cell; nodes that have no common parent yet are merged in order.
+
+    In a cell that has failed they may not fit together: then it is those before the first that does not.
+    """
+    first, *others = sorted(nodes, key=lambda node: node.first)
+    result = journal.read(cell, first)
+    for node in others:
+        other = journal.read(cell, node)
+        try:
+            result = result.merge(other)
+        except ValueError:
+            break
+    return result

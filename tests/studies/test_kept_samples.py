@@ -1,0 +1,121 @@
+"""Samples that are kept: every type and value comes back, whatever becomes of cells."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import wideangle as wa
+from wideangle.studies import Study
+
+Write = Callable[[str, str], str]
+
+TYPES = ("bool", "int8", "int32", "int64", "uint8", "uint64", "float32", "float64")
+
+METHOD = """
+import numpy as np
+
+def numbers(*, seed, first_sample, n_samples, kind="float64", scale=1.0):
+    k = np.arange(first_sample, first_sample + n_samples)
+    return {"x": (scale * (k % 3)).astype(kind)}
+
+def none(*, seed, first_sample, n_samples):
+    return {"x": np.ones((n_samples, 0))}
+
+def everything(*, seed, first_sample, n_samples, tenth=0):
+    k = np.arange(first_sample, first_sample + n_samples)
+    types = ("bool", "int8", "int32", "int64", "uint8", "uint64", "float32", "float64")
+    return {name: (k % 3 if first_sample else np.zeros(n_samples)).astype(name) for name in types}
+"""
+
+
+def run(study: Study, store: Path, **options: Any) -> xr.Dataset:
+    return wa.studies.run(study, store, progress=False, **options)
+
+
+def study_of(method: str, **changes: Any) -> Study:
+    options: dict[str, Any] = {"samples": 22, "seed": 1, "block_size": 6, "statistics": {"samples": True}}
+    return Study(method, **{**options, **changes})
+
+
+@pytest.fixture
+def module(own_module: Write) -> str:
+    """The name of the module with the methods."""
+    return own_module("kept_samples", METHOD)
+
+
+def test_samples_come_back_as_they_were(module: str, tmp_path: Path) -> None:
+    store = tmp_path / "store.zarr"
+    # The first block has zeros alone.
+    expected = np.where(np.arange(22) < 6, 0, np.arange(22) % 3)
+    for results in (
+        run(study_of(f"{module}:everything"), store),
+        wa.studies.load(store),
+        xr.open_zarr(store),
+        xr.open_zarr(store, chunks=None),
+    ):
+        for name in TYPES:
+            assert results[name].dtype == np.dtype(name)
+            np.testing.assert_array_equal(results[name].values, expected[None].astype(name), err_msg=name)
+
+
+def test_zeros_of_integers_are_in_chunks(module: str, tmp_path: Path) -> None:
+    """No integer is taken for missing, and none is left to a reader's idea of a chunk that is not there."""
+    store = tmp_path / "store.zarr"
+    statistics = {"samples": True, "histograms": {"bool": [5.0, 6.0, 2]}}
+    results = run(study_of(f"{module}:everything", statistics=statistics), store)
+    assert results.bool_histogram.values.tolist() == [[0, 0]]
+    assert results.status.dtype == np.int8
+    assert results.status.values.tolist() == [0]
+    for name in results.variables:
+        described = json.loads((store / str(name) / ".zarray").read_text(encoding="utf-8"))
+        if np.dtype(described["dtype"]).kind in "biu":
+            assert described["fill_value"] is None, name
+            n_chunks = np.prod([-(-n // k) for n, k in zip(described["shape"], described["chunks"], strict=True)])
+            assert len([path for path in (store / str(name)).iterdir() if path.name[0] != "."]) == n_chunks, name
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_samples_of_cells_that_stop_early(kind: str, module: str, tmp_path: Path) -> None:
+    stop = {"variable": "x", "standard_error": 0.5}
+    study = study_of(f"{module}:numbers", parameters={"kind": kind}, stop=stop, block_size=4)
+    results = run(study, tmp_path / "store.zarr")
+    assert results.n_samples.values.tolist() == [4]
+    assert results.x.dtype == np.dtype(kind)
+    np.testing.assert_array_equal(results.x.values[0, :4], np.array([0, 1, 2, 0]).astype(kind))
+    np.testing.assert_array_equal(results.x.values[0, 4:], np.nan if kind.startswith("float") else 0)
+    assert "beyond its n_samples" in results.x.attrs["comment"]
+
+
+@pytest.mark.parametrize("kinds", [["int32", "float64"], ["float64", "int32"], ["bool", "int8"], ["float32", "int64"]])
+def test_types_that_differ_between_cells(kinds: list[str], module: str, tmp_path: Path) -> None:
+    cells: list[dict[str, Any]] = [{"kind": kind, "scale": 1.5 if kind == "float64" else 1.0} for kind in kinds]
+    results = run(study_of(f"{module}:numbers", cells=cells), tmp_path / "store.zarr")
+    assert results.x.dtype == np.result_type(*kinds)
+    for row, cell in enumerate(cells):
+        expected = (cell["scale"] * (np.arange(22) % 3)).astype(cell["kind"])
+        np.testing.assert_array_equal(results.x.values[row], expected)
+
+
+def test_chunks_fit_together(module: str, tmp_path: Path) -> None:
+    statistics = {"samples": True, "quantiles": [0.5]}
+    study = study_of(f"{module}:numbers", grid={"scale": [1.0, 2.0, 3.0]}, statistics=statistics)
+    run(study, tmp_path / "store.zarr")
+    results = xr.open_zarr(tmp_path / "store.zarr")
+    assert results.chunks["cell"] == (1, 1, 1)
+    assert results.chunks["sample"] == (6, 6, 6, 4)
+
+
+@pytest.mark.parametrize("samples", [False, True])
+def test_variables_without_entries(samples: bool, module: str, tmp_path: Path) -> None:
+    results = run(study_of(f"{module}:none", statistics={"samples": samples}), tmp_path / "store.zarr")
+    assert results.status.values.tolist() == [0]
+    assert results.x_mean.shape == (1, 0)
+    if samples:
+        assert results.x.shape == (1, 22, 0)

@@ -51,7 +51,8 @@ class Study:
         Parameters that all cells have.
     grid
         Values by parameter: each combination is a cell. A list, or one of ``{"linspace": [first, last, number]}``,
-        ``{"geomspace": [first, last, number]}`` and ``{"range": [first, beyond the last, step]}``. Values of
+        ``{"geomspace": [first, last, number]}`` and ``{"range": [first, beyond the last, step]}``; the first two give
+        integers if both ends are, and all values are whole. Values of
         ``network`` are :class:`wideangle.MLP` or tables, whose entries become parameters.
     cells
         Parameters of further cells, one by one.

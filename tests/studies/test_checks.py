@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import json
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from wideangle.studies import Study
+from wideangle.cli import cli
+from wideangle.studies import Study, run
 
 
 def angles(**changes: Any) -> Study:
@@ -56,3 +63,63 @@ def test_sequences_of_whole_numbers_are_integers(sequence: dict[str, Any], expec
 def test_misspelt_sequences_are_named() -> None:
     with pytest.raises(ValueError, match="did you mean 'linspace'"):
         angles(grid={"width": {"linsapce": [16, 64, 4]}})
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", ".zarray", "a/b", "a\\b", "a\0b", "first_sample", "n_samples", "seed"])
+@pytest.mark.parametrize("place", ["parameters", "grid", "cells", "network"])
+def test_names_of_parameters_that_cannot_be(module: str, place: str, name: str) -> None:
+    tables: dict[str, dict[str, Any]] = {
+        "parameters": {"parameters": {"scale": 1.0, name: 1}},
+        "grid": {"grid": {"scale": [1.0], name: [1, 2]}},
+        "cells": {"cells": [{"scale": 1.0, name: 1}]},
+        "network": {"parameters": {"network": {"scale": 1.0, name: 1}}},
+    }
+    with pytest.raises(ValueError, match=rf"{place}(\[0\])? must (not )?have .*{re.escape(repr(name))}.*names?"):
+        Study(f"{module}:walk", samples=10, seed=0, **tables[place])
+
+
+def test_parameters_of_cells_cannot_be_changed() -> None:
+    data: dict[str, Any] = {"x": [[1.0], [2.0]], "y": [1.0, -1.0]}
+    parameters = {"data": data, "width": 2, "depth": 1, "n_steps": 1, "learning_rate": 0.1}
+    study = Study("simulate_training", samples=1, seed=1, parameters=parameters)
+    table: Any = study.cells[0].parameters
+    changes: list[Callable[[], Any]] = [
+        lambda: table.__setitem__("width", 3),
+        lambda: table.__delitem__("width"),
+        lambda: table.update(width=3),
+        lambda: table.pop("width"),
+        lambda: table.clear(),
+        lambda: table["data"].__setitem__("x", [[3.0]]),
+    ]
+    for change in changes:
+        with pytest.raises(TypeError, match="a study cannot be changed; make another one"):
+            change()
+    assert table == parameters
+    # What was given, and what is taken out, is the caller's own.
+    data["y"][0] = 5.0
+    taken = study.to_dict()
+    taken["parameters"]["data"]["x"][0][0] = 7.0
+    again = Study.from_dict(study.to_dict())
+    assert again.identity == study.identity
+    assert again.cells[0].parameters["data"] == {"x": [[1.0], [2.0]], "y": [1.0, -1.0]}
+    copy = pickle.loads(pickle.dumps(study))
+    assert copy == study
+    with pytest.raises(TypeError, match="cannot be changed"):
+        copy.cells[0].parameters["width"] = 3
+    assert json.loads(json.dumps(table)) == table
+
+
+def test_stores_that_are_no_paths() -> None:
+    for store in (3, None, ["a.zarr"]):
+        with pytest.raises(TypeError, match="store must be a path, got"):
+            run(angles(), store, progress=False)  # type: ignore[arg-type]
+
+
+def test_files_that_are_not_there(tmp_path: Path) -> None:
+    for command in ("plan", "run", "resume"):
+        result = CliRunner().invoke(cli, ["study", command, str(tmp_path / "nope.toml")])
+        assert result.exit_code != 0
+        assert "Errno" not in result.output
+        assert "nope" in result.output
+    result = CliRunner().invoke(cli, ["study", "plan", str(tmp_path / "nope.toml")])
+    assert f"FILE '{tmp_path}/nope.toml' does not exist; give" in result.output.replace("\n", " ")

@@ -25,12 +25,28 @@ _SEQUENCES = {
 }
 
 
+class ReadOnly(dict[str, Any]):
+    """A table that cannot be changed, though JSON and pickle take it as a table."""
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError("a study cannot be changed; make another one, such as from its to_dict()")
+
+    __setitem__ = __delitem__ = __ior__ = update = setdefault = pop = popitem = clear = _refuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ReadOnly, (dict(self),)
+
+
 @dataclass(frozen=True)
 class Cell:
     """A method and its parameters: one point of a study."""
 
     method: str
     parameters: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        parameters = {name: _read_only(value) for name, value in self.parameters.items()}
+        object.__setattr__(self, "parameters", ReadOnly(parameters))
 
     @property
     def text(self) -> str:
@@ -48,6 +64,12 @@ class Cell:
 def canonical(value: Any) -> str:
     """Return JSON with sorted keys, in which floats are exact."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=True)
+
+
+def _read_only(value: Any) -> Any:
+    if isinstance(value, dict):
+        return ReadOnly({name: _read_only(item) for name, item in value.items()})
+    return value
 
 
 def plain(name: str, value: Any) -> Any:

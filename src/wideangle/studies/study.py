@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from wideangle._checks import check_choice, check_integer, check_samples, check_seed
 from wideangle.studies._cells import Cell, axis, canonical, expand, plain
-from wideangle.studies._reading import check_statistics, check_stop, check_table, read_toml
+from wideangle.studies._reading import check_parameters, check_statistics, check_stop, check_table, read_toml
 from wideangle.studies.protocol import Stop, Wanted, resolve
 
 if TYPE_CHECKING:
@@ -119,11 +119,11 @@ class Study:
         name: str = "",
     ) -> None:
         methods = _method_names(method)
-        common = plain("parameters", check_table("parameters", parameters or {}))
-        axes = {str(key): axis(str(key), values) for key, values in check_table("grid", grid or {}).items()}
+        common = plain("parameters", check_parameters("parameters", parameters or {}))
+        axes = {key: axis(key, values) for key, values in check_parameters("grid", grid or {}).items()}
         if isinstance(cells, (str, bytes, Mapping)) or not isinstance(cells, Iterable):
             raise TypeError(f"cells must be a list of tables, got {cells!r}; write each cell under [[cells]]")
-        listed = tuple(plain(f"cells[{k}]", check_table(f"cells[{k}]", cell)) for k, cell in enumerate(cells))
+        listed = tuple(plain(f"cells[{k}]", check_parameters(f"cells[{k}]", cell)) for k, cell in enumerate(cells))
         if not isinstance(name, str):
             raise TypeError(f"name must be a string, got {name!r}; give a title such as 'angles by depth'")
         set_field = object.__setattr__
@@ -180,7 +180,7 @@ class Study:
             "seed": self.seed,
             "random_numbers": self.random_numbers,
             "statistics": self.statistics.to_dict(),
-            **{key: list(value) if key == "cells" else dict(value) for key, value in self._given.items()},
+            **plain("study", self._given),
         }
         if self.name:
             result["name"] = self.name

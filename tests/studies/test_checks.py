@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import pickle
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,3 +125,96 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
         assert "nope" in result.output
     result = CliRunner().invoke(cli, ["study", "plan", str(tmp_path / "nope.toml")])
     assert f"FILE '{tmp_path}/nope.toml' does not exist; give" in result.output.replace("\n", " ")
+
+
+FUNCTIONS = """
+import functools
+
+import numpy as np
+
+
+def good(*, first_sample, n_samples, seed):
+    return {"x": np.ones(n_samples)}
+
+
+def no_seed(first_sample, n_samples):
+    return {"x": np.ones(n_samples)}
+
+
+def by_place(first_sample, n_samples, seed, /):
+    return {"x": np.ones(n_samples)}
+
+
+def any_names(**given):
+    return {"x": np.ones(given["n_samples"])}
+
+
+class Group:
+    @staticmethod
+    def static(first_sample, n_samples, seed):
+        return {"x": np.ones(n_samples)}
+
+    @classmethod
+    def of_class(cls, first_sample, n_samples, seed):
+        return {"x": np.ones(n_samples)}
+
+    def bound(self, first_sample, n_samples, seed):
+        return {"x": np.ones(n_samples)}
+
+    def __call__(self, first_sample, n_samples, seed):
+        return {"x": np.ones(n_samples)}
+
+
+instance = Group()
+bound = instance.bound
+part = functools.partial(good, seed=3)
+sine = np.sin
+"""
+
+
+@pytest.fixture
+def functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    (tmp_path / "functions_of_checks.py").write_text(FUNCTIONS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "functions_of_checks", raising=False)
+    return importlib.import_module("functions_of_checks")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no_seed", "must take first_sample, n_samples, seed by name, got a function without seed; write"),
+        ("by_place", "must take all parameters by name, got 'first_sample' by place; write"),
+        ("Group", "got a class; write a function such as def f"),
+        ("instance", r"got <.*> \(Group\); write a function such as def f"),
+        ("part", r"got functools.partial.* \(partial\); write a function such as def f"),
+        ("sine", r"got <ufunc 'sin'> \(ufunc\); write a function such as def f"),
+    ],
+)
+def test_functions_that_cannot_be_methods(functions: Any, name: str, message: str) -> None:
+    with pytest.raises(TypeError, match=f"method 'functions_of_checks:{name}' {message}|method .* must be.*{message}"):
+        Study(f"functions_of_checks:{name}", samples=10, seed=0)
+
+
+@pytest.mark.parametrize("name", ["instance", "part", "sine", "Group", "no_seed"])
+def test_objects_that_cannot_be_methods(functions: Any, name: str) -> None:
+    with pytest.raises(TypeError, match="method .*must"):
+        Study(getattr(functions, name), samples=10, seed=0)
+    with pytest.raises(TypeError, match="method 'builtins:len' must be a function that is written in a Python module"):
+        Study(len, samples=10, seed=0)
+    # A method of an object is lost in the name of the function.
+    with pytest.raises(TypeError, match="method 'functions_of_checks:Group.bound' needs|got <bound method"):
+        Study(functions.bound, samples=10, seed=0)
+
+
+@pytest.mark.parametrize("name", [":f", "__main__:f", "functions_of_checks:"])
+def test_names_without_a_module(functions: Any, name: str) -> None:
+    with pytest.raises(ValueError, match="must name a function and the file that it is in, .*; give 'module:function'"):
+        Study(name, samples=10, seed=0)
+
+
+def test_functions_that_can_be_methods(functions: Any) -> None:
+    for function in (functions.good, functions.any_names, functions.Group.static, functions.Group.of_class):
+        study = Study(function, samples=10, seed=0)
+        assert study == Study(study.methods[0], samples=10, seed=0)
+        assert study.plan().n_cells == 1

@@ -184,7 +184,7 @@ def unknown_parameter(name: str, known: tuple[str, ...], *, of: str) -> ValueErr
 @lru_cache(maxsize=1024)
 def _source_digest(function: Callable[..., Any]) -> str:
     """Return it as it was at first, since a file that is edited later is not what this process runs."""
-    path = inspect.getsourcefile(inspect.unwrap(function))
+    path = inspect.getsourcefile(inspect.unwrap(function))  # check_function has refused what has none
     text = Path(path).read_bytes() if path is not None and Path(path).is_file() else b""
     return hashlib.sha256(text).hexdigest()[:16]
 
@@ -238,6 +238,36 @@ class FunctionMethod:
         return as_block(result, n_samples, self.name)
 
 
+def check_function(name: str, function: Callable[..., Any]) -> None:
+    """Refuse a user's function that cannot be called as a method, or is no function with a source.
+
+    Raises
+    ------
+    TypeError
+        With the method and what to do.
+    """
+    what = f"method {name!r} must be a function that is written in a Python module"
+    example = "write a function such as def f(*, first_sample, n_samples, seed, ...)"
+    if inspect.isclass(function):
+        raise TypeError(f"{what}, got a class; {example}")
+    try:
+        inspect.getsourcefile(inspect.unwrap(function))
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError) as error:
+        kind = type(function).__name__
+        raise TypeError(f"{what}, got {function!r} ({kind}); {example} that calls it") from error
+    for one in parameters.values():
+        if one.kind is one.POSITIONAL_ONLY and one.default is one.empty:
+            raise TypeError(f"method {name!r} must take all parameters by name, got {one.name!r} by place; {example}")
+    by_name = {one.name for one in parameters.values() if one.kind in (one.KEYWORD_ONLY, one.POSITIONAL_OR_KEYWORD)}
+    missing = [each for each in RESERVED if each not in by_name]
+    if missing and not any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+        raise TypeError(
+            f"method {name!r} must take {', '.join(RESERVED)} by name, got a function without {', '.join(missing)}; "
+            f"{example}"
+        )
+
+
 def as_block(result: Any, n_samples: int, name: str) -> Block:
     """Read what a user's function returned."""
     if isinstance(result, Block):
@@ -280,6 +310,11 @@ def resolve(name: str) -> Method:
         raise unknown_parameter(name, tuple(METHODS), of="wideangle.studies")
     module_name, _, path = name.partition(":")
     remedy = "give 'module:function' of a module that can be imported here and on every worker"
+    if module_name in ("", "__main__") or not path:
+        raise ValueError(
+            f"method {name!r} must name a function and the file that it is in, got the module {module_name!r} and the "
+            f"function {path!r}; {remedy}"
+        )
     try:
         target: Any = importlib.import_module(module_name)
         for part in path.split("."):

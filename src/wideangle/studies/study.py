@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from wideangle._checks import check_choice, check_integer, check_samples, check_seed
 from wideangle.studies._cells import Cell, axis, canonical, expand, plain
 from wideangle.studies._reading import check_parameters, check_statistics, check_stop, check_table, read_toml
-from wideangle.studies.protocol import Stop, Wanted, resolve
+from wideangle.studies.protocol import FunctionMethod, Stop, Wanted, check_function, resolve
 
 if TYPE_CHECKING:
     from wideangle.studies.planning import Plan
@@ -253,25 +253,34 @@ class Study:
 
 
 def _method_names(method: Any) -> tuple[str, ...]:
-    items = [method] if isinstance(method, str) or callable(method) else method
-    if not isinstance(items, Iterable):
+    single = isinstance(method, str) or callable(method)
+    if not single and not isinstance(method, Iterable):
         raise TypeError(f"method must be a name or a function, or a list of these, got {method!r}")
+    items = [method] if single else list(method)
     result = tuple(item if isinstance(item, str) else _name_of(item) for item in items)
     if not result or len(set(result)) != len(result):
         raise ValueError(f"method must name one method or several, each once, got {method!r}")
-    for name in result:
-        resolve(name)
+    for name, item in zip(result, items, strict=True):
+        method = resolve(name)
+        if isinstance(method, FunctionMethod):
+            check_function(name, method.function)
+            if not isinstance(item, str) and method.function != item:
+                raise _no_function(item)
     return result
 
 
 def _name_of(function: Any) -> str:
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if not callable(function) or module is None or name is None or "<" in name or module == "__main__":
-        raise TypeError(
-            f"method must be a name, or a function of a module that can be imported, got {function!r}; "
-            "put the function into a file of its own, so that workers and later runs find it"
-        )
+        raise _no_function(function)
     return f"{module}:{name}"
+
+
+def _no_function(given: Any) -> TypeError:
+    return TypeError(
+        f"method must be a name, or a function of a module that can be imported, got {given!r}; "
+        "put the function into a file of its own, so that workers and later runs find it"
+    )
 
 
 def _check_block_size(block_size: Any, samples: int) -> int | None:

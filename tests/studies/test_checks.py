@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
+import math
 import pickle
 import re
 import sys
@@ -16,7 +17,8 @@ import pytest
 from click.testing import CliRunner
 
 from wideangle.cli import cli
-from wideangle.studies import Study, run
+from wideangle.studies import METHODS, Statistics, Study, run
+from wideangle.studies._blocks import reduce_block
 
 
 def angles(**changes: Any) -> Study:
@@ -198,18 +200,18 @@ def test_functions_that_cannot_be_methods(functions: Any, name: str, message: st
 
 @pytest.mark.parametrize("name", ["instance", "part", "sine", "Group", "no_seed"])
 def test_objects_that_cannot_be_methods(functions: Any, name: str) -> None:
-    with pytest.raises(TypeError, match="method .*must"):
+    with pytest.raises(TypeError, match=r"method .*must"):
         Study(getattr(functions, name), samples=10, seed=0)
     with pytest.raises(TypeError, match="method 'builtins:len' must be a function that is written in a Python module"):
         Study(len, samples=10, seed=0)
     # A method of an object is lost in the name of the function.
-    with pytest.raises(TypeError, match="method 'functions_of_checks:Group.bound' needs|got <bound method"):
+    with pytest.raises(TypeError, match=r"method 'functions_of_checks:Group.bound' needs|got <bound method"):
         Study(functions.bound, samples=10, seed=0)
 
 
 @pytest.mark.parametrize("name", [":f", "__main__:f", "functions_of_checks:"])
 def test_names_without_a_module(functions: Any, name: str) -> None:
-    with pytest.raises(ValueError, match="must name a function and the file that it is in, .*; give 'module:function'"):
+    with pytest.raises(ValueError, match=r"must name a function and the file that .*; give 'module:function'"):
         Study(name, samples=10, seed=0)
 
 
@@ -218,3 +220,86 @@ def test_functions_that_can_be_methods(functions: Any) -> None:
         study = Study(function, samples=10, seed=0)
         assert study == Study(study.methods[0], samples=10, seed=0)
         assert study.plan().n_cells == 1
+
+
+ANGLES: list[tuple[dict[str, Any], str]] = [
+    (
+        {"statistics": {"histograms": {"log_sin": [-9, 0, 9]}}},
+        "statistics.histograms has no 'log_sin'; did you mean 'log_sin2'",
+    ),
+    (
+        {"statistics": {"histograms": {"dead": [0, 9, 9]}}},
+        "statistics.histograms must name a variable that has samples, got 'dead', a count .*'log_norm2', 'log_sin2'",
+    ),
+    ({"statistics": {"variables": ["survivor"]}}, "statistics.variables has no 'survivor'; did you mean 'survivors'"),
+    (
+        {"statistics": {"variables": ["dead"], "histograms": {"log_sin2": [-9, 0, 9]}}},
+        "statistics.histograms.log_sin2 is of a variable that statistics.variables leaves out; add it",
+    ),
+    ({"stop": {"variable": "log_norm", "standard_error": 0.1}}, "stop.variable has no 'log_norm'; did you mean 'log_n"),
+    ({"stop": {"variable": "collapsed", "standard_error": 0.1}}, "stop.variable must name .* got 'collapsed', a count"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), ANGLES, ids=str)
+def test_variables_that_no_method_has(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        angles(**changes)
+
+
+def test_counts_may_be_kept_alone() -> None:
+    assert angles(statistics={"variables": ["dead", "log_sin2"]}).statistics.variables == ("dead", "log_sin2")
+
+
+def test_stop_needs_its_variable_in_all_cells() -> None:
+    layer = {"n_inputs": 60, "latent_dim": 2, "n_clones": 2, "width": 4, "noise": 0.1}
+    stop = {"variable": "accuracy", "standard_error": 0.1}
+    arguments: dict[str, Any] = {"samples": 4, "seed": 1, "parameters": layer, "stop": stop}
+    with pytest.raises(ValueError, match=r"stop.variable must be a variable of all cells, got 'accuracy', which"):
+        Study("chunk_statistics", cells=[{"readout": True}, {"readout": False}], **arguments)
+    assert len(Study("chunk_statistics", cells=[{"readout": True}], **arguments).cells) == 1
+
+
+def test_variables_of_functions(functions: Any) -> None:
+    asked: dict[str, Any] = {"samples": 10, "seed": 0, "statistics": {"histograms": {"y": [0, 2, 4]}}}
+    Study(functions.good, **asked)  # unknown before the first block
+    functions.good.variables = ("x", "yy")
+    with pytest.raises(ValueError, match=r"statistics.histograms has no 'y'; did you mean 'yy'"):
+        Study(functions.good, **asked)
+    functions.good.variables = "y"
+    with pytest.raises(TypeError, match="must have names in its attribute variables, got 'y'"):
+        Study(functions.good, **asked)
+
+
+DATA = {"x": [[1.0, 2.0], [3.0, 4.0], [0.5, 1.0]], "y": [1.0, -1.0, 1.0]}
+CELLS: dict[str, list[dict[str, Any]]] = {
+    "simulate_angles": [{"theta0": 0.1, "depth": 3, "width": 4}],
+    "simulate_gram": [{"gram0": [[1.0, 0.1, 0.2], [0.1, 1.0, 0.3], [0.2, 0.3, 1.0]], "depth": 3, "width": 8}],
+    "simulate_modes": [
+        {"features": [[1, 0], [0, 1]], "probabilities": [0.5, 0.5], "margins0": [0.1, 0.01], "times": [0, 1, 10]}
+    ],
+    "phase_diagram": [{"readout": -0.5, "projection": 0.5, "readout_standard_deviation": 1.0}],
+    "simulate_training": [
+        {"width": 4, "depth": 1, "data": DATA, "n_steps": 4, "learning_rate": 0.1, "keep": keep}
+        for keep in ([], ["tangent_kernel"])
+    ],
+    "chunk_statistics": [
+        {"n_inputs": 60, "latent_dim": 2, "n_clones": 2, "width": 4, "noise": 0.1, "readout": readout}
+        for readout in (False, True)
+    ],
+}
+
+
+@pytest.mark.parametrize(("name", "parameters"), [(name, one) for name, cells in CELLS.items() for one in cells])
+@pytest.mark.parametrize("quantiles", [(), (0.5,)])
+def test_methods_return_the_variables_that_they_say(
+    name: str, parameters: dict[str, Any], quantiles: tuple[float, ...]
+) -> None:
+    method: Any = METHODS[name]
+    assert set(CELLS) == set(METHODS)
+    prepared = method.prepare(parameters)
+    wanted = Statistics(quantiles=quantiles)
+    found = reduce_block(method.run(prepared, 0, 6, 1, wanted), 6, wanted).accumulators
+    shapes = {name: one["moments"].shape for name, one in found.items() if "total" not in one}
+    assert method.variables(prepared) == {name: math.prod(shape) for name, shape in shapes.items()}
+    assert sorted(method.totals) == sorted(name for name, one in found.items() if "total" in one)

@@ -146,6 +146,10 @@ class Method(Protocol):
     """A way to compute samples of a cell.
 
     Sample k is a function of the parameters, the seed and k alone, whatever block it is computed in.
+
+    A method may also have ``variables(prepared)``, which returns how many numbers a sample has of each variable that
+    has samples or moments, by name, and ``totals``, names of counts. Names in statistics and stop are then checked
+    when the study is described, and histograms and quantiles count in the memory of a block.
     """
 
     @property
@@ -221,6 +225,15 @@ class FunctionMethod:
         if check is not None:
             check(**parameters)
         return dict(parameters)
+
+    def variables(self, prepared: dict[str, Any]) -> dict[str, int] | None:
+        """Return the names in ``function.variables``, if the function has that attribute; their sizes are unknown."""
+        names = getattr(self.function, "variables", None)
+        if names is None:
+            return None
+        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+            raise TypeError(f"method {self.name!r} must have names in its attribute variables, got {names!r}")
+        return dict.fromkeys(names, 1)
 
     def cost(self, prepared: dict[str, Any]) -> float | None:
         """Return ``function.cost(**parameters)``, if the function has that attribute."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from wideangle._checks import check_choice, check_integer, check_samples, check_seed
 from wideangle.studies._cells import Cell, axis, canonical, expand, plain
 from wideangle.studies._reading import check_parameters, check_statistics, check_stop, check_table, read_toml
+from wideangle.studies._variables import check_variables
 from wideangle.studies.protocol import FunctionMethod, Stop, Wanted, check_function, resolve
 
 if TYPE_CHECKING:
@@ -249,7 +250,9 @@ class Study:
         return tuple(result)
 
     def _check_cells(self) -> None:
-        _ = self.prepared
+        methods = {name: resolve(name) for name in self.methods}
+        of_cells = zip((methods[cell.method] for cell in self.cells), self.prepared, strict=True)
+        check_variables(of_cells, self.statistics, self.stop)
 
 
 def _method_names(method: Any) -> tuple[str, ...]:

@@ -79,3 +79,46 @@ def test_many_cells() -> None:
     assert plan.n_cells == 10_000
     assert plan.n_samples == 10**12
     assert plan.seconds.argmax() // 100 == 99
+
+
+def test_memory_of_results_is_refused_with_the_number() -> None:
+    parameters = {"theta0": 0.1, "depth": 1000, "width": 4}
+    study = Study(
+        "simulate_angles",
+        samples=10**6,
+        seed=1,
+        parameters=parameters,
+        statistics={"histograms": {"log_sin2": [-20, 0, 10**7]}},
+    )
+    # 1001 tables of 10**7 numbers of 8 bytes.
+    with pytest.raises(ValueError, match=rf"needs {1001 * 8e7 / 2**30:.3g} GiB and .* give histograms fewer bins"):
+        study.plan()
+
+
+def test_results_count_in_the_memory_of_a_block() -> None:
+    def planned(**statistics: object) -> int:
+        study = Study(
+            "simulate_angles", samples=1000, seed=1, parameters=NETWORK | {"width": 4}, statistics=statistics,
+            block_size=500,
+        )  # fmt: skip
+        return study.plan().largest_block_bytes
+
+    assert planned() == 0
+    assert planned(histograms={"log_sin2": [-20, 0, 400]}) == 5 * 402 * 8
+    samples = planned(samples=True)
+    # Both variables at 5 layers; buckets are as many as samples at first, and 8 octaves of 512, or of 8, at most.
+    assert planned(samples=True, quantiles=[0.5]) - samples == 24 * 10 * 500
+    assert planned(samples=True, quantiles=[0.5], relative_error=0.1) - samples == 24 * 10 * min(500, 8 * 8)
+
+
+def test_the_largest_blocks_exceed_no_integer() -> None:
+    study = Study(
+        "simulate_angles",
+        samples=10**15,
+        seed=1,
+        parameters=NETWORK | {"width": 4, "depth": 10_000},
+        block_size=10**15,
+        statistics={"quantiles": [0.5]},
+    )
+    with pytest.raises(ValueError, match=r"needs 2\.\d+e\+11 GiB and .* give a smaller block_size"):
+        study.plan()

@@ -194,6 +194,8 @@ def read_study(file: Path) -> Study:
         raise IsADirectoryError(
             f"FILE must be the description of a study, got the folder {str(file)!r}; give a TOML file"
         )
+    if not file.exists():
+        raise FileNotFoundError(f"FILE {str(file)!r} does not exist; give the TOML file that describes a study")
     look_for_modules_beside(file)
     return Study.from_toml(file)
 

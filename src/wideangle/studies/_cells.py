@@ -8,9 +8,11 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wideangle.network import MLP
 
@@ -23,12 +25,28 @@ _SEQUENCES = {
 }
 
 
+class ReadOnly(dict[str, Any]):
+    """A table that cannot be changed, though JSON and pickle take it as a table."""
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError("a study cannot be changed; make another one, such as from its to_dict()")
+
+    __setitem__ = __delitem__ = __ior__ = update = setdefault = pop = popitem = clear = _refuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ReadOnly, (dict(self),)
+
+
 @dataclass(frozen=True)
 class Cell:
     """A method and its parameters: one point of a study."""
 
     method: str
     parameters: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        parameters = {name: _read_only(value) for name, value in self.parameters.items()}
+        object.__setattr__(self, "parameters", ReadOnly(parameters))
 
     @property
     def text(self) -> str:
@@ -46,6 +64,12 @@ class Cell:
 def canonical(value: Any) -> str:
     """Return JSON with sorted keys, in which floats are exact."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=True)
+
+
+def _read_only(value: Any) -> Any:
+    if isinstance(value, dict):
+        return ReadOnly({name: _read_only(item) for name, item in value.items()})
+    return value
 
 
 def plain(name: str, value: Any) -> Any:
@@ -81,12 +105,18 @@ def axis(name: str, values: Any) -> list[Any]:
     if isinstance(values, Mapping):
         if len(values) != 1 or next(iter(values)) not in _SEQUENCES:
             forms = ", ".join(f"{{ {kind} = {form} }}" for kind, form in _SEQUENCES.items())
+            near = [each for kind in values for each in get_close_matches(str(kind), _SEQUENCES, n=1)]
+            if len(values) == 1 and near:
+                remedy = f"did you mean {near[0]!r}?"
             raise ValueError(f"grid.{name} must be a list or one of {forms}, got {dict(values)!r}; {remedy}")
         ((kind, numbers),) = values.items()
         return _sequence(f"grid.{name}.{kind}", kind, numbers)
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         raise TypeError(f"grid.{name} must be a list, got {values!r}; {remedy}, or put one value under parameters")
-    result = [plain(f"grid.{name}", value) for value in values]
+    # Iterables may be longer than memory, or have no end.
+    result = [plain(f"grid.{name}", value) for value in itertools.islice(values, MAX_CELLS + 1)]
+    if len(result) > MAX_CELLS:
+        raise _too_many(f"grid.{name}", "more")
     if not result:
         raise ValueError(f"grid.{name} must not be empty, as the grid then has no cell; {remedy}")
     return result
@@ -102,16 +132,35 @@ def _sequence(name: str, kind: str, numbers: Any) -> list[Any]:
     if kind == "range":
         if not all(isinstance(number, int) for number in numbers) or step == 0:
             raise ValueError(f"{name} must hold integers and a step other than 0, got {numbers!r}; {remedy}")
+        _check_length(name, max(0, -((first - last) // step)))
         result: list[Any] = list(range(first, last, step))
     else:
         if not isinstance(step, int) or step < 1:
             raise ValueError(f"{name} must end in a number of values, at least 1, got {step!r}; {remedy}")
         if kind == "geomspace" and first * last <= 0.0:
             raise ValueError(f"{name} must begin and end at numbers of the same sign, got {first} and {last}; {remedy}")
-        result = getattr(np, kind)(float(first), float(last), step).tolist()
+        _check_length(name, step)
+        values = getattr(np, kind)(float(first), float(last), step)
+        whole = isinstance(first, int) and isinstance(last, int) and _whole(values)
+        result = (np.rint(values).astype(np.int64) if whole else values).tolist()
     if not result:
         raise ValueError(f"{name} must not be empty, got {numbers!r}; {remedy}")
     return result
+
+
+def _whole(values: NDArray[np.float64]) -> bool:
+    """Whether all values are integers but for rounding, which is larger in geometric sequences."""
+    size = np.abs(values)
+    return bool(np.all((np.abs(values - np.rint(values)) <= 1e-13 * size) & (size < 2.0**40)))
+
+
+def _check_length(name: str, number: int) -> None:
+    if number > MAX_CELLS:
+        raise _too_many(name, str(number))
+
+
+def _too_many(name: str, number: str) -> ValueError:
+    return ValueError(f"{name} has at most {MAX_CELLS} values, as a study has cells, got {number}; give fewer")
 
 
 def expand(

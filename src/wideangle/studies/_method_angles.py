@@ -44,6 +44,7 @@ class SimulateAngles:
 
     name = "simulate_angles"
     version = method_version(1)
+    totals = ("survivors", "collapsed", "dead")
 
     def prepare(self, parameters: Mapping[str, Any]) -> Angles:
         """Check the network and ``theta0``."""
@@ -54,6 +55,10 @@ class SimulateAngles:
         if net.activation != "relu" or net.bias_variance != 0.0:
             check_angle_network(net.mlp)  # says what is wrong
         return Angles(net, check_theta0(parameters["theta0"]))
+
+    def variables(self, prepared: Angles) -> dict[str, int]:
+        """Return how many numbers a sample has of each variable that has moments."""
+        return dict.fromkeys(VARIABLES, len(prepared.net.widths) + 1)
 
     def cost(self, prepared: Angles) -> float:
         """Return the expected seconds of a sample."""

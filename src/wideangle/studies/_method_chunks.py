@@ -59,6 +59,7 @@ class ChunkStatistics:
 
     name = "chunk_statistics"
     version = method_version(1)
+    totals: tuple[str, ...] = ()
 
     def prepare(self, parameters: Mapping[str, Any]) -> Chunks:
         """Check the parameters, and look at the file."""
@@ -90,6 +91,10 @@ class ChunkStatistics:
     def fingerprint(self, prepared: Chunks) -> str:
         """Return what the results depend on beside the parameters: the content of a file, "" without one."""
         return prepared.source.digest if isinstance(prepared.source, File) else ""
+
+    def variables(self, prepared: Chunks) -> dict[str, int]:
+        """Return how many numbers a sample has of each variable that has moments."""
+        return dict.fromkeys(REGRESSIONS + (READOUTS if prepared.readout else ()), len(prepared.sizes))
 
     def cost(self, prepared: Chunks) -> float:
         """Return the expected seconds of a chunk, without those of the layer."""

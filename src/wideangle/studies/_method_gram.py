@@ -56,6 +56,7 @@ class SimulateGram:
 
     name = "simulate_gram"
     version = method_version(1)
+    totals = ("full_rank", "rank_lost", "dead")
 
     def prepare(self, parameters: Mapping[str, Any]) -> Gram:
         """Check the network and the inputs."""
@@ -72,6 +73,11 @@ class SimulateGram:
 
         _check_memory(len(gram0), len(net.widths), 1, 1, "moments")
         return Gram(net, gram0)
+
+    def variables(self, prepared: Gram) -> dict[str, int]:
+        """Return how many numbers a sample has of each variable that has moments."""
+        sizes = {"layer": len(prepared.net.widths) + 1, "input": len(prepared.gram0), "input_": len(prepared.gram0)}
+        return {name: math.prod(sizes[dim] for dim in dims) for name, dims in DIMS.items()}
 
     def cost(self, prepared: Gram) -> float:
         """Return the expected seconds of a sample."""

@@ -69,6 +69,7 @@ class SimulateModes:
 
     name = "simulate_modes"
     version = method_version(1)
+    totals = ("failed",)
 
     def prepare(self, parameters: Mapping[str, Any]) -> Modes:
         """Check the parameters."""
@@ -88,6 +89,11 @@ class SimulateModes:
             )
         options = {"loss": loss, "depth": depth, "imbalance": imbalance, **control._asdict()}
         return Modes(features, probabilities, margins0, spread, _times(parameters["times"]), options)
+
+    def variables(self, prepared: Modes) -> dict[str, int]:
+        """Return how many numbers a sample has of each variable that has moments."""
+        times = int(prepared.times.size)
+        return {name: times * (int(prepared.margins0.size) if "mode" in dims else 1) for name, dims in DIMS.items()}
 
     def cost(self, prepared: Modes) -> float:
         """Return the expected seconds of a sample; steps of the integration are guessed."""

@@ -25,6 +25,7 @@ LARGEST_NORMAL = 8.21  # of 52 bits
 LARGEST = 1e50
 
 PHASES = ("learns", "rescued", "dies", "stays", "undecided")
+TIMES = ("convergence_time", "turning_time")
 NEEDED = ("readout", "projection")
 SPREADS = ("readout_standard_deviation", "projection_standard_deviation")
 KNOWN = (*NEEDED, *SPREADS, "frequency", "input_norm", "loss", "margin", "time", "method", "rtol")
@@ -60,6 +61,7 @@ class PhaseDiagram:
 
     name = "phase_diagram"
     version = method_version(1)
+    totals = PHASES
 
     def prepare(self, parameters: Mapping[str, Any]) -> Phases:
         """Check the parameters."""
@@ -92,6 +94,10 @@ class PhaseDiagram:
             **numbers,
         )
 
+    def variables(self, prepared: Phases) -> dict[str, int]:
+        """Return how many numbers a sample has of each variable that has moments."""
+        return dict.fromkeys(TIMES, 1)
+
     def cost(self, prepared: Phases) -> float:
         """Return the expected seconds of a neuron, far less if all are the same."""
         return SECONDS_A_NEURON[prepared.method][prepared.loss] if prepared.random else 2e-8
@@ -110,7 +116,7 @@ class PhaseDiagram:
             prepared.projection + prepared.projection_spread * drawn[:, 1],
         )
         counts = np.bincount(phase, minlength=len(PHASES)) * (n_samples // number)
-        times = {"convergence_time": converged, "turning_time": turned}
+        times = dict(zip(TIMES, (converged, turned), strict=True))
         variables = {name: count(each) for name, each in zip(PHASES, counts, strict=True)}
         variables |= {name: Variable((), samples=np.repeat(each, n_samples // number)) for name, each in times.items()}
         return Block({name: each for name, each in variables.items() if wanted.keeps(name)})

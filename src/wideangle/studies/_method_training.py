@@ -78,6 +78,7 @@ class SimulateTraining:
 
     name = "simulate_training"
     version = method_version(1)
+    totals = ("diverged",)
 
     def prepare(self, parameters: Mapping[str, Any]) -> Training:
         """Check the parameters, and read the data."""
@@ -108,6 +109,12 @@ class SimulateTraining:
     def fingerprint(self, prepared: Training) -> str:
         """Return what the results depend on beside the parameters: the content of a file, "" without one."""
         return prepared.digest
+
+    def variables(self, prepared: Training) -> dict[str, int]:
+        """Return how many numbers a sample has of each variable that has moments."""
+        times, inputs = len(prepared.run.records), len(prepared.run.x)
+        kernel = {"tangent_kernel": times * inputs**2} if prepared.kernel else {}
+        return {"loss": times, "outputs": times * inputs, **kernel}
 
     def cost(self, prepared: Training) -> float | None:
         """Return the expected seconds of a network; None for gradient flow, whose steps are unknown."""

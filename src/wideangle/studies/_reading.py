@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wideangle._checks import check_choice, check_flag, check_integer, check_positive_real, check_real, check_samples
-from wideangle.studies.protocol import Stop, Wanted, unknown_parameter
+from wideangle.studies.protocol import RESERVED, Stop, Wanted, unknown_parameter
 
 _MAX_BINS = 10_000_000
 
@@ -37,6 +37,24 @@ def check_table(name: str, value: Any, *, known: tuple[str, ...] | None = None) 
         if known is not None and key not in known:
             raise unknown_parameter(key, known, of=name)
     return value
+
+
+def check_parameters(table: str, value: Any) -> Mapping[str, Any]:
+    """Return a table of parameters, whose names have to do as names of arrays in the store and of arguments."""
+    for name in check_table(table, value):
+        if name in RESERVED:
+            raise ValueError(
+                f"{table} must not have {name!r}, which methods are given for each block; seed and samples of a study "
+                "stand at the top of its description, and other parameters need other names"
+            )
+        if not name or name.startswith(".") or any(sign in name for sign in "/\\\0"):
+            raise ValueError(
+                f"{table} must have names for keys that are not empty, do not begin with a dot and hold no slash, got "
+                f"{name!r}; choose another name, such as 'width'"
+            )
+        if name == "network" and isinstance(value[name], Mapping):
+            check_parameters(f"{table}.network", value[name])
+    return dict(value)
 
 
 def check_statistics(given: Any) -> Wanted:

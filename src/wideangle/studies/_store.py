@@ -35,6 +35,8 @@ class Store:
     """A folder with a study in it."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(f"store must be a path, got {path!r} ({type(path).__name__}); give such as 'results.zarr'")
         self.path = Path(path)
 
     @property

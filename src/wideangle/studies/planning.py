@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wideangle._checks import check_memory
+from wideangle.studies._variables import result_bytes, variables_of
 from wideangle.studies.protocol import resolve
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ class Plan:
         Expected time by cell on one core, NaN where the method says nothing of it. Estimates are good to a factor of
         about three.
     block_bytes
-        Expected memory of one block while it is computed, by cell; -1 where the method says nothing of it.
+        Expected memory of one block while it is computed, with its histograms and quantiles, by cell; -1 where the
+        method says nothing of it.
 
     Examples
     --------
@@ -119,21 +121,29 @@ def make_plan(study: Study) -> Plan:
     methods = {name: resolve(name) for name in study.methods}
     n_cells = len(study.cells)
     costs, sizes = np.full(n_cells, np.nan), np.full(n_cells, -1, dtype=np.int64)
+    results = np.zeros((n_cells, 3))  # in floats, as products of large numbers exceed integers
     for number, (cell, prepared) in enumerate(zip(study.cells, study.prepared, strict=True)):
         method = methods[cell.method]
         cost, size = method.cost(prepared), method.bytes_per_sample(prepared, study.statistics)
         costs[number] = np.nan if cost is None else cost
         sizes[number] = -1 if size is None else size
+        results[number] = result_bytes(variables_of(method, prepared), study.statistics)
     block_size = _block_sizes(study, costs, sizes)
     n_blocks = -(-study.samples // block_size)
-    block_bytes = np.where(sizes < 0, -1, sizes * block_size)
+    tables, of_sample, at_most = results.T
+    of_samples = np.maximum(sizes, 0.0) * block_size
+    needed = of_samples + tables + np.minimum(of_sample * block_size, at_most)
     if n_cells:
-        largest = int(np.argmax(block_bytes))
+        largest = int(np.argmax(needed))
+        by_results = needed[largest] > 2.0 * of_samples[largest]
         check_memory(
-            int(block_bytes[largest]),
+            int(needed[largest]),
             f"block_size = {block_size[largest]} of cell {largest} ({study.cells[largest]}) needs",
-            remedy="give a smaller block_size, or leave it out",
+            remedy="give histograms fewer bins, or quantiles a larger relative_error"
+            if by_results
+            else "give a smaller block_size, or leave it out",
         )
+    block_bytes = np.where(sizes < 0, -1, np.minimum(needed, 2.0**62).astype(np.int64))
     return Plan(study.samples, block_size, n_blocks, costs * study.samples, block_bytes)
 
 

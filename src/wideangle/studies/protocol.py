@@ -151,6 +151,10 @@ class Method(Protocol):
     """A way to compute samples of a cell.
 
     Sample k is a function of the parameters, the seed and k alone, whatever block it is computed in.
+
+    A method may also have ``variables(prepared)``, which returns how many numbers a sample has of each variable that
+    has samples or moments, by name, and ``totals``, names of counts. Names in statistics and stop are then checked
+    when the study is described, and histograms and quantiles count in the memory of a block.
     """
 
     @property
@@ -189,7 +193,7 @@ def unknown_parameter(name: str, known: tuple[str, ...], *, of: str) -> ValueErr
 @lru_cache(maxsize=1024)
 def _source_digest(function: Callable[..., Any]) -> str:
     """Return it as it was at first, since a file that is edited later is not what this process runs."""
-    path = inspect.getsourcefile(inspect.unwrap(function))
+    path = inspect.getsourcefile(inspect.unwrap(function))  # check_function has refused what has none
     text = Path(path).read_bytes() if path is not None and Path(path).is_file() else b""
     return hashlib.sha256(text).hexdigest()[:16]
 
@@ -227,6 +231,15 @@ class FunctionMethod:
             check(**parameters)
         return dict(parameters)
 
+    def variables(self, prepared: dict[str, Any]) -> dict[str, int] | None:
+        """Return the names in ``function.variables``, if the function has that attribute; their sizes are unknown."""
+        names = getattr(self.function, "variables", None)
+        if names is None:
+            return None
+        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+            raise TypeError(f"method {self.name!r} must have names in its attribute variables, got {names!r}")
+        return dict.fromkeys(names, 1)
+
     def cost(self, prepared: dict[str, Any]) -> float | None:
         """Return ``function.cost(**parameters)``, if the function has that attribute."""
         cost = getattr(self.function, "cost", None)
@@ -241,6 +254,36 @@ class FunctionMethod:
         """Call the function, and read a mapping of arrays (sample, ...) or a Dataset with a dimension ``sample``."""
         result = self.function(first_sample=first_sample, n_samples=n_samples, seed=seed, **prepared)
         return as_block(result, n_samples, self.name)
+
+
+def check_function(name: str, function: Callable[..., Any]) -> None:
+    """Refuse a user's function that cannot be called as a method, or is no function with a source.
+
+    Raises
+    ------
+    TypeError
+        With the method and what to do.
+    """
+    what = f"method {name!r} must be a function that is written in a Python module"
+    example = "write a function such as def f(*, first_sample, n_samples, seed, ...)"
+    if inspect.isclass(function):
+        raise TypeError(f"{what}, got a class; {example}")
+    try:
+        inspect.getsourcefile(inspect.unwrap(function))
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError) as error:
+        kind = type(function).__name__
+        raise TypeError(f"{what}, got {function!r} ({kind}); {example} that calls it") from error
+    for one in parameters.values():
+        if one.kind is one.POSITIONAL_ONLY and one.default is one.empty:
+            raise TypeError(f"method {name!r} must take all parameters by name, got {one.name!r} by place; {example}")
+    by_name = {one.name for one in parameters.values() if one.kind in (one.KEYWORD_ONLY, one.POSITIONAL_OR_KEYWORD)}
+    missing = [each for each in RESERVED if each not in by_name]
+    if missing and not any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+        raise TypeError(
+            f"method {name!r} must take {', '.join(RESERVED)} by name, got a function without {', '.join(missing)}; "
+            f"{example}"
+        )
 
 
 def as_block(result: Any, n_samples: int, name: str) -> Block:
@@ -285,6 +328,11 @@ def resolve(name: str) -> Method:
         raise unknown_parameter(name, tuple(METHODS), of="wideangle.studies")
     module_name, _, path = name.partition(":")
     remedy = "give 'module:function' of a module that can be imported here and on every worker"
+    if module_name in ("", "__main__") or not path:
+        raise ValueError(
+            f"method {name!r} must name a function and the file that it is in, got the module {module_name!r} and the "
+            f"function {path!r}; {remedy}"
+        )
     try:
         target: Any = importlib.import_module(module_name)
         for part in path.split("."):

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from wideangle._checks import check_choice, check_integer, check_samples, check_seed
 from wideangle.studies._cells import Cell, axis, canonical, expand, plain
-from wideangle.studies._reading import check_statistics, check_stop, check_table, read_toml
-from wideangle.studies.protocol import Stop, Wanted, resolve
+from wideangle.studies._reading import check_parameters, check_statistics, check_stop, check_table, read_toml
+from wideangle.studies._variables import check_variables
+from wideangle.studies.protocol import FunctionMethod, Stop, Wanted, check_function, resolve
 
 if TYPE_CHECKING:
     from wideangle.studies.planning import Plan
@@ -51,7 +52,8 @@ class Study:
         Parameters that all cells have.
     grid
         Values by parameter: each combination is a cell. A list, or one of ``{"linspace": [first, last, number]}``,
-        ``{"geomspace": [first, last, number]}`` and ``{"range": [first, beyond the last, step]}``. Values of
+        ``{"geomspace": [first, last, number]}`` and ``{"range": [first, beyond the last, step]}``; the first two give
+        integers if both ends are, and all values are whole. Values of
         ``network`` are :class:`wideangle.MLP` or tables, whose entries become parameters.
     cells
         Parameters of further cells, one by one.
@@ -118,11 +120,11 @@ class Study:
         name: str = "",
     ) -> None:
         methods = _method_names(method)
-        common = plain("parameters", check_table("parameters", parameters or {}))
-        axes = {str(key): axis(str(key), values) for key, values in check_table("grid", grid or {}).items()}
+        common = plain("parameters", check_parameters("parameters", parameters or {}))
+        axes = {key: axis(key, values) for key, values in check_parameters("grid", grid or {}).items()}
         if isinstance(cells, (str, bytes, Mapping)) or not isinstance(cells, Iterable):
             raise TypeError(f"cells must be a list of tables, got {cells!r}; write each cell under [[cells]]")
-        listed = tuple(plain(f"cells[{k}]", check_table(f"cells[{k}]", cell)) for k, cell in enumerate(cells))
+        listed = tuple(plain(f"cells[{k}]", check_parameters(f"cells[{k}]", cell)) for k, cell in enumerate(cells))
         if not isinstance(name, str):
             raise TypeError(f"name must be a string, got {name!r}; give a title such as 'angles by depth'")
         set_field = object.__setattr__
@@ -179,7 +181,7 @@ class Study:
             "seed": self.seed,
             "random_numbers": self.random_numbers,
             "statistics": self.statistics.to_dict(),
-            **{key: list(value) if key == "cells" else dict(value) for key, value in self._given.items()},
+            **plain("study", self._given),
         }
         if self.name:
             result["name"] = self.name
@@ -248,29 +250,40 @@ class Study:
         return tuple(result)
 
     def _check_cells(self) -> None:
-        _ = self.prepared
+        methods = {name: resolve(name) for name in self.methods}
+        of_cells = zip((methods[cell.method] for cell in self.cells), self.prepared, strict=True)
+        check_variables(of_cells, self.statistics, self.stop)
 
 
 def _method_names(method: Any) -> tuple[str, ...]:
-    items = [method] if isinstance(method, str) or callable(method) else method
-    if not isinstance(items, Iterable):
+    single = isinstance(method, str) or callable(method)
+    if not single and not isinstance(method, Iterable):
         raise TypeError(f"method must be a name or a function, or a list of these, got {method!r}")
+    items = [method] if single else list(method)
     result = tuple(item if isinstance(item, str) else _name_of(item) for item in items)
     if not result or len(set(result)) != len(result):
         raise ValueError(f"method must name one method or several, each once, got {method!r}")
-    for name in result:
-        resolve(name)
+    for name, item in zip(result, items, strict=True):
+        method = resolve(name)
+        if isinstance(method, FunctionMethod):
+            check_function(name, method.function)
+            if not isinstance(item, str) and method.function != item:
+                raise _no_function(item)
     return result
 
 
 def _name_of(function: Any) -> str:
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if not callable(function) or module is None or name is None or "<" in name or module == "__main__":
-        raise TypeError(
-            f"method must be a name, or a function of a module that can be imported, got {function!r}; "
-            "put the function into a file of its own, so that workers and later runs find it"
-        )
+        raise _no_function(function)
     return f"{module}:{name}"
+
+
+def _no_function(given: Any) -> TypeError:
+    return TypeError(
+        f"method must be a name, or a function of a module that can be imported, got {given!r}; "
+        "put the function into a file of its own, so that workers and later runs find it"
+    )
 
 
 def _check_block_size(block_size: Any, samples: int) -> int | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wideangle.studies._journal import Journal, StoreError
-from wideangle.studies._samples import samples_file
+from wideangle.studies._samples import PREFIX, samples_file
 
 if TYPE_CHECKING:
     from wideangle.studies._store import Store
@@ -66,7 +66,7 @@ def _read(path: Path, digest: str) -> dict[str, Any]:
             "cell anew"
         )
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+        return {name.removeprefix(PREFIX): file[name] for name in file.files}
 
 
 def _create(folder: Path, name: str, form: SampleForm, lengths: tuple[int, int], block_size: int) -> Any:

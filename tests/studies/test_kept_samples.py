@@ -25,6 +25,12 @@ def numbers(*, seed, first_sample, n_samples, kind="float64", scale=1.0):
     k = np.arange(first_sample, first_sample + n_samples)
     return {"x": (scale * (k % 3)).astype(kind)}
 
+def some(*, seed, first_sample, n_samples, cell):
+    if cell == 1 and first_sample >= 6:
+        raise ValueError("cell one")
+    k = np.arange(first_sample, first_sample + n_samples)
+    return {"x": k, "y": 0.5 * k}
+
 def none(*, seed, first_sample, n_samples):
     return {"x": np.ones((n_samples, 0))}
 
@@ -83,7 +89,7 @@ def test_zeros_of_integers_are_in_chunks(module: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", TYPES)
 def test_samples_of_cells_that_stop_early(kind: str, module: str, tmp_path: Path) -> None:
-    stop = {"variable": "x", "standard_error": 0.5}
+    stop = {"variable": "x", "standard_error": 0.5, "min_samples": 1}
     study = study_of(f"{module}:numbers", parameters={"kind": kind}, stop=stop, block_size=4)
     results = run(study, tmp_path / "store.zarr")
     assert results.n_samples.values.tolist() == [4]
@@ -119,3 +125,15 @@ def test_variables_without_entries(samples: bool, module: str, tmp_path: Path) -
     assert results.x_mean.shape == (1, 0)
     if samples:
         assert results.x.shape == (1, 22, 0)
+
+
+def test_one_failed_cell_leaves_the_samples_of_others(module: str, tmp_path: Path) -> None:
+    study = study_of(f"{module}:some", grid={"cell": [0, 1, 2]})
+    for _ in range(2):
+        with pytest.warns(wa.studies.StudyWarning, match="1 of 3 cells failed"):
+            results = run(study, tmp_path / "store.zarr")
+        assert results.status.values.tolist() == [0, 2, 0]
+        k = np.arange(22)
+        np.testing.assert_array_equal(results.x, [k, 0 * k, k])
+        np.testing.assert_array_equal(results.y, [0.5 * k, np.nan * k, 0.5 * k])
+        results.close()

@@ -103,6 +103,15 @@ def test_names_that_no_store_can_hold(
     assert results.n_samples.values.tolist() == [4, 0]
 
 
+@pytest.mark.parametrize("name", ["file", "args", "kwds", "allow_pickle"])
+def test_samples_of_variables_called_like_arguments(
+    name: str, own_module: Callable[[str, str], str], tmp_path: Path
+) -> None:
+    module = own_module("names_of_arguments", NAMES)
+    study = Study(f"{module}:names", samples=4, seed=1, parameters={"name": name}, statistics={"samples": True})
+    assert run(study, tmp_path / "store.zarr", progress=False)[name].values.tolist() == [[1.0] * 4]
+
+
 def test_names_that_look_odd_but_fit(own_module: Callable[[str, str], str], tmp_path: Path) -> None:
     module = own_module("names_that_fit", NAMES)
     study = Study(f"{module}:names", samples=4, seed=1, parameters={"name": "é d", "other": "status"})

@@ -234,9 +234,10 @@ def _run_unit(task: Task, unit: Unit) -> UnitResult:
         first = number * work.block_size
         n_samples = min(work.block_size, work.n_samples - first)
         block = method.run(prepared, first, n_samples, work.seed, task.wanted)
+        reduced = reduce_block(block, n_samples, task.wanted)
         if task.raw_folder is not None:
             files[number] = write_samples(Path(task.raw_folder), unit.cell, number, block, task.wanted)
-        return reduce_block(block, n_samples, task.wanted)
+        return reduced
 
     return UnitResult(unit, compute(unit.node).to_bytes(), files)
 

@@ -41,8 +41,10 @@ def write_results(
     states = _states(plan, journal, done, unfinished)
     with store.writing() as folder, all_chunks_written():
         _write_cells(folder, study, journal, done, layout, states)
-        if study.statistics.samples and not unfinished:
-            write_sample_arrays(folder, store, study, plan, journal, layout.sample_forms())
+        # Of a run that was stopped the next one writes them.
+        if study.statistics.samples and unfinished <= {failure.cell for failure in journal.failures()}:
+            complete = set(range(plan.n_cells)) - unfinished
+            write_sample_arrays(folder, store, study, plan, journal, layout.sample_forms(), complete)
         _consolidate(folder)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wideangle.studies._journal import Journal, StoreError
-from wideangle.studies._samples import samples_file
+from wideangle.studies._samples import PREFIX, samples_file
 
 if TYPE_CHECKING:
     from wideangle.studies._store import Store
@@ -33,14 +33,20 @@ class SampleForm:
 
 
 def write_sample_arrays(
-    folder: Path, store: Store, study: Study, plan: Plan, journal: Journal, forms: Mapping[str, SampleForm]
+    folder: Path,
+    store: Store,
+    study: Study,
+    plan: Plan,
+    journal: Journal,
+    forms: Mapping[str, SampleForm],
+    cells: Container[int],
 ) -> None:
-    """Gather the files of samples into arrays (cell, sample, ...) whose chunks are the blocks."""
+    """Gather the files of samples of some cells into arrays (cell, sample, ...) whose chunks are the blocks."""
     size = int(plan.block_size[0])
     arrays = {name: _create(folder, name, form, (plan.n_cells, study.samples), size) for name, form in forms.items()}
     for cell in range(plan.n_cells):
         there = 0
-        for block, digest in sorted(journal.files_of(cell).items()):
+        for block, digest in sorted(journal.files_of(cell).items() if cell in cells else ()):
             first = block * int(plan.block_size[cell])
             for name, values in _read(samples_file(store.samples_folder, cell, block), digest).items():
                 samples = slice(first, first + len(values))
@@ -60,7 +66,7 @@ def _read(path: Path, digest: str) -> dict[str, Any]:
             "cell anew"
         )
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+        return {name.removeprefix(PREFIX): file[name] for name in file.files}
 
 
 def _create(folder: Path, name: str, form: SampleForm, lengths: tuple[int, int], block_size: int) -> Any:
@@ -81,7 +87,7 @@ def _create(folder: Path, name: str, form: SampleForm, lengths: tuple[int, int],
     array.attrs["_ARRAY_DIMENSIONS"] = ["cell", "sample", *form.dims]
     missing = "NaN" if real else "False" if form.dtype.kind == "b" else "0"
     array.attrs["long_name"] = f"{name}: samples"
-    array.attrs["comment"] = f"{missing} where a cell has none: beyond its n_samples"
+    array.attrs["comment"] = f"{missing} where a cell has none: beyond its n_samples, or all if it failed"
     return array
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from wideangle.studies.planning import Plan
 
 
+PREFIX = "of "  # before names in the files, as NumPy has arguments that variables could be called like
+
+
 class SamplesNotWrittenError(OSError):
     """Samples could not be written: no fault of the cell."""
 
@@ -28,7 +31,7 @@ def write_samples(folder: Path, cell: int, block: int, block_data: Block, wanted
     arrays = {}
     for name, variable in block_data.variables.items():
         if wanted.keeps(name) and variable.samples is not None:
-            arrays[name] = np.asarray(variable.samples)
+            arrays[PREFIX + name] = np.asarray(variable.samples)
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     data = buffer.getvalue()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -166,9 +167,10 @@ def test_stopping_rule(tmp_path: Path) -> None:
     np.testing.assert_array_equal(run(small, tmp_path / "small.zarr", progress=False).n_samples, 250)
 
 
-def test_stopping_rule_of_an_unknown_variable(tmp_path: Path) -> None:
-    study = angles(stop={"variable": "log_sin", "standard_error": 0.1})
-    with pytest.raises(ValueError, match=r"stop\.variable must be a variable of the method, got 'log_sin'"):
+def test_stopping_rule_of_an_unknown_variable(tmp_path: Path, walk: Callable[..., dict[str, Any]]) -> None:
+    # What a user's function returns is unknown before its first block.
+    study = Study.from_dict(walk(stop={"variable": "y", "standard_error": 0.1}))
+    with pytest.raises(ValueError, match=r"stop\.variable must be a variable of the method, got 'y'"):
         run(study, tmp_path / "stop.zarr", progress=False)
 
 
@@ -192,9 +194,9 @@ def test_finished_store_is_only_read(tmp_path: Path) -> None:
     assert times == {file: file.stat().st_mtime_ns for file in path.rglob("*")}
 
 
-def test_unknown_variables_are_named(tmp_path: Path) -> None:
-    study = angles(statistics={"variables": ["log_sin3"]})
-    with pytest.warns(StudyWarning, match="statistics ask for 'log_sin3', which the method does not return"):
+def test_unknown_variables_are_named(tmp_path: Path, walk: Callable[..., dict[str, Any]]) -> None:
+    study = Study.from_dict(walk(statistics={"variables": ["y"]}))
+    with pytest.warns(StudyWarning, match="statistics ask for 'y', which the method does not return"):
         run(study, tmp_path / "angles.zarr", progress=False)
 
 

@@ -2,7 +2,7 @@
 
     python -m bench.make_capacity_page [--quick]
 
-Needs the package with its extra ``distributed`` and a machine with nothing else to do for about three minutes. What is
+Needs the package with its extra ``distributed`` and a machine with nothing else to do for about nine minutes. What is
 between the markers of the page is replaced: measured, checked, and extrapolated. ``--quick`` takes less of everything,
 to see that it runs; its numbers are not for the page, which it leaves as it is.
 """
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import wideangle as wa
-from bench import capacity_costs, capacity_model, capacity_runs
+from bench import capacity_costs, capacity_model, capacity_runs, study_overhead
 from bench.tables import cpu_model, replaced
 from wideangle._cpu import active_cpu_path, available_threads
 
@@ -36,10 +36,13 @@ class Effort:
     tasks: int
     workers: tuple[tuple[int, int], ...]  # processes and threads of each
     scale: float  # seconds of a run
+    overhead: tuple[int, int, float]  # pairs, blocks, seconds of a block
 
 
-FULL = Effort(2, 0.05, (100, 1000, 10_000), (10**5, 10**6, 4 * 10**6), 300, ((1, 1), (2, 1), (3, 1), (2, 8)), 3.0)
-QUICK = Effort(1, 0.01, (50, 200), (10**4, 10**5), 80, ((2, 8),), 0.5)
+FULL = Effort(
+    2, 0.05, (100, 1000, 10_000), (10**5, 10**6, 4 * 10**6), 300, ((1, 1), (2, 1), (3, 1), (2, 8)), 3.0, (7, 40, 0.6)
+)
+QUICK = Effort(1, 0.01, (50, 200), (10**4, 10**5), 80, ((2, 8),), 0.5, (1, 2, 0.1))
 
 
 def main() -> int:
@@ -69,6 +72,7 @@ def measure(effort: Effort) -> dict[str, str]:
         "machine": machine(),
         "samples": costs.text,
         "threads": threads,
+        "overhead": study_overhead.measure(*effort.overhead),
         "tasks": tasks.text,
         "cells": cells,
         "check": "\n\n".join(

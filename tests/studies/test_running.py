@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +263,26 @@ def test_rules_are_not_looked_at_too_early(tmp_path: Path, own: str) -> None:
     assert run(usual, tmp_path / "usual.zarr", progress=False).n_samples.item() == 1024
     short = Study(f"{own}:sometimes", stop=stop, **{**arguments, "samples": 10})
     assert run(short, tmp_path / "short.zarr", progress=False).n_samples.item() == 10
+
+
+def test_rules_do_not_wait_for_samples_that_all_cells_need(tmp_path: Path) -> None:
+    """What must be there before a rule is looked at is one round of tasks, not one for each power of two."""
+    tasks: list[Any] = []
+
+    class Noting(ThreadPoolExecutor):
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            tasks.extend(args)
+            return super().submit(fn, *args, **kwargs)
+
+    study = angles(samples=10**4, block_size=10, stop={"variable": "log_sin2", "standard_error": 100.0})
+    with Noting(1) as pool:
+        results = run(study, tmp_path / "angles.zarr", executor=pool, progress=False)
+    np.testing.assert_array_equal(results.n_samples, 1280)
+    units = [unit for task in tasks for unit in task.units]
+    assert {unit.cell for unit in units} == set(range(4))
+    blocks = sum(unit.node.end(1000) - unit.node.first for unit in units)
+    assert blocks == 4 * 128
+    assert len(units) < 4 * 4
 
 
 def test_small_blocks_end_in_time(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -227,15 +228,13 @@ def cell_coordinates(study: Study) -> dict[str, Array]:
 
 
 def _attributes(study: Study, complete: bool) -> dict[str, Any]:
-    import numba
-    import scipy
-
+    # From the metadata, as importing them for their numbers would take longer than writing a small store.
     versions = {
         "wideangle": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        "numba": numba.__version__,
+        "scipy": version("scipy"),
+        "numba": version("numba"),
     }
     return {
         "title": study.name,

@@ -262,7 +262,7 @@ class Schedule:
         done = self._done.get(cell, [])
         if self.study.stop is None:
             return missing_nodes(done, n_blocks, n_blocks)
-        end = self._ends.get(cell, 1)
+        end = self._ends.get(cell) or self._first_end(cell)
         while True:
             end = min(end, n_blocks)
             self._ends[cell] = end
@@ -271,11 +271,15 @@ class Schedule:
                 return missing
             end *= 2
 
+    def _first_end(self, cell: int) -> int:
+        """Return after how many blocks, a power of two, the rule may first end a cell."""
+        assert self.study.stop is not None
+        n_blocks = -(-self.study.stop.min_samples // int(self.plan.block_size[cell]))
+        return 1 << (n_blocks - 1).bit_length()
+
     def _is_precise(self, cell: int, done: list[Node], end: int) -> bool:
         """Whether the standard errors of the first blocks are below the target."""
         assert self.study.stop is not None
-        if min(end * int(self.plan.block_size[cell]), self.study.samples) < self.study.stop.min_samples:
-            return False
         node = Node((end - 1).bit_length(), 0)
         larger = [other for other in done if other.first == 0 and other.level > node.level]
         if larger:

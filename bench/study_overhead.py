@@ -37,7 +37,7 @@ def measure(pairs: int, n_blocks: int, block_seconds: float) -> str:
         with cluster(workers) as client:
             rows.append(("`LocalCluster`", *_pair(study, path / "dask", client, workers, pairs)))
     return (
-        f"One cell of width {WIDTH} and depth {DEPTH} in {n_blocks} blocks of {block_seconds:g} s, on {workers} workers "
+        f"One cell of width {WIDTH} and depth {DEPTH}, {n_blocks} blocks of {block_seconds:g} s, on {workers} workers "
         f"and as bare calls of the kernel on as many threads: {pairs} pairs, the median and the range.\n\n"
         + table(("workers", "study, s", "bare kernel, s", "ratio"), rows)
     )

@@ -141,7 +141,7 @@ class cluster:  # noqa: N801 - used as a function
     def __enter__(self) -> Any:
         from distributed import Client, LocalCluster
 
-        self._cluster = LocalCluster(**self.form, dashboard_address=None)  # type: ignore[no-untyped-call]
+        self._cluster = LocalCluster(**self.form, dashboard_address=":0")  # type: ignore[no-untyped-call]
         self._client = Client(self._cluster)  # type: ignore[no-untyped-call]
         self._client.run(_warm)
         return self._client

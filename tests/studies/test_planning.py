@@ -35,6 +35,23 @@ def test_blocks_take_about_a_second() -> None:
     np.testing.assert_allclose(plan.total_seconds, plan.seconds.sum())
 
 
+def test_short_cells_have_blocks_for_several_workers() -> None:
+    grid = {"width": [4, 64, 1024]}
+    some_seconds = Study("simulate_angles", samples=2 * 10**7, seed=1, parameters=NETWORK, grid=grid).plan()
+    assert np.all((some_seconds.seconds > 3.0) & (some_seconds.seconds < 200.0))
+    assert np.all(some_seconds.n_blocks >= 64)
+    assert np.all(some_seconds.block_seconds > 0.05)
+    # But not so short that what is beside the samples counts.
+    assert np.all(Study("simulate_angles", samples=10**4, seed=1, parameters=NETWORK, grid=grid).plan().n_blocks == 1)
+
+
+def test_blocks_of_a_cell_do_not_depend_on_other_cells() -> None:
+    cells = [{"width": width} for width in (4, 64, 1024)]
+    together = Study("simulate_angles", samples=10**7, seed=1, parameters=NETWORK, cells=cells).plan()
+    alone = [Study("simulate_angles", samples=10**7, seed=1, parameters=NETWORK, cells=[cell]).plan() for cell in cells]
+    np.testing.assert_array_equal(together.block_size, [plan.block_size[0] for plan in alone])
+
+
 def test_kept_samples_set_the_size_of_blocks() -> None:
     study = Study(
         "simulate_angles",

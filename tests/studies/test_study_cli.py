@@ -178,7 +178,7 @@ def test_no_scheduler(file: Path, capsys: pytest.CaptureFixture[str], monkeypatc
 def test_a_dask_cluster(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0"
     ) as cluster:
         ran = Ran(capsys, "study", "run", file, "--dask", cluster.scheduler_address)
     assert ran.code == 0

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from wideangle.studies.study import Study
 
 _SECONDS_OF_BLOCK = 1.0
+_BLOCKS_OF_CELL = 64  # of one that takes some seconds, so that workers which share it end together
+_SECONDS_OF_SHORT_BLOCK = 0.1  # far more than a block costs beside its samples
 _BYTES_OF_BLOCK = 64 * 2**20  # of a block whose size is chosen here
 _UNKNOWN_BLOCKS = 64  # of a cell whose method says nothing of its cost
 _BYTES_OF_CELL = 2000  # of results, very roughly
@@ -150,12 +152,15 @@ def make_plan(study: Study) -> Plan:
 def _block_sizes(study: Study, costs: Floats, sizes: Integers) -> Integers:
     if study.block_size is not None:
         return np.full(len(costs), study.block_size, dtype=np.int64)
+    # By the cell's own cost alone, as results depend on its blocks in their last digits.
+    seconds = np.clip(costs * study.samples / _BLOCKS_OF_CELL, _SECONDS_OF_SHORT_BLOCK, _SECONDS_OF_BLOCK)
     with np.errstate(divide="ignore", invalid="ignore"):
-        by_time = np.where(np.isnan(costs), -(-study.samples // _UNKNOWN_BLOCKS), _SECONDS_OF_BLOCK / costs)
+        by_time = np.where(np.isnan(costs), -(-study.samples // _UNKNOWN_BLOCKS), seconds / costs)
         by_memory = np.where(sizes > 0, _BYTES_OF_BLOCK / sizes, np.inf)
     wanted = np.clip(np.minimum(by_time, by_memory), 1.0, study.samples)
     # Powers of two, so that estimates that change a little change nothing.
-    result = np.minimum(2 ** np.floor(np.log2(wanted)).astype(np.int64), study.samples)
+    powers = 2 ** np.floor(np.log2(wanted)).astype(np.int64)
+    result = np.where(wanted < study.samples, powers, study.samples)
     return np.full(len(costs), result.min(), dtype=np.int64) if study.statistics.samples else result
 
 

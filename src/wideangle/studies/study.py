@@ -59,7 +59,8 @@ class Study:
         Parameters of further cells, one by one.
     block_size
         Samples of a block, the unit of work that is repeated if it is lost. Default None: about a second of work on one
-        core, by the method's own estimate of its cost. Results depend on it in the last digits.
+        core, by the method's own estimate of its cost, and less in cells of some seconds, down to a tenth, so that
+        several workers can share them. Results depend on it in the last digits.
     random_numbers
         ``"independent"`` (default): cells have random numbers of their own. ``"common"``: sample k of all cells has the
         same, so that differences between cells have smaller errors, and errors go together.

@@ -39,10 +39,12 @@ def write_results(
     """Write what the journal holds, of the cells that fit the layout, as the Zarr group of the store."""
     done = layout.fitting(journal.done())
     states = _states(plan, journal, done, unfinished)
+    # Of a run that was stopped the next one writes them.
+    has_samples = study.statistics.samples and unfinished <= {failure.cell for failure in journal.failures()}
+    attributes = attributes_of(study, is_complete=not unfinished, has_samples=has_samples)
     with store.writing() as folder, all_chunks_written():
-        _write_cells(folder, study, journal, done, layout, states)
-        # Of a run that was stopped the next one writes them.
-        if study.statistics.samples and unfinished <= {failure.cell for failure in journal.failures()}:
+        _write_cells(folder, study, journal, done, layout, states, attributes)
+        if has_samples:
             complete = set(range(plan.n_cells)) - unfinished
             write_sample_arrays(folder, store, study, plan, journal, layout.sample_forms(), complete)
         _consolidate(folder)
@@ -64,6 +66,7 @@ def _write_cells(
     done: Mapping[int, list[Node]],
     layout: Layout,
     states: NDArray[np.int8],
+    attributes: dict[str, Any],
 ) -> None:
     n_cells = len(study.cells)
     largest = max([8 * int(np.prod(layout.shape(name))) * _per_value(study, name) for name in layout.dims], default=8)
@@ -72,10 +75,9 @@ def _write_cells(
     chunk = 1 if study.statistics.samples else min(2 ** max(0, int(np.log2(_CHUNK / largest))), n_cells)
     batch = chunk * max(1, int(_BATCH / (largest * max(len(layout.dims), 1) * chunk)))
     parameters = cell_coordinates(study)
-    attributes = _attributes(study, bool((states == STATES.index(COMPLETE)).all()))
     for start in range(0, n_cells, batch):
         cells = range(start, min(start + batch, n_cells))
-        dataset = _dataset(study, journal, done, layout, states, parameters, cells)
+        dataset = dataset_of(study, journal, done, layout, states, parameters, cells)
         if start:
             dataset.to_zarr(folder, append_dim="cell", consolidated=False, zarr_format=2)
             continue
@@ -96,7 +98,7 @@ def _per_value(study: Study, name: str) -> int:
     return max(bins, len(study.statistics.quantiles), 1)
 
 
-def _dataset(
+def dataset_of(
     study: Study,
     journal: Journal,
     done: Mapping[int, list[Node]],
@@ -105,6 +107,7 @@ def _dataset(
     parameters: Mapping[str, Array],
     cells: range,
 ) -> xr.Dataset:
+    """Return the results of some cells, without kept samples."""
     import xarray as xr
 
     variables: dict[str, tuple[tuple[str, ...], Array, dict[str, Any]]] = {}
@@ -226,7 +229,8 @@ def cell_coordinates(study: Study) -> dict[str, Array]:
     return result
 
 
-def _attributes(study: Study, complete: bool) -> dict[str, Any]:
+def attributes_of(study: Study, *, is_complete: bool, has_samples: bool) -> dict[str, Any]:
+    """Return what results say of themselves."""
     import numba
     import scipy
 
@@ -237,7 +241,7 @@ def _attributes(study: Study, complete: bool) -> dict[str, Any]:
         "scipy": scipy.__version__,
         "numba": numba.__version__,
     }
-    return {
+    result = {
         "title": study.name,
         "function": "wideangle.studies.run",
         "wideangle_version": __version__,
@@ -245,8 +249,13 @@ def _attributes(study: Study, complete: bool) -> dict[str, Any]:
         "identity": study.identity,
         "study": json.dumps(study.to_dict()),
         "study_about": json.dumps(about(study)),
-        "state": COMPLETE if complete else "partial",
+        "state": COMPLETE if is_complete else "partial",
     }
+    if study.statistics.samples and not has_samples:
+        result["samples"] = (
+            "kept, but not in here yet: they are gathered by the run after which nothing but cells that failed is left"
+        )
+    return result
 
 
 def _consolidate(folder: Path) -> None:

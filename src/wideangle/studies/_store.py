@@ -58,6 +58,11 @@ class Store:
         results = ((self.path / name).is_file() for name in (GROUP, CHECKSUMS))
         return not self.journal_path.exists() and any(results)
 
+    @property
+    def has_results(self) -> bool:
+        """Whether results are written, be they all or those of an unfinished study."""
+        return (self.path / GROUP).is_file()
+
     def check_usable(self) -> None:
         """Refuse a path that cannot be or become a store, before any work."""
         remedy = "give a folder that does not exist, or a store, such as results.zarr"
@@ -213,7 +218,7 @@ class Store:
         if self.journal_path.exists():
             with _journal.reading(self.journal_path) as journal:
                 found = journal.about()
-        elif (self.path / GROUP).is_file():
+        elif self.has_results:
             found = json.loads(self.attributes()["study_about"])
         else:
             raise FileNotFoundError(f"{self.path} holds no study; run one with this store first")
@@ -259,6 +264,16 @@ class Store:
                 shutil.rmtree(entry, ignore_errors=True)
             elif entry.name in _journal.LEFTOVERS:
                 entry.unlink(missing_ok=True)
+
+    @contextmanager
+    def reading_results(self) -> Iterator[None]:
+        """Name the store where its results cannot be read."""
+        try:
+            yield
+        except Exception as error:  # zarr and its codecs raise what they like
+            raise StoreError(
+                f"{self.path} is damaged ({type(error).__name__}: {error}); restore it from a copy, or run anew"
+            ) from error
 
     def open(self) -> xr.Dataset:
         """Open the results."""

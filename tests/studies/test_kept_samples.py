@@ -113,6 +113,18 @@ def test_types_that_differ_between_cells(kinds: list[str], module: str, tmp_path
         np.testing.assert_array_equal(results.x.values[row], expected)
 
 
+@pytest.mark.skipif(np.dtype("longdouble").itemsize == 8, reason="a type beyond 64 bits")
+def test_types_that_no_store_can_hold(module: str, tmp_path: Path) -> None:
+    """They fail at their first block, and the samples of others are there."""
+    study = study_of(f"{module}:numbers", cells=[{"kind": "int8"}, {"kind": "longdouble"}])
+    with pytest.warns(wa.studies.StudyWarning, match="cell 1.*samples of 'x' must be real numbers of at most 64 bits"):
+        results = run(study, tmp_path / "store.zarr")
+    assert results.status.values.tolist() == [0, 2]
+    np.testing.assert_array_equal(results.x.values, [np.arange(22) % 3, np.zeros(22)])
+    unkept = study_of(f"{module}:numbers", parameters={"kind": "longdouble"}, statistics={})
+    assert run(unkept, tmp_path / "unkept.zarr").status.values.tolist() == [0]
+
+
 def test_chunks_fit_together(module: str, tmp_path: Path) -> None:
     statistics = {"samples": True, "quantiles": [0.5]}
     study = study_of(f"{module}:numbers", grid={"scale": [1.0, 2.0, 3.0]}, statistics=statistics)

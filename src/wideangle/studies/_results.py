@@ -15,7 +15,7 @@ from wideangle._version import __version__
 from wideangle.statistics import Histogram, Moments, QuantileSketch, Total
 from wideangle.studies._blocks import Node
 from wideangle.studies._journal import Journal
-from wideangle.studies._layout import Layout, merged
+from wideangle.studies._layout import Layout, fit_floats, merged
 from wideangle.studies._names import MOMENTS
 from wideangle.studies._sample_arrays import all_chunks_written, compressed, write_sample_arrays
 from wideangle.studies._store import COMPLETE, Store, about
@@ -120,7 +120,7 @@ def dataset_of(
             variables[field_name] = item
     moving = layout.moving()
     for name in moving:
-        variables[f"{name}_of_cell"] = ("cell", name), np.full((len(cells), layout.sizes[name]), np.nan), {}
+        variables[f"{name}_of_cell"] = ("cell", name), layout.of_cells(name, len(cells)), {}
     for row, cell in enumerate(cells):
         if cell not in done:
             continue
@@ -212,7 +212,7 @@ def _empty(
 
 
 def cell_coordinates(study: Study) -> dict[str, Array]:
-    """Return the parameters of cells as coordinates: numbers where all are, else text."""
+    """Return the parameters of cells as coordinates: numbers where all are, and none loses a digit, else text."""
     names = dict.fromkeys(name for cell in study.cells for name in cell.parameters)
     result: dict[str, Array] = {}
     for name in names:
@@ -221,7 +221,7 @@ def cell_coordinates(study: Study) -> dict[str, Array]:
         kinds = {type(value) for value in present}
         if kinds <= {int} and len(present) == len(values) and all(-(2**63) <= value < 2**63 for value in present):
             result[name] = np.array(present, dtype=np.int64)
-        elif kinds and kinds <= {int, float}:
+        elif kinds and kinds <= {int, float} and fit_floats(present):
             result[name] = np.array([np.nan if value is None else float(value) for value in values])
         else:
             texts = ["" if v is None else v if isinstance(v, str) else json.dumps(v) for v in values]

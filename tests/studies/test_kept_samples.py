@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from filelock import FileLock
 
 import wideangle as wa
 from wideangle.studies import Study
@@ -21,12 +23,14 @@ TYPES = ("bool", "int8", "int32", "int64", "uint8", "uint64", "float32", "float6
 METHOD = """
 import numpy as np
 
+is_broken = True
+
 def numbers(*, seed, first_sample, n_samples, kind="float64", scale=1.0):
     k = np.arange(first_sample, first_sample + n_samples)
     return {"x": (scale * (k % 3)).astype(kind)}
 
 def some(*, seed, first_sample, n_samples, cell):
-    if cell == 1 and first_sample >= 6:
+    if cell == 1 and first_sample >= 6 and is_broken:
         raise ValueError("cell one")
     k = np.arange(first_sample, first_sample + n_samples)
     return {"x": k, "y": 0.5 * k}
@@ -109,6 +113,18 @@ def test_types_that_differ_between_cells(kinds: list[str], module: str, tmp_path
         np.testing.assert_array_equal(results.x.values[row], expected)
 
 
+@pytest.mark.skipif(np.dtype("longdouble").itemsize == 8, reason="a type beyond 64 bits")
+def test_types_that_no_store_can_hold(module: str, tmp_path: Path) -> None:
+    """They fail at their first block, and the samples of others are there."""
+    study = study_of(f"{module}:numbers", cells=[{"kind": "int8"}, {"kind": "longdouble"}])
+    with pytest.warns(wa.studies.StudyWarning, match="cell 1.*samples of 'x' must be real numbers of at most 64 bits"):
+        results = run(study, tmp_path / "store.zarr")
+    assert results.status.values.tolist() == [0, 2]
+    np.testing.assert_array_equal(results.x.values, [np.arange(22) % 3, np.zeros(22)])
+    unkept = study_of(f"{module}:numbers", parameters={"kind": "longdouble"}, statistics={})
+    assert run(unkept, tmp_path / "unkept.zarr").status.values.tolist() == [0]
+
+
 def test_chunks_fit_together(module: str, tmp_path: Path) -> None:
     statistics = {"samples": True, "quantiles": [0.5]}
     study = study_of(f"{module}:numbers", grid={"scale": [1.0, 2.0, 3.0]}, statistics=statistics)
@@ -127,13 +143,74 @@ def test_variables_without_entries(samples: bool, module: str, tmp_path: Path) -
         assert results.x.shape == (1, 22, 0)
 
 
+def assert_some(results: xr.Dataset, cells: list[int]) -> None:
+    """Compare with what ``some`` gives, of these cells."""
+    k = np.arange(22)
+    assert results.x.dtype == np.dtype("int64")
+    np.testing.assert_array_equal(results.x, [k * (cell in cells) for cell in range(3)])
+    np.testing.assert_array_equal(results.y, [0.5 * k if cell in cells else np.nan * k for cell in range(3)])
+    assert "samples" not in results.attrs
+
+
+def assert_to_come(results: xr.Dataset) -> None:
+    assert not {"x", "y", "sample"} & {*results.variables, *results.sizes}
+    assert "gathered by the run after which nothing but cells that failed is left" in results.attrs["samples"]
+
+
 def test_one_failed_cell_leaves_the_samples_of_others(module: str, tmp_path: Path) -> None:
-    study = study_of(f"{module}:some", grid={"cell": [0, 1, 2]})
+    study, store = study_of(f"{module}:some", grid={"cell": [0, 1, 2]}), tmp_path / "store.zarr"
     for _ in range(2):
         with pytest.warns(wa.studies.StudyWarning, match="1 of 3 cells failed"):
-            results = run(study, tmp_path / "store.zarr")
-        assert results.status.values.tolist() == [0, 2, 0]
-        k = np.arange(22)
-        np.testing.assert_array_equal(results.x, [k, 0 * k, k])
-        np.testing.assert_array_equal(results.y, [0.5 * k, np.nan * k, 0.5 * k])
+            results = run(study, store)
+        for found in (
+            results,
+            xr.open_zarr(store, chunks=None),
+            *(wa.studies.load(store, verify=v) for v in (False, True)),
+        ):
+            assert found.status.values.tolist() == [0, 2, 0]
+            assert_some(found, [0, 2])
         results.close()
+    with FileLock(store / ".lock"):  # A run may be about to write others.
+        assert_to_come(wa.studies.load(store))
+    chunk = store / "x" / "2.0"
+    chunk.write_bytes(chunk.read_bytes()[:-1])
+    with pytest.raises(wa.studies.StoreError, match=r"damaged: x/2\.0;"):
+        wa.studies.load(store)
+    (store / ".zmetadata").write_bytes(b"{")
+    with pytest.raises(wa.studies.StoreError, match=r"store\.zarr is damaged"):
+        wa.studies.load(store, verify=False)
+
+
+def test_samples_of_a_run_before_are_not_taken_for_those_of_now(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cell that had failed is complete after a run that ended before it wrote results."""
+    study, store = study_of(f"{module}:some", grid={"cell": [0, 1, 2]}), tmp_path / "store.zarr"
+    with pytest.warns(wa.studies.StudyWarning):
+        run(study, store)
+    with monkeypatch.context() as patch:
+        patch.setattr("wideangle.studies.running.write_results", interrupt)
+        patch.setattr(sys.modules[module], "is_broken", False)
+        with pytest.raises(KeyboardInterrupt):
+            run(study, store)
+    results = wa.studies.load(store)
+    assert results.status.values.tolist() == [0, 0, 0]
+    assert_to_come(results)
+    run(study, store)
+    assert_some(wa.studies.load(store), [0, 1, 2])
+
+
+def interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_run_that_is_stopped_says_that_samples_are_to_come(module: str, tmp_path: Path) -> None:
+    study, store = study_of(f"{module}:everything"), tmp_path / "store.zarr"
+    for results in (run(study, store, max_time=1e-9), xr.open_zarr(store, chunks=None), wa.studies.load(store)):
+        assert_to_come(results)
+    run(study, store)
+    results = wa.studies.load(store)
+    assert results.float64.shape == (1, 22)
+    assert "samples" not in results.attrs
+    without = study_of(f"{module}:everything", statistics={})
+    assert "samples" not in run(without, tmp_path / "without.zarr", max_time=1e-9).attrs

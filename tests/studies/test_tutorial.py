@@ -6,7 +6,9 @@ import math
 import re
 import shlex
 import sys
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,6 +65,25 @@ def test_the_file_and_the_python_of_the_tutorial_are_one_study(
     exec(next(block for block in blocks("python") if "wa.studies.Study(" in block), namespace)
     capsys.readouterr()
     assert namespace["study"] == wa.studies.Study.from_toml(tmp_path / "angles.toml")
+
+
+def test_results_are_written_again_as_the_tutorial_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("angles.toml").write_text(blocks("toml")[0].replace("200_000", "2_000"), encoding="utf-8")
+    namespace: dict[str, Any] = {"wa": wa, "study": wa.studies.Study.from_toml("angles.toml")}
+    exec(next(block for block in blocks("python") if "to_zarr" in block), namespace)
+    capsys.readouterr()
+    with xr.open_zarr("grid.zarr", chunks=None) as again:
+        assert (again.sizes["width"], again.sizes["depth"]) == (3, 4)
+        xr.testing.assert_equal(again.load(), namespace["grid"].load())
+    namespace["grid"].to_netcdf("grid.nc")
+    with xr.open_dataset("grid.nc") as again:
+        np.testing.assert_array_equal(again["log_sin2_mean"], namespace["grid"]["log_sin2_mean"])
+    if int(version("zarr").split(".")[0]) >= 3:
+        with pytest.raises(TypeError, match="Expected a BytesBytesCodec"):
+            namespace["results"].to_zarr("other.zarr")
 
 
 def test_the_scripts_for_clusters_compile() -> None:

@@ -78,6 +78,15 @@ def add_counts(name: str, first: IntArray, second: IntArray) -> IntArray:
     return total
 
 
+def check_same_shape(what: str, first: tuple[int, ...], second: tuple[int, ...]) -> None:
+    """Refuse to merge what belongs to arrays of different shapes."""
+    if first != second:
+        raise ValueError(
+            f"{what} must have equal shapes to merge, got {first} and {second}; merge quantities measured at the same "
+            "places"
+        )
+
+
 def read_fields(kind: str, arrays: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     """Return the named arrays, or say which of them is missing."""
     missing = [name for name in names if name not in arrays]

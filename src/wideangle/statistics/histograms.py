@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wideangle._checks import check_integer, check_real
-from wideangle.statistics._samples import add_counts, blocks_of_samples, read_counts, read_fields, read_samples
+from wideangle.statistics._samples import (
+    add_counts,
+    blocks_of_samples,
+    check_same_shape,
+    read_counts,
+    read_fields,
+    read_samples,
+)
 
 MAX_BINS = 10_000_000
 FIELDS = ("low", "high", "counts", "underflow", "overflow")
@@ -151,11 +158,7 @@ class Histogram:
         ours, theirs = (f"{h.counts.shape[-1]} bins on [{h.low!r}, {h.high!r})" for h in (self, other))
         if ours != theirs:
             raise ValueError(f"histograms must have the same bins to merge, got {ours} and {theirs}; use the same ones")
-        if self.shape != other.shape:
-            raise ValueError(
-                f"histograms must have equal shapes to merge, got {self.shape} and {other.shape};"
-                " merge quantities measured at the same places"
-            )
+        check_same_shape("histograms", self.shape, other.shape)
         sums = {name: add_counts(name, getattr(self, name), getattr(other, name)) for name in FIELDS[2:]}
         return Histogram(self.low, self.high, **sums)
 

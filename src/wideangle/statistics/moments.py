@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from wideangle.statistics._samples import read_fields
+from wideangle.statistics._samples import check_same_shape, read_fields
 
 FloatArray = NDArray[np.float64]
 
@@ -143,11 +143,7 @@ class Moments:
         ValueError
             If the shapes differ.
         """
-        if self.count.shape != other.count.shape:
-            raise ValueError(
-                f"moments must have equal shapes to merge, got {self.count.shape} and {other.count.shape};"
-                " merge quantities measured at the same places"
-            )
+        check_same_shape("moments", self.shape, other.shape)
         count = self.count + other.count
         both = (self.count > 0) & (other.count > 0)
         total = np.maximum(count, 1)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wideangle._checks import check_integer, check_real
-from wideangle.statistics._samples import blocks_of_samples, read_counts, read_fields, read_samples
+from wideangle.statistics._samples import blocks_of_samples, check_same_shape, read_counts, read_fields, read_samples
 
 IntArray = NDArray[np.int64]
 
@@ -211,11 +211,7 @@ class QuantileSketch:
                 f"sketches must have equal precision to merge, got {self.precision} and {other.precision};"
                 " make both with the same relative_error"
             )
-        if self.shape != other.shape:
-            raise ValueError(
-                f"sketches must have equal shapes to merge, got {self.shape} and {other.shape};"
-                " merge quantities measured at the same places"
-            )
+        check_same_shape("sketches", self.shape, other.shape)
         parts = [(s.element, s.key, s.counts) for s in (self, other)]
         return QuantileSketch(self.shape, self.precision, *_combine(parts))
 

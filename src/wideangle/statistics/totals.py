@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wideangle.statistics._samples import add_counts, read_counts, read_fields
+from wideangle.statistics._samples import add_counts, check_same_shape, read_counts, read_fields
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +55,7 @@ class Total:
         OverflowError
             If a sum does not fit into 64 bits.
         """
-        if self.shape != other.shape:
-            raise ValueError(
-                f"totals must have equal shapes to merge, got {self.shape} and {other.shape};"
-                " merge quantities measured at the same places"
-            )
+        check_same_shape("totals", self.shape, other.shape)
         return Total(add_counts("values", self.values, other.values))
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:

@@ -261,14 +261,31 @@ def reduce_block(block: Block, n_samples: int, wanted: Wanted) -> Reduced:
     if missing:
         known = ", ".join(map(repr, block.variables))
         raise ValueError(f"statistics ask for {missing[0]!r}, which the method does not return; it returns {known}")
-    coordinates = {
-        name: np.asarray(values)
-        for name, values in block.coordinates.items()
-        if any(name in variable_dims for variable_dims in dims.values())
-    }
+    sizes: dict[str, int] = {}
+    for name, each in dims.items():
+        for dim, size in zip(each, forms[name][0], strict=True):
+            sizes[dim] = max(sizes.get(dim, 0), size)
+    given = block.coordinates.items()
+    coordinates = {name: _coordinate(name, values, sizes[name]) for name, values in given if name in sizes}
     result = Reduced(n_samples, dims, forms, accumulators, coordinates)
     check_names(dims, result.kinds, coordinates)
     return result
+
+
+def _coordinate(name: str, given: Any, size: int) -> NDArray[Any]:
+    """Return a coordinate as the results can hold it, in one cell or in many that differ."""
+    values = np.asarray(given)
+    if values.dtype.kind in "OT" and all(isinstance(value, str) for value in values.flat):
+        values = values.astype(str)
+    if values.shape != (size,):
+        raise ValueError(f"the coordinate {name!r} must have shape ({size},) like its dimension, got {values.shape}")
+    if values.dtype.kind != "U" and not _is_storable(values.dtype):
+        raise TypeError(f"the coordinate {name!r} must hold real numbers or text, got {values.dtype}; convert it")
+    return values
+
+
+def _is_storable(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in "biuf" and dtype.itemsize <= 8
 
 
 def _form(
@@ -281,6 +298,11 @@ def _form(
         values = np.asarray(variable.samples)
         if values.ndim == 0 or len(values) != n_samples:
             raise ValueError(f"the method must return {n_samples} samples of {name!r}, got shape {values.shape}")
+        if wanted.samples and not _is_storable(values.dtype):
+            raise TypeError(
+                f"samples of {name!r} must be real numbers of at most 64 bits to be kept, got {values.dtype}; "
+                "convert them"
+            )
         shapes["samples"] = values.shape[1:]
         kind = values.dtype.str if wanted.samples else ""
     if any(len(shape) != len(variable.dims) for shape in shapes.values()) or len(set(shapes.values())) > 1:

@@ -17,6 +17,11 @@ from typing import Any, NamedTuple
 from wideangle.studies._blocks import Failure, Node, Reduced, UnitResult
 
 NAME = "journal.sqlite"
+_SIDECARS = ("-journal", "-wal", "-shm")  # of SQLite, beside its files
+_SALVAGED = f".part-salvaged-{NAME}"
+_FILES = (NAME, f".part-{NAME}", _SALVAGED, f".part-{_SALVAGED}")
+# What a process that is killed may leave beside the journal, or in place of it.
+LEFTOVERS = {f"{name}{suffix}" for name in _FILES for suffix in ("", *_SIDECARS)} - {NAME}
 
 _SCHEMA = """
 CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -128,7 +133,7 @@ class Journal:
 
         The digests hold the identity of the study, so that nothing of another one comes in.
         """
-        fresh = path.with_name(f".part-salvaged-{path.name}")
+        fresh = path.with_name(_SALVAGED)
         _remove(fresh)
         with closing(cls.create(fresh, about)) as new, suppress(StoreError), closing(cls(path)) as old:
             for cell in range(n_cells):
@@ -377,7 +382,7 @@ def _remove(path: Path) -> None:
 
 
 def _remove_sidecars(path: Path) -> None:
-    for suffix in ("-journal", "-wal", "-shm"):
+    for suffix in _SIDECARS:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 

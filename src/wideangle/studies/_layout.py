@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,6 +72,12 @@ class Layout:
                     f"variable {name!r} has the dimensions {dims} in cell {cell} and {self.dims[name]} in others; "
                     "methods of one study must agree in this: put them into studies of their own"
                 )
+        for name, values in reduced.coordinates.items():
+            if any((one.dtype.kind == "U") != (values.dtype.kind == "U") for one in self.coordinates.get(name, ())):
+                raise ValueError(
+                    f"the coordinate {name!r} has dtype {values.dtype} in cell {cell} and "
+                    f"{self.coordinates[name][0].dtype} in others; return numbers in all cells, or text in all"
+                )
         if any(not self.kinds.get(name, set()).issuperset(kinds) for name, kinds in reduced.kinds.items()):
             kinds = {name: {*found, *self.kinds.get(name, ())} for name, found in reduced.kinds.items()}
             check_names(
@@ -82,6 +88,18 @@ class Layout:
         """Return the coordinates that differ between cells, or that cells with the longest dimension do not have."""
         return [name for name, known in self.coordinates.items() if len(known) > 1 or len(known[0]) < self.sizes[name]]
 
+    def of_cells(self, name: str, n_cells: int) -> Array:
+        """Return an array (cell, value) for a coordinate that differs between cells, of a type that holds all values.
+
+        Those that cells do not have are NaN, or empty text: text is also what numbers become that no float holds.
+        """
+        shape, known = (n_cells, self.sizes[name]), self.coordinates[name]
+        if known[0].dtype.kind == "U":
+            return np.full(shape, "", dtype=np.result_type(*known))
+        if all(fit_floats(values.tolist()) for values in known):
+            return np.full(shape, np.nan)
+        return np.full(shape, "", dtype=f"U{max(len(str(value)) for values in known for value in values)}")
+
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a variable of one cell."""
         return tuple(self.sizes[dim] for dim in self.dims[name])
@@ -89,6 +107,14 @@ class Layout:
     def sample_forms(self) -> dict[str, SampleForm]:
         """Return what kept samples are like, by variable: of a type that holds those of all cells."""
         return {name: SampleForm(self.dims[name], self.shape(name), dtype) for name, dtype in self.dtypes.items()}
+
+
+def fit_floats(values: Iterable[Any]) -> bool:
+    """Whether numbers keep all digits as floats."""
+    try:
+        return all(isinstance(value, float) or float(value) == value for value in values)
+    except OverflowError:
+        return False
 
 
 def _begins_with(longer: Array, shorter: Array) -> bool:

@@ -111,11 +111,12 @@ def _draw_along(results: Results, name: str, dim: str, axes: Axes, theme: Theme)
     dataset = results.dataset
     coordinate = dataset[dim].values if dim in dataset.coords and dataset[dim].dtype.kind in "biuf" else None
     place = np.arange(dataset.sizes[dim]) if coordinate is None else coordinate
-    own = f"{dim}_of_cell"
+    own = dataset.get(f"{dim}_of_cell")
+    own = None if own is None or own.dtype.kind not in "biuf" else own  # Text has no place on an axis.
     last = {other: -1 for other in results.dims(name) if other != dim}
     mean, error = (dataset[f"{name}{end}"].isel(last).values for end in ("_mean", "_mean_standard_error"))
     for line, cell in enumerate(chosen(results.n_cells, MOST_LINES)):
-        x = dataset[own].values[cell] if own in dataset else place
+        x = place if own is None else own.values[cell]
         known = np.isfinite(mean[cell]) & np.isfinite(x)
         style = _style(theme, line)
         axes.plot(x[known], mean[cell][known], label=results.label(cell), **_marked(style, int(known.sum())))
@@ -123,7 +124,7 @@ def _draw_along(results: Results, name: str, dim: str, axes: Axes, theme: Theme)
         axes.fill_between(
             x[known], mean[cell][known] - width, mean[cell][known] + width, color=style["color"], alpha=0.2, linewidth=0
         )
-    if own not in dataset:
+    if own is None:
         _scale(axes, place)
     _finish(axes, f"{name} by {dim}{_at_others(results, name, dim)}", dim, f"mean of {name}")
 

@@ -16,7 +16,7 @@ from wideangle._version import __version__
 from wideangle.statistics import Histogram, Moments, QuantileSketch, Total
 from wideangle.studies._blocks import Node
 from wideangle.studies._journal import Journal
-from wideangle.studies._layout import Layout, merged
+from wideangle.studies._layout import Layout, fit_floats, merged
 from wideangle.studies._names import MOMENTS
 from wideangle.studies._sample_arrays import all_chunks_written, compressed, write_sample_arrays
 from wideangle.studies._store import COMPLETE, Store, about
@@ -40,10 +40,12 @@ def write_results(
     """Write what the journal holds, of the cells that fit the layout, as the Zarr group of the store."""
     done = layout.fitting(journal.done())
     states = _states(plan, journal, done, unfinished)
+    # Of a run that was stopped the next one writes them.
+    has_samples = study.statistics.samples and unfinished <= {failure.cell for failure in journal.failures()}
+    attributes = attributes_of(study, is_complete=not unfinished, has_samples=has_samples)
     with store.writing() as folder, all_chunks_written():
-        _write_cells(folder, study, journal, done, layout, states)
-        # Of a run that was stopped the next one writes them.
-        if study.statistics.samples and unfinished <= {failure.cell for failure in journal.failures()}:
+        _write_cells(folder, study, journal, done, layout, states, attributes)
+        if has_samples:
             complete = set(range(plan.n_cells)) - unfinished
             write_sample_arrays(folder, store, study, plan, journal, layout.sample_forms(), complete)
         _consolidate(folder)
@@ -65,6 +67,7 @@ def _write_cells(
     done: Mapping[int, list[Node]],
     layout: Layout,
     states: NDArray[np.int8],
+    attributes: dict[str, Any],
 ) -> None:
     n_cells = len(study.cells)
     largest = max([8 * int(np.prod(layout.shape(name))) * _per_value(study, name) for name in layout.dims], default=8)
@@ -73,10 +76,9 @@ def _write_cells(
     chunk = 1 if study.statistics.samples else min(2 ** max(0, int(np.log2(_CHUNK / largest))), n_cells)
     batch = chunk * max(1, int(_BATCH / (largest * max(len(layout.dims), 1) * chunk)))
     parameters = cell_coordinates(study)
-    attributes = _attributes(study, bool((states == STATES.index(COMPLETE)).all()))
     for start in range(0, n_cells, batch):
         cells = range(start, min(start + batch, n_cells))
-        dataset = _dataset(study, journal, done, layout, states, parameters, cells)
+        dataset = dataset_of(study, journal, done, layout, states, parameters, cells)
         if start:
             dataset.to_zarr(folder, append_dim="cell", consolidated=False, zarr_format=2)
             continue
@@ -97,7 +99,7 @@ def _per_value(study: Study, name: str) -> int:
     return max(bins, len(study.statistics.quantiles), 1)
 
 
-def _dataset(
+def dataset_of(
     study: Study,
     journal: Journal,
     done: Mapping[int, list[Node]],
@@ -106,6 +108,7 @@ def _dataset(
     parameters: Mapping[str, Array],
     cells: range,
 ) -> xr.Dataset:
+    """Return the results of some cells, without kept samples."""
     import xarray as xr
 
     variables: dict[str, tuple[tuple[str, ...], Array, dict[str, Any]]] = {}
@@ -118,7 +121,7 @@ def _dataset(
             variables[field_name] = item
     moving = layout.moving()
     for name in moving:
-        variables[f"{name}_of_cell"] = ("cell", name), np.full((len(cells), layout.sizes[name]), np.nan), {}
+        variables[f"{name}_of_cell"] = ("cell", name), layout.of_cells(name, len(cells)), {}
     for row, cell in enumerate(cells):
         if cell not in done:
             continue
@@ -210,7 +213,7 @@ def _empty(
 
 
 def cell_coordinates(study: Study) -> dict[str, Array]:
-    """Return the parameters of cells as coordinates: numbers where all are, else text."""
+    """Return the parameters of cells as coordinates: numbers where all are, and none loses a digit, else text."""
     names = dict.fromkeys(name for cell in study.cells for name in cell.parameters)
     result: dict[str, Array] = {}
     for name in names:
@@ -219,7 +222,7 @@ def cell_coordinates(study: Study) -> dict[str, Array]:
         kinds = {type(value) for value in present}
         if kinds <= {int} and len(present) == len(values) and all(-(2**63) <= value < 2**63 for value in present):
             result[name] = np.array(present, dtype=np.int64)
-        elif kinds and kinds <= {int, float}:
+        elif kinds and kinds <= {int, float} and fit_floats(present):
             result[name] = np.array([np.nan if value is None else float(value) for value in values])
         else:
             texts = ["" if v is None else v if isinstance(v, str) else json.dumps(v) for v in values]
@@ -227,7 +230,8 @@ def cell_coordinates(study: Study) -> dict[str, Array]:
     return result
 
 
-def _attributes(study: Study, complete: bool) -> dict[str, Any]:
+def attributes_of(study: Study, *, is_complete: bool, has_samples: bool) -> dict[str, Any]:
+    """Return what results say of themselves."""
     # From the metadata, as importing them for their numbers would take longer than writing a small store.
     versions = {
         "wideangle": __version__,
@@ -236,7 +240,7 @@ def _attributes(study: Study, complete: bool) -> dict[str, Any]:
         "scipy": version("scipy"),
         "numba": version("numba"),
     }
-    return {
+    result = {
         "title": study.name,
         "function": "wideangle.studies.run",
         "wideangle_version": __version__,
@@ -244,8 +248,13 @@ def _attributes(study: Study, complete: bool) -> dict[str, Any]:
         "identity": study.identity,
         "study": json.dumps(study.to_dict()),
         "study_about": json.dumps(about(study)),
-        "state": COMPLETE if complete else "partial",
+        "state": COMPLETE if is_complete else "partial",
     }
+    if study.statistics.samples and not has_samples:
+        result["samples"] = (
+            "kept, but not in here yet: they are gathered by the run after which nothing but cells that failed is left"
+        )
+    return result
 
 
 def _consolidate(folder: Path) -> None:

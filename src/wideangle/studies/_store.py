@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from wideangle._version import __version__
 from wideangle.studies import _journal
+from wideangle.studies._group_files import CHECKSUMS, GROUP, damaged_files, put_in_place, sync_folder
 from wideangle.studies._journal import Journal, StoreError
 
 if TYPE_CHECKING:
@@ -20,14 +21,11 @@ if TYPE_CHECKING:
 
     from wideangle.studies.study import Study
 
-GROUP = ".zgroup"
-METADATA = (GROUP, ".zattrs", ".zmetadata")
 COMPLETE = "complete"
-CHECKSUMS = "checksums.json"
 SAMPLES = ".samples"  # files of samples, until they are gathered
 _LOCK = ".lock"
 _WRITING = ".writing"
-_OWN = (_journal.NAME, CHECKSUMS, SAMPLES, _LOCK, _WRITING)
+_OWN = {_journal.NAME, *_journal.LEFTOVERS, CHECKSUMS, SAMPLES, _LOCK, _WRITING}
 _FORMAT = "1"
 
 
@@ -60,15 +58,18 @@ class Store:
         results = ((self.path / name).is_file() for name in (GROUP, CHECKSUMS))
         return not self.journal_path.exists() and any(results)
 
+    @property
+    def has_results(self) -> bool:
+        """Whether results are written, be they all or those of an unfinished study."""
+        return (self.path / GROUP).is_file()
+
     def check_usable(self) -> None:
         """Refuse a path that cannot be or become a store, before any work."""
         remedy = "give a folder that does not exist, or a store, such as results.zarr"
         if self.path.exists() and not self.path.is_dir():
             raise NotADirectoryError(f"store must be a folder, got the file {str(self.path)!r}; {remedy}")
         if self.path.is_dir() and not self.exists:
-            present = [
-                entry.name for entry in self.path.iterdir() if entry.name not in _OWN and ".part-" not in entry.name
-            ]
+            present = [entry.name for entry in self.path.iterdir() if entry.name not in _OWN]
             if present:
                 raise FileExistsError(
                     f"store must be a store or an empty folder, got {str(self.path)!r}, which holds {present[0]!r}; "
@@ -189,7 +190,7 @@ class Store:
 
     def check_complete(self, study: Study, *, repair: bool = False) -> bool:
         """Refuse finished results of another study, or damaged ones; False if these are to be computed anew."""
-        damage = self.damaged_files()
+        damage = damaged_files(self.path)
         if not damage or (repair and not {CHECKSUMS, ".zattrs"} & set(damage)):
             self._check_about(json.loads(self.attributes()["study_about"]), study)
         if not damage and self.attributes().get("state") != COMPLETE:
@@ -217,7 +218,7 @@ class Store:
         if self.journal_path.exists():
             with _journal.reading(self.journal_path) as journal:
                 found = journal.about()
-        elif (self.path / GROUP).is_file():
+        elif self.has_results:
             found = json.loads(self.attributes()["study_about"])
         else:
             raise FileNotFoundError(f"{self.path} holds no study; run one with this store first")
@@ -236,28 +237,10 @@ class Store:
 
     def verified_attributes(self) -> dict[str, Any]:
         """Return the attributes, after all files have been compared with their checksums."""
-        damage = self.damaged_files()
+        damage = damaged_files(self.path)
         if damage:
             raise self.damaged(f"{', '.join(damage[:3])}{', ...' if len(damage) > 3 else ''}")
         return self.attributes()
-
-    def damaged_files(self) -> list[str]:
-        """Return the names of files of the results that are not what was written, are missing, or are too many."""
-        try:
-            listed: dict[str, str] = json.loads((self.path / CHECKSUMS).read_text(encoding="utf-8"))
-            known = listed.items()
-        except (OSError, ValueError, AttributeError):
-            return [CHECKSUMS]
-        damage = [name for name, digest in known if _file_digest(self.path / name) != digest]
-        # A chunk that nobody wrote would be read as data, and one wrong bit in a name would leave its file unchecked.
-        present = {
-            file.relative_to(self.path).as_posix()
-            for entry in self.path.iterdir()
-            if entry.name not in _OWN and (entry.is_dir() or entry.name in METADATA)
-            for file in (entry.rglob("*") if entry.is_dir() else [entry])
-            if file.is_file()
-        }
-        return damage + sorted(present - set(listed))
 
     @contextmanager
     def writing(self) -> Iterator[Path]:
@@ -266,24 +249,12 @@ class Store:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
         yield part
-        sums = {
-            file.relative_to(part).as_posix(): _file_digest(file) for file in sorted(part.rglob("*")) if file.is_file()
-        }
-        (part / CHECKSUMS).write_text(json.dumps(sums, indent=0, sort_keys=True), encoding="utf-8")
-        _sync(part)
-        # The group's own file is the last to come, so that a reader finds all or nothing; the journal goes after it.
-        for entry in [self.path / GROUP, *self.path.iterdir()]:
-            if entry.name not in (_journal.NAME, SAMPLES, _LOCK, _WRITING):
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
-        for entry in sorted(part.iterdir(), key=lambda entry: entry.name == GROUP):
-            os.replace(entry, self.path / entry.name)
-        part.rmdir()
-        _sync_folder(self.path)
+        put_in_place(part, self.path)
 
     def finish(self) -> None:
         """Delete the journal, as all results are written."""
         self.journal_path.unlink()
-        _sync_folder(self.path)
+        sync_folder(self.path)
         self.clear()
 
     def clear(self) -> None:
@@ -291,8 +262,18 @@ class Store:
         for entry in self.path.iterdir():
             if entry.name in (SAMPLES, _WRITING):
                 shutil.rmtree(entry, ignore_errors=True)
-            elif ".part-" in entry.name or entry.name.startswith(f"{_journal.NAME}-"):
+            elif entry.name in _journal.LEFTOVERS:
                 entry.unlink(missing_ok=True)
+
+    @contextmanager
+    def reading_results(self) -> Iterator[None]:
+        """Name the store where its results cannot be read."""
+        try:
+            yield
+        except Exception as error:  # zarr and its codecs raise what they like
+            raise StoreError(
+                f"{self.path} is damaged ({type(error).__name__}: {error}); restore it from a copy, or run anew"
+            ) from error
 
     def open(self) -> xr.Dataset:
         """Open the results."""
@@ -338,32 +319,3 @@ def _difference(found: dict[str, str], mine: dict[str, str]) -> str:
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _file_digest(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.sha256()
-            while part := file.read(2**20):
-                digest.update(part)
-    except OSError:
-        return "missing"
-    return digest.hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    for file in folder.rglob("*"):
-        if file.is_file():
-            with file.open("rb") as opened:
-                os.fsync(opened.fileno())
-        else:
-            _sync_folder(file)
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -141,7 +141,10 @@ class Variable:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """What a method returns for some samples of a cell: variables by name, and coordinates (dim,) of dimensions."""
+    """What a method returns for some samples of a cell: variables by name, and coordinates (dim,) of dimensions.
+
+    Coordinates hold real numbers or text.
+    """
 
     variables: Mapping[str, Variable]
     coordinates: Mapping[str, NDArray[Any]] = field(default_factory=dict)
@@ -295,9 +298,7 @@ def as_block(result: Any, n_samples: int, name: str) -> Block:
         dataset = result.transpose("sample", ...)
         arrays = {str(key): (tuple(map(str, item.dims)), item.values) for key, item in dataset.data_vars.items()}
         coordinates = {
-            str(key): item.values
-            for key, item in dataset.coords.items()
-            if item.dims == (key,) and key != "sample" and item.dtype.kind in "biuf"
+            str(key): item.values for key, item in dataset.coords.items() if item.dims == (key,) and key != "sample"
         }
     elif isinstance(result, Mapping):
         arrays, coordinates = {}, {}

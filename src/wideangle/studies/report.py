@@ -17,8 +17,9 @@ from wideangle.studies._report_figures import figure_of
 from wideangle.studies._results import STATES
 from wideangle.studies._store import Store
 from wideangle.studies._toml_text import toml_text
+from wideangle.studies.loading import load
 from wideangle.studies.planning import duration
-from wideangle.studies.status import Status, check_readable, load, status
+from wideangle.studies.status import Status, check_readable, status
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -1,4 +1,4 @@
-"""How far a study is, and its results so far, from its store alone: while another process runs it, or afterwards."""
+"""How far a study is, from its store alone: while another process runs it, or afterwards."""
 
 from __future__ import annotations
 
@@ -11,22 +11,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from wideangle._checks import check_flag
 from wideangle.studies._blocks import Node
 from wideangle.studies._journal import Journal, RunRecord, StoreError
-from wideangle.studies._layout import Layout
-from wideangle.studies._results import STATES, _attributes, _dataset, cell_coordinates
+from wideangle.studies._results import STATES
 from wideangle.studies._store import _FORMAT, Store
 from wideangle.studies.planning import duration
 from wideangle.studies.protocol import resolve
 from wideangle.studies.study import Study
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 _SHOWN = 5  # failures, and runs, in the text
 _RUNNING = "running"
@@ -173,57 +168,6 @@ def status(store: str | os.PathLike[str]) -> Status:
                 raise
 
 
-def load(store: str | os.PathLike[str], *, verify: bool = True) -> xr.Dataset:
-    """Return the results of a store: all, or those that an unfinished study has so far.
-
-    Parameters
-    ----------
-    store
-        Folder that :func:`run` was given.
-    verify
-        Whether to compare all files with their checksums first; default True.
-
-    Returns
-    -------
-    xarray.Dataset
-        As from :func:`run`. Finished results are read from the store as they are used. Unfinished ones are in memory,
-        without raw samples; ``status`` says which cells are complete. Nothing is written.
-
-    Raises
-    ------
-    OSError
-        If there is no study in that place, or it cannot be read.
-    StoreError
-        If the store is damaged, or of another format.
-    ValueError
-        If a method of an unfinished study cannot be imported here.
-
-    Examples
-    --------
-    >>> import tempfile, wideangle as wa
-    >>> study = wa.studies.Study("simulate_angles", samples=4000, seed=1, parameters={"theta0": 0.1, "widths": [16, 8]})
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     results = wa.studies.run(study, f"{folder}/angles.zarr", progress=False)
-    ...     again = wa.studies.load(f"{folder}/angles.zarr")
-    >>> again.sizes["cell"], again.sizes["layer"]
-    (1, 3)
-    """
-    verify = check_flag("verify", verify)
-    place = Store(store)
-    while True:
-        check_readable(place)
-        if place.is_complete:
-            if verify:
-                place.verified_attributes()
-            return place.open()
-        try:
-            with snapshot(place) as journal:
-                return _results_so_far(place, journal, verify=verify)
-        except (OSError, StoreError):
-            if not place.is_complete:
-                raise
-
-
 def check_readable(place: Store) -> None:
     """Refuse a path where no study can be read."""
     remedy = "give the folder that a study was run into, such as results.zarr"
@@ -313,15 +257,11 @@ def _is_precise(study: Study, journal: Journal, cell: int) -> bool:
 
 def _status_of_results(place: Store) -> Status:
     attributes = place.attributes()
-    try:
+    with place.reading_results():
         about = json.loads(attributes["study_about"])
         planned = json.loads(about["study"])["samples"]
         samples = place.open()["n_samples"].values
         identity, name = about["identity"], str(attributes["title"])
-    except Exception as error:  # zarr and its codecs raise what they like
-        raise StoreError(
-            f"{place.path} is damaged ({type(error).__name__}: {error}); restore it from a copy, or run anew"
-        ) from error
     cells = {state: len(samples) if state == "complete" else 0 for state in STATES}
     done = int(samples.sum())
     return Status(place.path, name, identity, "complete", cells, done, planned * len(samples), math.nan, 0.0, (), ())
@@ -382,15 +322,3 @@ def _seconds_left(study: Study, samples: Mapping[int, int], states: list[str], r
 def _cost(study: Study, cell: int) -> float:
     cost = resolve(study.cells[cell].method).cost(study.prepared[cell])
     return math.nan if cost is None else cost
-
-
-def _results_so_far(place: Store, journal: Journal, *, verify: bool) -> xr.Dataset:
-    study, about = study_of(place, journal)
-    if verify and (damage := journal.check()):
-        raise place.damaged("; ".join(damage[:3]))
-    layout = Layout.of(journal)
-    done = layout.fitting(journal.done())
-    states = np.array([STATES.index(state) for state in cell_states(study, journal)], dtype=np.int8)
-    result = _dataset(study, journal, done, layout, states, cell_coordinates(study), range(len(study.cells)))
-    result.attrs = {**_attributes(study, False), "identity": about["identity"], "study_about": json.dumps(about)}
-    return result

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from wideangle._checks import check_flag, check_memory, check_positive_real
 from wideangle._cpu import available_threads
 from wideangle.studies._executors import check_executor
-from wideangle.studies._layout import Layout
+from wideangle.studies._layout import Layout, never_returned
 from wideangle.studies._results import write_results
 from wideangle.studies._samples import check_samples
 from wideangle.studies._scheduling import Schedule
@@ -130,7 +130,7 @@ def run(
             journal.clear_failures()
             Schedule(study, plan, place, journal).go(executor, limit, progress)
             layout = Layout.of(journal)
-            journal.note_failures(layout.refused)
+            journal.note_failures([*layout.refused, *never_returned(study, layout, journal.done())])
             failures = journal.failures()
             unfinished = Schedule(study, plan, place, journal).unfinished() | {failure.cell for failure in failures}
             write_results(place, study, plan, journal, layout, unfinished=unfinished)

@@ -200,7 +200,7 @@ def run_task(task: Task) -> list[UnitResult | Failure]:
             results.append(_run_unit(task, unit))
         except SamplesNotWrittenError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # Code that was written as a program ends the process with sys.exit.
             failed.add(unit.cell)
             text = f"{type(error).__name__}: {error}"
             results.append(Failure(unit.cell, text, traceback.format_exc()))

@@ -34,7 +34,7 @@ def names_of(method: Method, prepared: Any) -> frozenset[str] | None:
 def check_variables(cells: Iterable[tuple[Method, Any]], wanted: Wanted, stop: Stop | None) -> None:
     """Refuse names in statistics and stop that no method of the study knows.
 
-    What a user's function returns is unknown, unless it says so: its blocks, and ``never_returned`` after the run, look.
+    What a user's function returns is unknown, unless it says so: blocks, and ``never_returned`` after the run, look.
     """
     for name in wanted.histograms:
         if not wanted.keeps(name):

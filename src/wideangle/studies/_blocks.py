@@ -223,7 +223,7 @@ def _run_unit(task: Task, unit: Unit) -> UnitResult:
         )
     required = names_of(method, prepared)
     if required is None and len(task.versions) > 1:
-        required = ()  # Other methods of the study may have the names. That none has is seen at the end of the run.
+        required = frozenset()  # Other methods of the study may have the names; that none has is seen after the run.
     files: dict[int, str] = {}
 
     def compute(node: Node) -> Reduced:

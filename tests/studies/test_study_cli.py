@@ -178,13 +178,28 @@ def test_no_scheduler(file: Path, capsys: pytest.CaptureFixture[str], monkeypatc
 def test_a_dask_cluster(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0"
     ) as cluster:
         ran = Ran(capsys, "study", "run", file, "--dask", cluster.scheduler_address)
     assert ran.code == 0
     assert "the cluster at" in ran.err
     expected = wa.studies.run(wa.studies.Study.from_toml(file), tmp_path / "again.zarr", progress=False)
     xr.testing.assert_identical(wa.studies.load(file.with_suffix(".zarr")).load(), expected.load())
+
+
+def test_a_cluster_without_workers(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr("wideangle.studies._executors._SECONDS_WITHOUT_WORKERS", 0.3)
+    monkeypatch.setattr("wideangle.studies._scheduling._RECORD", 0.05)
+    with distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster:
+        threading.Timer(1.5, cluster.scale, [1]).start()
+        ran = Ran(capsys, "study", "run", file, "--dask", cluster.scheduler_address)
+    assert ran.code == 0
+    first, second = ran.err.splitlines()
+    assert first.endswith("has no workers yet, and waits for them")
+    assert second.startswith(f"note: executor: the Dask cluster {cluster.scheduler_address} has had no workers for")
 
 
 def wait_for_samples(store: Path) -> None:

@@ -253,11 +253,14 @@ def compute(
     from wideangle.studies import StudyWarning
     from wideangle.studies import run as run_study
     from wideangle.studies import status as read_status
+    from wideangle.studies._executors import NoWorkersWarning
 
     limit = None if max_time is None else seconds(max_time)
     try:
         with executor_of(threads, dask) as executor, warnings.catch_warnings():
             warnings.simplefilter("ignore", StudyWarning)  # the status names the cells that failed
+            warnings.simplefilter("always", NoWorkersWarning)
+            warnings.showwarning = note_warning
             run_study(
                 described, store, executor=executor, progress=show_progress(progress), max_time=limit, repair=repair
             )
@@ -275,6 +278,11 @@ def compute(
         click.echo(f"go on with: {go_on}")
     if found.failures:
         raise click.exceptions.Exit(_EXIT_FAILED_CELLS)
+
+
+def note_warning(message: Warning | str, *place: Any, **more: Any) -> None:
+    """Print a warning without the place in the code that it comes from."""
+    click.echo(f"note: {message}", err=True)
 
 
 @contextmanager

@@ -68,7 +68,8 @@ def run(
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong type or range, or a block would exceed the memory of the machine.
+        If an argument is of the wrong type or range, an executor was shut down or closed before, or a block would
+        exceed the memory of the machine.
     OSError
         If the store cannot be written. What was committed before is kept.
     StoreError
@@ -76,12 +77,14 @@ def run(
     KeyboardInterrupt
         On Ctrl-C. What was committed before is kept.
     RuntimeError
-        If the executor broke. What was committed before is kept.
+        If the executor broke, or was shut down meanwhile. What was committed before is kept.
 
     Warns
     -----
     StudyWarning
         If cells failed. The others are finished, and the next call tries again.
+    RuntimeWarning
+        If a Dask cluster has had no workers for 10 s. The run waits for them.
 
     Notes
     -----

@@ -207,7 +207,7 @@ class FunctionMethod:
 
     @property
     def version(self) -> str:
-        """A digest of the source file of the function."""
+        """A digest of the source file of the function, but not of what this file imports."""
         return _source_digest(self.function)
 
     def prepare(self, parameters: Mapping[str, Any]) -> dict[str, Any]:

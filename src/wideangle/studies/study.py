@@ -197,6 +197,7 @@ class Study:
     def identity(self) -> str:
         """A SHA-256 digest, in hexadecimal digits, of all that results depend on but for the version of the package.
 
+        Of a function of one's own it has the file that the function is in, and not the modules that this file imports.
         It is that of the cells, however they were written: a grid and a list of the same cells have one identity.
         """
         content = {

@@ -9,7 +9,6 @@ import json
 import math
 import pickle
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -198,11 +197,9 @@ sine = np.sin
 
 
 @pytest.fixture
-def functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    (tmp_path / "functions_of_checks.py").write_text(FUNCTIONS)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "functions_of_checks", raising=False)
-    return importlib.import_module("functions_of_checks")
+def functions(own_module: Callable[[str, str], str]) -> Any:
+    """The module with the functions."""
+    return importlib.import_module(own_module("functions_of_checks", FUNCTIONS))
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,14 @@ def run(study: Study, store: Path, **options: Any) -> xr.Dataset:
     return wa.studies.run(study, store, progress=False, **options)
 
 
+def test_what_a_function_does_not_return_is_empty(own: str, tmp_path: Path) -> None:
+    study = study_of(own, "one", "other")
+    results = run(study, tmp_path / "store")
+    assert results.method.values.tolist() == list(study.methods)
+    np.testing.assert_array_equal(results.y_mean, [np.nan, 1.5])
+    np.testing.assert_array_equal(results.few_count, [100, 0])
+
+
 @pytest.mark.parametrize("asked", [{}, {"variables": ["x", "y"]}])
 def test_each_cell_has_what_its_function_returns(own: str, asked: dict[str, Any], tmp_path: Path) -> None:
     study = study_of(own, "one", "other", statistics={"histograms": {"y": [0, 4, 4]}, **asked})

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import itertools
 import json
 import math
 import pickle
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,7 @@ def test_parameters_of_cells_cannot_be_changed() -> None:
     parameters = {"data": data, "width": 2, "depth": 1, "n_steps": 1, "learning_rate": 0.1}
     study = Study("simulate_training", samples=1, seed=1, parameters=parameters)
     table: Any = study.cells[0].parameters
+    histograms: Any = study.statistics.histograms
     changes: list[Callable[[], Any]] = [
         lambda: table.__setitem__("width", 3),
         lambda: table.__delitem__("width"),
@@ -94,6 +95,12 @@ def test_parameters_of_cells_cannot_be_changed() -> None:
         lambda: table.pop("width"),
         lambda: table.clear(),
         lambda: table["data"].__setitem__("x", [[3.0]]),
+        lambda: table["data"]["y"].__setitem__(0, 3.0),
+        lambda: table["data"]["x"][0].append(3.0),
+        lambda: table["data"]["x"].extend([[3.0]]),
+        lambda: table["data"]["x"].__iadd__([[3.0]]),
+        lambda: table["data"]["y"].sort(),
+        lambda: histograms.__setitem__("loss", (0.0, 1.0, 2)),
     ]
     for change in changes:
         with pytest.raises(TypeError, match="a study cannot be changed; make another one"):
@@ -106,11 +113,26 @@ def test_parameters_of_cells_cannot_be_changed() -> None:
     again = Study.from_dict(study.to_dict())
     assert again.identity == study.identity
     assert again.cells[0].parameters["data"] == {"x": [[1.0], [2.0]], "y": [1.0, -1.0]}
-    copy = pickle.loads(pickle.dumps(study))
-    assert copy == study
-    with pytest.raises(TypeError, match="cannot be changed"):
-        copy.cells[0].parameters["width"] = 3
+    for copied in (pickle.loads(pickle.dumps(study)), copy.deepcopy(study)):
+        assert copied == study
+        with pytest.raises(TypeError, match="cannot be changed"):
+            copied.cells[0].parameters["width"] = 3  # type: ignore[index]
+        with pytest.raises(TypeError, match="cannot be changed"):
+            copied.cells[0].parameters["data"]["x"][0][0] = 3.0
     assert json.loads(json.dumps(table)) == table
+
+
+def test_lists_of_a_grid_and_of_cells_cannot_be_changed() -> None:
+    widths, layers = [[4, 8], [8, 4]], [4, 4]
+    study = angles(parameters={"theta0": 0.1}, grid={"widths": widths}, cells=[{"widths": layers}])
+    before = study.identity
+    widths[0].append(16)
+    layers.append(16)
+    for cell in study.cells:
+        with pytest.raises(TypeError, match="a study cannot be changed"):
+            cell.parameters["widths"].append(16)
+    assert [cell.parameters["widths"] for cell in study.cells] == [[4, 8], [8, 4], [4, 4]]
+    assert Study.from_dict(study.to_dict()).identity == before
 
 
 def test_stores_that_are_no_paths() -> None:
@@ -175,11 +197,9 @@ sine = np.sin
 
 
 @pytest.fixture
-def functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    (tmp_path / "functions_of_checks.py").write_text(FUNCTIONS)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "functions_of_checks", raising=False)
-    return importlib.import_module("functions_of_checks")
+def functions(own_module: Callable[[str, str], str]) -> Any:
+    """The module with the functions."""
+    return importlib.import_module(own_module("functions_of_checks", FUNCTIONS))
 
 
 @pytest.mark.parametrize(

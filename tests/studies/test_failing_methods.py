@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager, nullcontext
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +34,7 @@ def method(*, cell, seed, first_sample, n_samples):
 WRONG = {
     "raises": ("raise ZeroDivisionError('of cell one')", "ZeroDivisionError: of cell one"),
     "memory": ("raise MemoryError('too much')", "MemoryError: too much"),
-    "exits": ("raise RuntimeError('StopIteration')", "RuntimeError"),
+    "exits": ("sys.exit('the end')", "SystemExit: the end"),
     "shape": ("return {'x': k, 'pair': np.stack([k, k, k], axis=1)}", "same shapes"),
     "dimensions": (
         "return {'x': np.stack([k, k], axis=1), 'pair': np.stack([k, -k], axis=1)}",
@@ -173,3 +176,52 @@ def test_a_file_that_is_edited_later_is_not_what_runs(own_module: Write) -> None
     source = Path(sys.modules["edited"].__file__ or "")
     source.write_text(METHOD.format(first=0, wrong="k = k + 1.0"), encoding="utf-8")
     assert study_of("edited").identity == before
+
+
+ENDS = """
+import sys
+
+import numpy as np
+
+def method(*, cell, seed, first_sample, n_samples):
+    if cell == 1 and first_sample >= 350:
+        {end}
+    return {{"x": np.arange(first_sample, first_sample + n_samples, dtype=float)}}
+"""
+
+
+@contextmanager
+def processes() -> Iterator[Executor]:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        yield pool
+
+
+@contextmanager
+def dask() -> Iterator[Any]:
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
+    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
+        yield client
+
+
+@pytest.mark.parametrize("workers", [nullcontext, processes, dask])
+def test_a_function_that_ends_the_process_fails_in_its_cell(workers: Any, own_module: Write, tmp_path: Path) -> None:
+    name = f"exits_in_{workers.__name__}"
+    own_module(name, ENDS.format(end="sys.exit(3)"))
+    with workers() as executor, pytest.warns(wa.studies.StudyWarning, match="1 of 3 cells failed.*SystemExit: 3"):
+        results = run(study_of(name), tmp_path / "store", executor=executor)
+    assert results.status.values.tolist() == [0, 2, 0]
+    results.close()
+
+
+def test_ctrl_c_in_a_function_ends_the_run(own_module: Write, tmp_path: Path) -> None:
+    own_module("interrupted", ENDS.format(end="raise KeyboardInterrupt"))
+    with pytest.raises(KeyboardInterrupt):
+        run(study_of("interrupted"), tmp_path / "store")
+    assert wa.studies.status(tmp_path / "store").failures == ()
+
+
+def test_a_module_that_ends_the_process_cannot_be_a_method(own_module: Write) -> None:
+    own_module("a_program", "import sys\nmethod = len\nsys.exit(2)")
+    with pytest.raises(ValueError, match=r"as its module ends the process \(SystemExit\(2\)\); put .*__main__"):
+        study_of("a_program")

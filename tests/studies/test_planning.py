@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -87,6 +90,17 @@ def test_a_plan_says_what_it_is() -> None:
     text = str(study.plan())
     assert "2 cells, 2e+06 samples in" in text
     assert "time on one core, roughly:" in text
+
+
+def test_what_a_function_does_not_say_is_unknown(walk: Callable[..., dict[str, Any]]) -> None:
+    table = walk(samples=6400, statistics={"histograms": {"x": [0, 1, 4]}})
+    del table["block_size"]
+    plan = Study.from_dict(table).plan()
+    assert plan.n_blocks.tolist() == [100] * 3  # of 64 samples, the power of two below 6400 / 64
+    assert str(plan).splitlines()[1:] == [
+        "time on one core, roughly: unknown",
+        "memory of a block, roughly: unknown",
+    ]
 
 
 def test_many_cells() -> None:

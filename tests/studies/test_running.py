@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +21,6 @@ import numpy as np
 import xarray as xr
 
 def numbers(*, first_sample, n_samples, seed, scale=1.0, size=2):
-    generator = np.random.Generator(np.random.Philox(key=seed, counter=first_sample))
     rows = [np.random.Generator(np.random.Philox(key=seed, counter=[k, 1, 0, 0])).standard_normal(size)
             for k in range(first_sample, first_sample + n_samples)]
     return {"x": scale * np.array(rows), "total": np.array(rows).sum(axis=1)}
@@ -29,9 +28,6 @@ def numbers(*, first_sample, n_samples, seed, scale=1.0, size=2):
 def labelled(*, first_sample, n_samples, seed, n_times):
     x = numbers(first_sample=first_sample, n_samples=n_samples, seed=seed, size=n_times)["x"]
     return xr.Dataset({"path": (("sample", "time"), x)}, {"time": 0.5 * np.arange(n_times)})
-
-def pairs(*, first_sample, n_samples, seed):
-    return {"pair": np.arange(first_sample, first_sample + n_samples) % 2}
 
 def sometimes(*, first_sample, n_samples, seed, fails):
     if fails:
@@ -41,11 +37,9 @@ def sometimes(*, first_sample, n_samples, seed, fails):
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    (tmp_path / "own_methods.py").write_text(OWN)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "own_methods", raising=False)
-    return "own_methods"
+def own(own_module: Callable[[str, str], str]) -> str:
+    """The name of the module with the methods."""
+    return own_module("own_methods", OWN)
 
 
 def angles(**changes: Any) -> Study:
@@ -112,20 +106,10 @@ def test_provenance(tmp_path: Path) -> None:
     assert json.loads(results.attrs["versions"])["wideangle"] == wa.__version__
 
 
-def test_several_methods(tmp_path: Path, own: str) -> None:
-    """What one of them does not return is empty."""
-    study = Study([f"{own}:numbers", f"{own}:pairs"], samples=10, seed=1, block_size=4)
-    results = run(study, tmp_path / "own.zarr", progress=False)
-    assert results.method.values.tolist() == list(study.methods)
-    np.testing.assert_array_equal(np.isfinite(results.pair_mean), [False, True])
-    np.testing.assert_array_equal(results.total_count, [10, 0])
-    assert results.pair_mean[1] == 0.5
-
-
 def test_function_of_ones_own(tmp_path: Path, own: str) -> None:
     study = Study(f"{own}:numbers", samples=50, seed=3, grid={"scale": [1.0, 2.0]}, block_size=7)
     results = run(study, tmp_path / "own.zarr", progress=False)
-    module = __import__(own)
+    module = importlib.import_module(own)
     for k, cell in enumerate(study.cells):
         direct = module.numbers(first_sample=0, n_samples=50, seed=study.seed_of(cell), **cell.parameters)
         np.testing.assert_allclose(results.x_mean[k], direct["x"].mean(axis=0), rtol=1e-12)
@@ -192,12 +176,6 @@ def test_finished_store_is_only_read(tmp_path: Path) -> None:
     times = {file: file.stat().st_mtime_ns for file in path.rglob("*")}
     assert run(angles(), path, progress=False).load().identical(first)
     assert times == {file: file.stat().st_mtime_ns for file in path.rglob("*")}
-
-
-def test_unknown_variables_are_named(tmp_path: Path, walk: Callable[..., dict[str, Any]]) -> None:
-    study = Study.from_dict(walk(statistics={"variables": ["y"]}))
-    with pytest.warns(StudyWarning, match="statistics ask for 'y', which the method does not return"):
-        run(study, tmp_path / "angles.zarr", progress=False)
 
 
 def test_bar_shows_samples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -159,23 +159,40 @@ def test_small_tasks_give_the_same_bytes(
     assert contents(tmp_path / "store") == undisturbed["angles"]
 
 
-@pytest.mark.parametrize("name", ["walk", "stop", "angles"])
+# Longer than the others, so that a run is killed many times on its way.
+KILLED: dict[str, dict[str, Any]] = {
+    "walk": {"parameters": {"pause": 0.04}},
+    "stop": {"parameters": {"pause": 0.02}},
+    "angles": {"samples": 2_000_000, "block_size": 4096},
+}
+
+
+def samples_done(store: Path) -> int:
+    try:
+        return wa.studies.status(store).samples_done
+    except FileNotFoundError:  # It was killed before there was one.
+        return 0
+
+
+@pytest.mark.parametrize("name", KILLED)
 def test_killed_twenty_times_gives_the_same_bytes(
-    name: str,
-    tables: dict[str, dict[str, Any]],
-    undisturbed: dict[str, dict[str, bytes]],
-    contents: Contents,
-    children: Any,
-    tmp_path: Path,
+    name: str, tables: dict[str, dict[str, Any]], contents: Contents, children: Any, tmp_path: Path
 ) -> None:
-    instants = random.Random(name)
-    n_kills = 0
-    for _ in range(20):
-        child = children.start(tables[name], tmp_path / name, threads=2)
-        child.pause(instants.uniform(0.0, 0.25))
+    table, store, instants = tables[name] | KILLED[name], tmp_path / "store", random.Random(name)
+    with wa.studies.run(Study.from_dict(table), tmp_path / "undisturbed", progress=False) as results:
+        total = int(results.n_samples.sum())
+    done = [0]
+    for life in range(20):
+        child = children.start(table, store, threads=2)
+        end = time.monotonic() + 60.0
+        # Half of them may be killed before they get on, as they start, read and write.
+        while life % 2 and samples_done(store) == done[-1] < total and time.monotonic() < end:
+            child.pause(0.002)
+        child.pause(instants.uniform(0.0, 0.05 if life % 2 else 0.25))
         child.kill()
-        n_kills += child.wait()["status"] == -9
-    assert n_kills > 0
-    done = children.run(tables[name], tmp_path / name, threads=2)
-    assert not done["error"]
-    assert contents(tmp_path / name) == undisturbed[name]
+        assert child.wait()["status"] in (-9, 0)
+        done.append(samples_done(store))
+    assert done == sorted(done)
+    assert len({number for number in done if 0 < number < total}) > 3, done
+    assert not children.run(table, store, threads=2)["error"]
+    assert contents(store) == contents(tmp_path / "undisturbed")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -109,11 +110,23 @@ def test_time_that_is_up_and_going_on(
     assert "is there: going on with it" in ran.err
 
 
+def test_commands_to_go_on_are_those_of_a_shell(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "my studies").mkdir()
+    named = file.rename(tmp_path / "my studies" / "angles; of $HOME.toml")
+    store = tmp_path / "my studies" / "its store.zarr"
+    ran = Ran(capsys, "study", "run", named, "--store", store, "--max-time", "0.000001")
+    (command,) = re.findall("go on with: (.*)", ran.out)
+    assert shlex.split(command) == ["wideangle", "study", "resume", str(named), "--store", str(store)]
+    ran = Ran(capsys, *shlex.split(command)[1:])
+    (command,) = re.findall("read it with .*, or: (.*)", ran.out)
+    assert Ran(capsys, *shlex.split(command)[1:]).code == 0
+
+
 def test_cells_that_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "fragile.py").write_text(
         "import numpy as np\n\n\ndef f(*, x, first_sample, n_samples, seed):\n"
-        "    if x > 1:\n        raise ArithmeticError('too large')\n    return {'y': np.full(n_samples, x)}\n"
+        "    if x > 1:\n        raise ArithmeticError('too\\n\\n    large')\n    return {'y': np.full(n_samples, x)}\n"
     )
     (tmp_path / "s.toml").write_text('method = "fragile:f"\nsamples = 2\nseed = 0\ngrid = { x = [1, 2] }\n')
     ran = Ran(capsys, "study", "run", tmp_path / "s.toml")
@@ -185,6 +198,21 @@ def test_a_dask_cluster(file: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "the cluster at" in ran.err
     expected = wa.studies.run(wa.studies.Study.from_toml(file), tmp_path / "again.zarr", progress=False)
     xr.testing.assert_identical(wa.studies.load(file.with_suffix(".zarr")).load(), expected.load())
+
+
+def test_a_cluster_without_workers(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr("wideangle.studies._executors._SECONDS_WITHOUT_WORKERS", 0.3)
+    monkeypatch.setattr("wideangle.studies._scheduling._RECORD", 0.05)
+    with distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster:
+        threading.Timer(1.5, cluster.scale, [1]).start()
+        ran = Ran(capsys, "study", "run", file, "--dask", cluster.scheduler_address)
+    assert ran.code == 0
+    first, second = ran.err.splitlines()
+    assert first.endswith("has no workers yet, and waits for them")
+    assert second.startswith(f"note: executor: the Dask cluster {cluster.scheduler_address} has had no workers for")
 
 
 def wait_for_samples(store: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shlex
 import sys
 import time
 import warnings
@@ -106,7 +107,7 @@ def run(file: Path, **options: Any) -> None:
 
         if Store(store).exists and not Store(store).is_complete:
             click.echo(f"{store} is there: going on with it", err=True)
-        compute(described, store, f"wideangle study resume {file}{store_text(file, store)}", **options)
+        compute(described, store, resume_command(file, store), **options)
 
 
 @study.command()
@@ -122,7 +123,7 @@ def resume(file: Path, **options: Any) -> None:
     with study_errors():
         store = store_of(file, options.pop("store"))
         described = study_in(store) if file.is_dir() else read_study(file)
-        compute(described, store, f"wideangle study resume {file}{store_text(file, store)}", **options)
+        compute(described, store, resume_command(file, store), **options)
 
 
 @study.command()
@@ -218,9 +219,10 @@ def store_of(file: Path, store: Path | None) -> Path:
     return store
 
 
-def store_text(file: Path, store: Path) -> str:
-    """Return the option that names a store, if it is needed."""
-    return "" if store in (file, file.with_suffix(".zarr")) else f" --store {store}"
+def resume_command(file: Path, store: Path) -> str:
+    """Return the command that goes on with a study, as a shell takes it."""
+    option = [] if store in (file, file.with_suffix(".zarr")) else ["--store", str(store)]
+    return shlex.join(["wideangle", "study", "resume", str(file), *option])
 
 
 def study_in(store: Path) -> Study:
@@ -253,11 +255,14 @@ def compute(
     from wideangle.studies import StudyWarning
     from wideangle.studies import run as run_study
     from wideangle.studies import status as read_status
+    from wideangle.studies._executors import NoWorkersWarning
 
     limit = None if max_time is None else seconds(max_time)
     try:
         with executor_of(threads, dask) as executor, warnings.catch_warnings():
             warnings.simplefilter("ignore", StudyWarning)  # the status names the cells that failed
+            warnings.simplefilter("always", NoWorkersWarning)
+            warnings.showwarning = note_warning
             run_study(
                 described, store, executor=executor, progress=show_progress(progress), max_time=limit, repair=repair
             )
@@ -269,12 +274,18 @@ def compute(
         raise click.ClickException(str(error)) from error
     found = read_status(store)
     click.echo(str(found))
+    report_it = shlex.join(["wideangle", "study", "report", str(store)])
     if found.is_complete:
-        click.echo(f"read it with xarray.open_zarr({str(store)!r}), or: wideangle study report {store}")
+        click.echo(f"read it with xarray.open_zarr({str(store)!r}), or: {report_it}")
     else:
         click.echo(f"go on with: {go_on}")
     if found.failures:
         raise click.exceptions.Exit(_EXIT_FAILED_CELLS)
+
+
+def note_warning(message: Warning | str, *place: Any, **more: Any) -> None:
+    """Print a warning without the place in the code that it comes from."""
+    click.echo(f"note: {message}", err=True)
 
 
 @contextmanager

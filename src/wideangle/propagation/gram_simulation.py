@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -140,12 +141,46 @@ def simulate_gram(
     progress = check_flag("progress", progress)
     first_sample = check_index("first_sample", first_sample, of="first sample")
     _check_memory(len(gram), net.depth, n_samples, n_threads, keep)
+    raw = run_kernel(
+        net,
+        gram,
+        n_samples=n_samples,
+        seed=seed,
+        first_sample=first_sample,
+        n_threads=n_threads,
+        keep_samples=keep == "samples",
+        progress=progress,
+    )
+    dataset = _samples_dataset(raw, first_sample) if keep == "samples" else _moments_dataset(raw, net.depth + 1)
+    dataset.attrs = provenance(
+        "wideangle.propagation.simulate_gram",
+        source=SOURCE,
+        net=net,
+        n_samples=n_samples,
+        seed=seed,
+        keep=keep,
+        first_sample=first_sample,
+    )
+    return dataset
+
+
+def run_kernel(
+    net: MLP,
+    gram: NDArray[np.float64],
+    *,
+    n_samples: int,
+    seed: int,
+    first_sample: int,
+    n_threads: int,
+    keep_samples: bool,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Return what the kernel gives, of arguments that were checked."""
     # A diagonal entry that is 0, or negative by rounding, is an input of zeros.
     alive = gram.diagonal() > 0.0
     gram = np.where(alive[:, None] & alive, gram, 0.0)
-
     with progress_callback(n_samples, progress, unit="sample") as advance:
-        raw = _core.simulate_gram(
+        return _core.simulate_gram(
             gram,
             list(net.widths),
             activation=net.phi.code,
@@ -158,21 +193,22 @@ def simulate_gram(
             n_samples=n_samples,
             n_threads=n_threads,
             cpu_path=active_cpu_path(),
-            keep_samples=keep == "samples",
+            keep_samples=keep_samples,
             progress=advance,
         )
 
-    dataset = _samples_dataset(raw, first_sample) if keep == "samples" else _moments_dataset(raw, net.depth + 1)
-    dataset.attrs = provenance(
-        "wideangle.propagation.simulate_gram",
-        source=SOURCE,
-        net=net,
-        n_samples=n_samples,
-        seed=seed,
-        keep=keep,
-        first_sample=first_sample,
-    )
-    return dataset
+
+def moment_rows(raw: Mapping[str, NDArray[Any]], n_layers: int) -> dict[str, NDArray[np.float64]]:
+    """Return the sums that the kernel gives of each quantity, (5, layer, ...), with both triangles of matrices."""
+    n_inputs = raw["log_norm2"].shape[1] // n_layers
+    row, column = np.indices((n_inputs, n_inputs))
+    row, column = np.maximum(row, column), np.minimum(row, column)
+    return {
+        "gram": raw["gram"].reshape(5, n_layers, -1)[:, :, row * (row + 1) // 2 + column],
+        "log_norm2": raw["log_norm2"].reshape(5, n_layers, n_inputs),
+        "log_determinant": raw["log_determinant"],
+        "effective_rank": raw["effective_rank"],
+    }
 
 
 def _pair_angle(net: MLP, gram: NDArray[np.float64]) -> float:
@@ -190,22 +226,18 @@ def _pair_angle(net: MLP, gram: NDArray[np.float64]) -> float:
 def _moments_dataset(raw: dict[str, Any], n_layers: int) -> xr.Dataset:
     import xarray as xr
 
-    n_inputs = raw["log_norm2"].shape[1] // n_layers
-    row, column = np.indices((n_inputs, n_inputs))
-    row, column = np.maximum(row, column), np.minimum(row, column)
-    entries = raw["gram"].reshape(5, n_layers, -1)[:, :, row * (row + 1) // 2 + column]
-    log_norm2 = raw["log_norm2"].reshape(5, n_layers, n_inputs)
+    rows = moment_rows(raw, n_layers)
     n_samples = int(raw["gram"][0, 0])
     variables = {
-        **_statistics("", ("layer", "input", "input_"), entries),
-        **_statistics("log_norm2_", ("layer", "input"), log_norm2),
-        **_statistics("log_determinant_", ("layer",), raw["log_determinant"]),
-        **_statistics("effective_rank_", ("layer",), raw["effective_rank"]),
+        **_statistics("", ("layer", "input", "input_"), rows["gram"]),
+        **_statistics("log_norm2_", ("layer", "input"), rows["log_norm2"]),
+        **_statistics("log_determinant_", ("layer",), rows["log_determinant"]),
+        **_statistics("effective_rank_", ("layer",), rows["effective_rank"]),
         "full_rank": ("layer", raw["log_determinant"][0].astype(np.int64)),
         "rank_lost": ("layer", raw["rank_lost"].astype(np.int64)),
-        "dead": (("layer", "input"), n_samples - log_norm2[0].astype(np.int64)),
+        "dead": (("layer", "input"), n_samples - rows["log_norm2"][0].astype(np.int64)),
     }
-    inputs = np.arange(n_inputs)
+    inputs = np.arange(rows["log_norm2"].shape[2])
     return xr.Dataset(variables, {"layer": np.arange(n_layers), "input": inputs, "input_": inputs})
 
 

@@ -129,21 +129,17 @@ def simulate_angles(
             remedy="use keep='moments', or run parts of the ensemble with first_sample",
         )
 
-    with progress_callback(n_samples, progress, unit="sample") as advance:
-        raw = _core.simulate_angles(
-            theta0,
-            list(net.widths),
-            net.weight_variance,
-            seed=seed,
-            first_sample=first_sample,
-            n_samples=n_samples,
-            n_threads=n_threads or available_threads(),
-            cpu_path=active_cpu_path(),
-            keep_samples=keep == "samples",
-            histogram=bins,
-            progress=advance,
-        )
-
+    raw = run_kernel(
+        net,
+        theta0,
+        n_samples=n_samples,
+        seed=seed,
+        first_sample=first_sample,
+        n_threads=n_threads or available_threads(),
+        keep_samples=keep == "samples",
+        histogram=bins,
+        progress=progress,
+    )
     dataset = _samples_dataset(raw, first_sample) if keep == "samples" else _moments_dataset(raw, bins)
     dataset.attrs = provenance(
         "wideangle.propagation.simulate_angles",
@@ -157,6 +153,35 @@ def simulate_angles(
         histogram=bins,
     )
     return dataset
+
+
+def run_kernel(
+    net: MLP,
+    theta0: float,
+    *,
+    n_samples: int,
+    seed: int,
+    first_sample: int,
+    n_threads: int,
+    keep_samples: bool,
+    histogram: tuple[float, float, int] | None,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Return what the kernel gives, of arguments that were checked."""
+    with progress_callback(n_samples, progress, unit="sample") as advance:
+        return _core.simulate_angles(
+            theta0,
+            list(net.widths),
+            net.weight_variance,
+            seed=seed,
+            first_sample=first_sample,
+            n_samples=n_samples,
+            n_threads=n_threads,
+            cpu_path=active_cpu_path(),
+            keep_samples=keep_samples,
+            histogram=histogram,
+            progress=advance,
+        )
 
 
 def _moments_dataset(raw: dict[str, Any], bins: tuple[float, float, int] | None) -> xr.Dataset:

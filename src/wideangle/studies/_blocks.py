@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from wideangle.studies._cells import canonical
 from wideangle.studies._names import check_names
 from wideangle.studies._packing import pack, unpack
 from wideangle.studies._samples import SamplesNotWrittenError, write_samples
+from wideangle.studies._variables import names_of
 from wideangle.studies.protocol import Accumulator, Block, Method, Variable, Wanted, resolve
 
 _KINDS: dict[str, type[Accumulator]] = {
@@ -199,7 +200,7 @@ def run_task(task: Task) -> list[UnitResult | Failure]:
             results.append(_run_unit(task, unit))
         except SamplesNotWrittenError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # Code that was written as a program ends the process with sys.exit.
             failed.add(unit.cell)
             text = f"{type(error).__name__}: {error}"
             results.append(Failure(unit.cell, text, traceback.format_exc()))
@@ -220,6 +221,9 @@ def _run_unit(task: Task, unit: Unit) -> UnitResult:
             f"a file that {work.method!r} reads is another one on this worker than where the study was begun, with "
             f"{work.parameters}; put the same file there"
         )
+    required = names_of(method, prepared)
+    if required is None and len(task.versions) > 1:
+        required = frozenset()  # Other methods of the study may have the names; that none has is seen after the run.
     files: dict[int, str] = {}
 
     def compute(node: Node) -> Reduced:
@@ -234,7 +238,7 @@ def _run_unit(task: Task, unit: Unit) -> UnitResult:
         first = number * work.block_size
         n_samples = min(work.block_size, work.n_samples - first)
         block = method.run(prepared, first, n_samples, work.seed, task.wanted)
-        reduced = reduce_block(block, n_samples, task.wanted)
+        reduced = reduce_block(block, n_samples, task.wanted, required)
         if task.raw_folder is not None:
             files[number] = write_samples(Path(task.raw_folder), unit.cell, number, block, task.wanted)
         return reduced
@@ -249,15 +253,20 @@ def _prepare(method: Method, parameters: str, fingerprint: str) -> Any:
     return method.prepare(json.loads(parameters))
 
 
-def reduce_block(block: Block, n_samples: int, wanted: Wanted) -> Reduced:
-    """Return the wanted accumulators of a block."""
+def reduce_block(block: Block, n_samples: int, wanted: Wanted, required: Container[str] | None = None) -> Reduced:
+    """Return the wanted accumulators of a block.
+
+    Names that are wanted have to be there if they are among those ``required``, by default all: other cells of the
+    study may have variables that these do not.
+    """
     dims, forms, accumulators = {}, {}, {}
     for name, variable in block.variables.items():
         if wanted.keeps(name):
             dims[name] = variable.dims
             accumulators[name] = _reduce(name, variable, wanted)
             forms[name] = _form(name, variable, accumulators[name], n_samples, wanted)
-    missing = [name for name in wanted.variables or wanted.histograms if name not in block.variables]
+    asked = [*(wanted.variables or ()), *wanted.histograms]
+    missing = [name for name in asked if name not in block.variables and (required is None or name in required)]
     if missing:
         known = ", ".join(map(repr, block.variables))
         raise ValueError(f"statistics ask for {missing[0]!r}, which the method does not return; it returns {known}")

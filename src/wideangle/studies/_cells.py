@@ -25,16 +25,27 @@ _SEQUENCES = {
 }
 
 
+def _refuse(self: Any, *args: Any, **kwargs: Any) -> Any:
+    raise TypeError("a study cannot be changed; make another one, such as from its to_dict()")
+
+
 class ReadOnly(dict[str, Any]):
     """A table that cannot be changed, though JSON and pickle take it as a table."""
-
-    def _refuse(self, *args: Any, **kwargs: Any) -> Any:
-        raise TypeError("a study cannot be changed; make another one, such as from its to_dict()")
 
     __setitem__ = __delitem__ = __ior__ = update = setdefault = pop = popitem = clear = _refuse
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ReadOnly, (dict(self),)
+
+
+class ReadOnlyList(list[Any]):
+    """A list that cannot be changed."""
+
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
+    append = extend = insert = remove = pop = clear = sort = reverse = _refuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ReadOnlyList, (list(self),)
 
 
 @dataclass(frozen=True)
@@ -45,8 +56,7 @@ class Cell:
     parameters: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        parameters = {name: _read_only(value) for name, value in self.parameters.items()}
-        object.__setattr__(self, "parameters", ReadOnly(parameters))
+        object.__setattr__(self, "parameters", read_only(self.parameters))
 
     @property
     def text(self) -> str:
@@ -66,9 +76,14 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=True)
 
 
-def _read_only(value: Any) -> Any:
+def read_only(value: Any) -> Any:
+    """Return a value with all tables and lists in it so that nobody can change them; cells share what they share."""
+    if isinstance(value, (ReadOnly, ReadOnlyList)):
+        return value
     if isinstance(value, dict):
-        return ReadOnly({name: _read_only(item) for name, item in value.items()})
+        return ReadOnly({name: read_only(item) for name, item in value.items()})
+    if isinstance(value, list):
+        return ReadOnlyList(map(read_only, value))
     return value
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,11 @@ from wideangle.studies._blocks import Failure, Node, Reduced
 from wideangle.studies._journal import Journal
 from wideangle.studies._names import check_names
 from wideangle.studies._sample_arrays import SampleForm
+from wideangle.studies._variables import names_of
+from wideangle.studies.protocol import resolve
+
+if TYPE_CHECKING:
+    from wideangle.studies.study import Study
 
 Array = NDArray[Any]
 
@@ -115,6 +120,29 @@ def fit_floats(values: Iterable[Any]) -> bool:
         return all(isinstance(value, float) or float(value) == value for value in values)
     except OverflowError:
         return False
+
+
+def never_returned(study: Study, layout: Layout, done: Container[int]) -> list[Failure]:
+    """Return the failures of cells whose functions were to return what, in the end, no cell of the study has.
+
+    In a study of several methods a block cannot tell: a method that comes later may have the name.
+    """
+    wanted = study.statistics
+    missing = [name for name in (*(wanted.variables or ()), *wanted.histograms) if name not in layout.dims]
+    if not missing:
+        return []
+    methods = {name: resolve(name) for name in study.methods}
+    cells_and_prepared = zip(study.cells, study.prepared, strict=True)
+    known = [names_of(methods[cell.method], prepared) for cell, prepared in cells_and_prepared]
+    missing = [name for name in missing if not any(names and name in names for names in known)]
+    unknown = [cell for cell, names in enumerate(known) if names is None]
+    if not missing or not all(cell in done for cell in unknown):
+        return []
+    text = (
+        f"ValueError: statistics ask for {missing[0]!r}, which no method of the study returns; leave it out, or name "
+        "a variable that one of them returns"
+    )
+    return [Failure(cell, text, text) for cell in unknown]
 
 
 def _begins_with(longer: Array, shorter: Array) -> bool:

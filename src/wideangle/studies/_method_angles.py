@@ -70,26 +70,20 @@ class SimulateAngles:
 
     def run(self, prepared: Angles, first_sample: int, n_samples: int, seed: int, wanted: Wanted) -> Block:
         """Compute a block."""
-        from wideangle import _core
-        from wideangle._cpu import active_cpu_path
-        from wideangle._progress import progress_callback
+        from wideangle.propagation.simulation import run_kernel
 
         by_samples = _needs_samples(wanted)
         bins = wanted.histograms.get("log_sin2") if wanted.keeps("log_sin2") and not by_samples else None
-        with progress_callback(n_samples, False, unit="sample") as advance:
-            raw = _core.simulate_angles(
-                prepared.theta0,
-                list(prepared.net.widths),
-                prepared.net.weight_variance,
-                seed=seed,
-                first_sample=first_sample,
-                n_samples=n_samples,
-                n_threads=1,
-                cpu_path=active_cpu_path(),
-                keep_samples=by_samples,
-                histogram=bins,
-                progress=advance,
-            )
+        raw = run_kernel(
+            prepared.net.mlp,
+            prepared.theta0,
+            n_samples=n_samples,
+            seed=seed,
+            first_sample=first_sample,
+            n_threads=1,
+            keep_samples=by_samples,
+            histogram=bins,
+        )
         found = _from_samples(raw) if by_samples else _from_moments(raw, bins)
         layers = np.arange(len(prepared.net.widths) + 1)
         return Block({name: each for name, each in found.items() if wanted.keeps(name)}, {"layer": layers})

@@ -94,33 +94,19 @@ class SimulateGram:
 
     def run(self, prepared: Gram, first_sample: int, n_samples: int, seed: int, wanted: Wanted) -> Block:
         """Compute a block."""
-        from wideangle import _core
-        from wideangle._cpu import active_cpu_path
-        from wideangle._progress import progress_callback
-        from wideangle.propagation.gram_simulation import _pair_angle
+        from wideangle.propagation.gram_simulation import run_kernel
 
         net, by_samples = prepared.net.mlp, _needs_samples(wanted)
-        # A diagonal entry that is 0, or negative by rounding, is an input of zeros.
-        alive = prepared.gram0.diagonal() > 0.0
-        gram0 = np.where(alive[:, None] & alive, prepared.gram0, 0.0)
-        with progress_callback(n_samples, False, unit="sample") as advance:
-            raw = _core.simulate_gram(
-                gram0,
-                list(net.widths),
-                activation=net.phi.code,
-                slope=net.phi.slope,
-                weight_variance=net.weight_variance,
-                bias_variance=net.bias_variance,
-                theta0=_pair_angle(net, gram0),
-                seed=seed,
-                first_sample=first_sample,
-                n_samples=n_samples,
-                n_threads=1,
-                cpu_path=active_cpu_path(),
-                keep_samples=by_samples,
-                progress=advance,
-            )
-        layers, inputs = np.arange(net.depth + 1), np.arange(len(gram0))
+        raw = run_kernel(
+            net,
+            prepared.gram0,
+            n_samples=n_samples,
+            seed=seed,
+            first_sample=first_sample,
+            n_threads=1,
+            keep_samples=by_samples,
+        )
+        layers, inputs = np.arange(net.depth + 1), np.arange(len(prepared.gram0))
         found = _from_samples(raw) if by_samples else _from_moments(raw, len(layers))
         kept = {name: each for name, each in found.items() if wanted.keeps(name)}
         return Block(kept, {"layer": layers, "input": inputs, "input_": inputs})
@@ -196,21 +182,13 @@ def _from_samples(raw: Mapping[str, NDArray[Any]]) -> dict[str, Variable]:
 
 def _from_moments(raw: Mapping[str, NDArray[Any]], n_layers: int) -> dict[str, Variable]:
     from wideangle.propagation._ensembles import moments_of
+    from wideangle.propagation.gram_simulation import moment_rows
 
-    n_inputs = raw["log_norm2"].shape[1] // n_layers
-    row, column = np.indices((n_inputs, n_inputs))
-    row, column = np.maximum(row, column), np.minimum(row, column)
-    log_norm2 = raw["log_norm2"].reshape(5, n_layers, n_inputs)
-    rows = {
-        "gram": raw["gram"].reshape(5, n_layers, -1)[:, :, row * (row + 1) // 2 + column],
-        "log_norm2": log_norm2,
-        "log_determinant": raw["log_determinant"],
-        "effective_rank": raw["effective_rank"],
-    }
+    rows = moment_rows(raw, n_layers)
     moments = {name: moments_of(each) for name, each in rows.items()}
     return {
         **{name: Variable(dims, reduced={"moments": moments[name]}) for name, dims in DIMS.items()},
         "full_rank": count(raw["log_determinant"][0], "layer"),
         "rank_lost": count(raw["rank_lost"], "layer"),
-        "dead": count(raw["gram"][0, 0] - log_norm2[0], "layer", "input"),
+        "dead": count(raw["gram"][0, 0] - rows["log_norm2"][0], "layer", "input"),
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wideangle._checks import check_choice, check_flag, check_integer, check_positive_real, check_real, check_samples
+from wideangle.studies._cells import ReadOnly
 from wideangle.studies.protocol import RESERVED, Stop, Wanted, unknown_parameter
 
 _MAX_BINS = 10_000_000
@@ -59,9 +60,7 @@ def check_parameters(table: str, value: Any) -> Mapping[str, Any]:
 
 def check_statistics(given: Any) -> Wanted:
     """Return the statistics that a table asks for."""
-    if given is None:
-        return Wanted()
-    table = given.to_dict() if isinstance(given, Wanted) else given
+    table = given.to_dict() if isinstance(given, Wanted) else {} if given is None else given
     keys = ("moments", "histograms", "quantiles", "relative_error", "variables", "samples")
     check_table("statistics", table, known=keys)
     default = Wanted()
@@ -90,7 +89,7 @@ def _histograms(given: Any) -> dict[str, tuple[float, float, int]]:
             raise ValueError(f"{label} must have low < high, got {low!r} and {high!r}; {remedy}")
         bins = check_integer(f"{label}[2]", value[2], low=1, high=_MAX_BINS, remedy=remedy)
         result[name] = (low, high, bins)
-    return result
+    return ReadOnly(result)
 
 
 def _probabilities(given: Any) -> tuple[float, ...]:

@@ -45,17 +45,17 @@ def write_sample_arrays(
     size = int(plan.block_size[0])
     arrays = {name: _create(folder, name, form, (plan.n_cells, study.samples), size) for name, form in forms.items()}
     for cell in range(plan.n_cells):
-        there = 0
+        there = dict.fromkeys(forms, 0)  # A cell may not have all of them.
         for block, digest in sorted(journal.files_of(cell).items() if cell in cells else ()):
             first = block * int(plan.block_size[cell])
             for name, values in _read(samples_file(store.samples_folder, cell, block), digest).items():
                 samples = slice(first, first + len(values))
                 place = (slice(cell, cell + 1), samples, *(slice(0, k) for k in values.shape[1:]))
                 arrays[name][place] = values[None]
-                there = max(there, first + len(values))
+                there[name] = first + len(values)
         for name, form in forms.items():
             if form.dtype.kind != "f":
-                _write_zeros(arrays[name], cell, there, study.samples, size)
+                _write_zeros(arrays[name], cell, there[name], study.samples, size)
 
 
 def _read(path: Path, digest: str) -> dict[str, Any]:

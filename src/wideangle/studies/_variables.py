@@ -25,10 +25,16 @@ def variables_of(method: Method, prepared: Any) -> Mapping[str, int] | None:
     return None if find is None else find(prepared)
 
 
+def names_of(method: Method, prepared: Any) -> frozenset[str] | None:
+    """Return the names of all variables, counts too, None for a method that does not say so."""
+    names = variables_of(method, prepared)
+    return None if names is None else frozenset({*names, *getattr(method, "totals", ())})
+
+
 def check_variables(cells: Iterable[tuple[Method, Any]], wanted: Wanted, stop: Stop | None) -> None:
     """Refuse names in statistics and stop that no method of the study knows.
 
-    What a user's function returns is unknown, unless it says so, until its first block.
+    What a user's function returns is unknown, unless it says so: blocks, and ``never_returned`` after the run, look.
     """
     for name in wanted.histograms:
         if not wanted.keeps(name):
@@ -39,17 +45,21 @@ def check_variables(cells: Iterable[tuple[Method, Any]], wanted: Wanted, stop: S
     if not (wanted.histograms or wanted.variables or stop):
         return
     found: set[Variables] = set()
+    all_known = True
     for method, prepared in cells:
         names = variables_of(method, prepared)
         if names is None:
-            return
-        found.add(Variables(method.name, frozenset(names), tuple(getattr(method, "totals", ()))))
-    for name in wanted.variables or ():
-        _check("statistics.variables", name, found, counts=True)
-    for name in wanted.histograms:
-        _check("statistics.histograms", name, found)
+            all_known = False
+        else:
+            found.add(Variables(method.name, frozenset(names), tuple(getattr(method, "totals", ()))))
+    if all_known:
+        for name in wanted.variables or ():
+            _check("statistics.variables", name, found, counts=True)
+        for name in wanted.histograms:
+            _check("statistics.histograms", name, found)
+        if stop is not None:
+            _check("stop.variable", stop.variable, found)
     if stop is not None:
-        _check("stop.variable", stop.variable, found)
         for one in found:
             if stop.variable not in one.names:
                 raise ValueError(

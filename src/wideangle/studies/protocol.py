@@ -210,7 +210,7 @@ class FunctionMethod:
 
     @property
     def version(self) -> str:
-        """A digest of the source file of the function."""
+        """A digest of the source file of the function, but not of what this file imports."""
         return _source_digest(self.function)
 
     def prepare(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -340,6 +340,11 @@ def resolve(name: str) -> Method:
             target = getattr(target, part)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"method {name!r} cannot be imported ({error}); {remedy}") from error
+    except SystemExit as error:
+        raise ValueError(
+            f"method {name!r} cannot be imported, as its module ends the process ({error!r}); put what it does as a "
+            "program under `if __name__ == '__main__':`"
+        ) from error
     if not callable(target):
         raise TypeError(f"method {name!r} must be a function, got {type(target).__name__}; {remedy}")
     return FunctionMethod(name, target)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from wideangle._checks import check_flag, check_memory, check_positive_real
 from wideangle._cpu import available_threads
 from wideangle.studies._executors import check_executor
-from wideangle.studies._layout import Layout
+from wideangle.studies._layout import Layout, never_returned
 from wideangle.studies._results import write_results
 from wideangle.studies._samples import check_samples
 from wideangle.studies._scheduling import Schedule
@@ -68,7 +68,8 @@ def run(
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong type or range, or a block would exceed the memory of the machine.
+        If an argument is of the wrong type or range, an executor was shut down or closed before, or a block would
+        exceed the memory of the machine.
     OSError
         If the store cannot be written. What was committed before is kept.
     StoreError
@@ -76,12 +77,14 @@ def run(
     KeyboardInterrupt
         On Ctrl-C. What was committed before is kept.
     RuntimeError
-        If the executor broke. What was committed before is kept.
+        If the executor broke, or was shut down meanwhile. What was committed before is kept.
 
     Warns
     -----
     StudyWarning
         If cells failed. The others are finished, and the next call tries again.
+    RuntimeWarning
+        If a Dask cluster has had no workers for 10 s. The run waits for them.
 
     Notes
     -----
@@ -130,7 +133,7 @@ def run(
             journal.clear_failures()
             Schedule(study, plan, place, journal).go(executor, limit, progress)
             layout = Layout.of(journal)
-            journal.note_failures(layout.refused)
+            journal.note_failures([*layout.refused, *never_returned(study, layout, journal.done())])
             failures = journal.failures()
             unfinished = Schedule(study, plan, place, journal).unfinished() | {failure.cell for failure in failures}
             write_results(place, study, plan, journal, layout, unfinished=unfinished)

@@ -96,7 +96,8 @@ class Status:
         title = f"{self.name!r}, study" if self.name else "study"
         lines = [f"{self.path}: {title} {self.identity[:12]}", self._state_text(), self._progress_text()]
         lines.append("cells: " + ", ".join(f"{number} {state}" for state, number in self.cells.items()))
-        lines += [f"failed: cell {one.cell} ({one.parameters}): {one.message}" for one in self.failures[:_SHOWN]]
+        shown = self.failures[:_SHOWN]
+        lines += [f"failed: cell {one.cell} ({one.parameters}): {' '.join(one.message.split())}" for one in shown]
         if len(self.failures) > _SHOWN:
             lines.append(f"and {len(self.failures) - _SHOWN} more that failed")
         return "\n".join(lines)

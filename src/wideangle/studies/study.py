@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wideangle._checks import check_choice, check_integer, check_samples, check_seed
-from wideangle.studies._cells import Cell, axis, canonical, expand, plain
+from wideangle.studies._cells import Cell, axis, canonical, expand, plain, read_only
 from wideangle.studies._reading import check_parameters, check_statistics, check_stop, check_table, read_toml
 from wideangle.studies._variables import check_variables
 from wideangle.studies.protocol import FunctionMethod, Stop, Wanted, check_function, resolve
@@ -121,11 +121,13 @@ class Study:
         name: str = "",
     ) -> None:
         methods = _method_names(method)
-        common = plain("parameters", check_parameters("parameters", parameters or {}))
-        axes = {key: axis(key, values) for key, values in check_parameters("grid", grid or {}).items()}
+        common = read_only(plain("parameters", check_parameters("parameters", parameters or {})))
+        axes = read_only({key: axis(key, values) for key, values in check_parameters("grid", grid or {}).items()})
         if isinstance(cells, (str, bytes, Mapping)) or not isinstance(cells, Iterable):
             raise TypeError(f"cells must be a list of tables, got {cells!r}; write each cell under [[cells]]")
-        listed = tuple(plain(f"cells[{k}]", check_parameters(f"cells[{k}]", cell)) for k, cell in enumerate(cells))
+        listed = tuple(
+            read_only(plain(f"cells[{k}]", check_parameters(f"cells[{k}]", cell))) for k, cell in enumerate(cells)
+        )
         if not isinstance(name, str):
             raise TypeError(f"name must be a string, got {name!r}; give a title such as 'angles by depth'")
         set_field = object.__setattr__
@@ -139,7 +141,7 @@ class Study:
         set_field(self, "stop", check_stop(stop, self.statistics))
         set_field(self, "name", name)
         given = {"parameters": common, "grid": axes, "cells": listed}
-        set_field(self, "_given", {key: value for key, value in given.items() if value})
+        set_field(self, "_given", read_only({key: value for key, value in given.items() if value}))
         self._check_cells()
 
     @classmethod
@@ -196,6 +198,7 @@ class Study:
     def identity(self) -> str:
         """A SHA-256 digest, in hexadecimal digits, of all that results depend on but for the version of the package.
 
+        Of a function of one's own it has the file that the function is in, and not the modules that this file imports.
         It is that of the cells, however they were written: a grid and a list of the same cells have one identity.
         """
         content = {

@@ -154,7 +154,7 @@ def test_stopping_rule(tmp_path: Path) -> None:
 def test_stopping_rule_of_an_unknown_variable(tmp_path: Path, walk: Callable[..., dict[str, Any]]) -> None:
     # What a user's function returns is unknown before its first block.
     study = Study.from_dict(walk(stop={"variable": "y", "standard_error": 0.1}))
-    with pytest.raises(ValueError, match=r"stop\.variable must be a variable of the method, got 'y'"):
+    with pytest.warns(StudyWarning, match=r"stop\.variable must be a variable of the method, got 'y'"):
         run(study, tmp_path / "stop.zarr", progress=False)
 
 

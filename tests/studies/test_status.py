@@ -101,7 +101,7 @@ def test_results_so_far_are_those_of_the_samples_so_far(tmp_path: Path, monkeypa
 
 def test_a_cell_that_ended_by_the_rule_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "s.zarr"
-    described = study(stop={"variable": "log_sin2", "standard_error": 10.0})
+    described = study(stop={"variable": "log_sin2", "standard_error": 10.0, "min_samples": 500})
     stopped(path, monkeypatch, described, 1)
     found = wa.studies.status(path)
     assert found.cells["complete"] == found.samples_done // 500 > 0

@@ -6,7 +6,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -27,11 +27,16 @@ class NoWorkersWarning(RuntimeWarning):
 
 
 class Workers(NamedTuple):
-    """Something to submit tasks to."""
+    """Something to submit tasks to.
+
+    ``tells_running`` says whether tasks that are being computed cannot be cancelled: of others nobody knows which are.
+    """
 
     submit: Callable[..., Future[Any]]
     number: Callable[[], int]
     is_remote: bool
+    tells_running: bool
+    are_gone: Callable[[], bool] = lambda: False
 
 
 @contextmanager
@@ -41,16 +46,19 @@ def workers_of(executor: Any) -> Iterator[Workers]:
         n_threads = available_threads()
         pool, over = ThreadPoolExecutor(n_threads, thread_name_prefix="wideangle-study"), threading.Event()
         try:
-            yield Workers(lambda *work: pool.submit(_run_until, over, *work), lambda: n_threads, False)
+            yield Workers(lambda *work: pool.submit(_run_until, over, *work), lambda: n_threads, False, True)
         finally:
             over.set()
             pool.shutdown(wait=True, cancel_futures=True)
     elif _is_dask(executor):
         with executor.get_executor(pure=False, retries=10) as pool:
-            yield Workers(_submitting(pool), _DaskWorkers(executor), True)
+            number = _DaskWorkers(executor)
+            yield Workers(_submitting(pool), number, True, False, lambda: not number.threads())
     else:
         n_workers = getattr(executor, "_max_workers", None) or _DEFAULT_WORKERS
-        yield Workers(_submitting(executor), lambda: n_workers, not isinstance(executor, ThreadPoolExecutor))
+        is_remote = not isinstance(executor, ThreadPoolExecutor)
+        tells_running = isinstance(executor, (ThreadPoolExecutor, ProcessPoolExecutor))
+        yield Workers(_submitting(executor), lambda: n_workers, is_remote, tells_running)
 
 
 def _submitting(executor: Any) -> Callable[..., Future[Any]]:
@@ -81,14 +89,18 @@ class _DaskWorkers:
         self.alone_since: float | None = None
         self.is_said = False
 
-    def __call__(self) -> int:
+    def threads(self) -> int:
+        """Return the number of threads that there are now."""
         try:
-            number = sum(self.client.ncores().values())
+            return int(sum(self.client.ncores().values()))
         except Exception as error:
             raise BrokenExecutor(f"the Dask scheduler does not answer: {type(error).__name__}: {error}") from error
+
+    def __call__(self) -> int:
+        number = self.threads()
         if number:
             self.alone_since, self.is_said = None, False
-            return int(number)
+            return number
         self.alone_since = self.alone_since or time.monotonic()
         if not self.is_said and time.monotonic() - self.alone_since > _SECONDS_WITHOUT_WORKERS:
             self.is_said = True

@@ -135,15 +135,23 @@ class Schedule:
             while True:
                 if not is_over and time.monotonic() >= deadline:
                     is_over = True
-                    # What waits for a worker can wait for the next run.
-                    flying = {future: sent for future, sent in flying.items() if not future.cancel()}
+                    if workers.tells_running:
+                        # What waits for a worker can wait for the next run.
+                        flying = {future: sent for future, sent in flying.items() if not future.cancel()}
+                if is_over and flying and workers.are_gone():
+                    for future in flying:
+                        future.cancel()
+                    flying = {}
                 while not is_over and len(flying) < capacity:
                     task = next(tasks, None)
                     if task is None:
                         tasks = self._tasks(seconds, again=True)
                         if (task := next(tasks, None)) is None:
                             break
-                    flying[workers.submit(run_task, task)] = _InFlight(task)
+                    future = workers.submit(run_task, task)
+                    flying[future] = _InFlight(task)
+                    if future.done():
+                        break  # An executor that computes at once leaves no time between tasks otherwise.
                 if not flying:
                     return not is_over
                 finished, _ = wait(flying, timeout=_TICK, return_when=FIRST_COMPLETED)
@@ -202,8 +210,6 @@ class Schedule:
     def _end_round(self, cell: int, state: _Round) -> None:
         if state.all_sent and not state.outstanding and cell not in self._failed:
             self._done[cell] = self.journal.done_of(cell)
-            if self.study.stop is not None:
-                self._moments(cell, self._done[cell][0])  # raises if there is no such variable
             del self._rounds[cell]
             self._again.append(cell)
 
@@ -228,6 +234,7 @@ class Schedule:
         for cell in cells:
             nodes = self._missing(cell)
             if not nodes:
+                self._check_rule(cell)
                 continue
             state = self._rounds[cell] = _Round()
             cost = float(self._costs[cell])
@@ -284,14 +291,21 @@ class Schedule:
         larger = [other for other in done if other.first == 0 and other.level > node.level]
         if larger:
             return False  # It went on from here before.
-        return self.study.stop.reached(self._moments(cell, node))
+        moments = self._moments(cell, node)
+        return moments is None or self.study.stop.reached(moments)
 
     def _moments(self, cell: int, node: Node) -> Any:
+        """Return what the rule looks at, None if the cell does not have it."""
         assert self.study.stop is not None
-        kinds = self.journal.read(cell, node).accumulators.get(self.study.stop.variable, {})
-        if "moments" not in kinds:
-            raise ValueError(
-                f"stop.variable must be a variable of the method, got {self.study.stop.variable!r}; "
-                f"choose from {', '.join(map(repr, self.journal.read(cell, node).dims))}"
-            )
-        return kinds["moments"]
+        return self.journal.read(cell, node).accumulators.get(self.study.stop.variable, {}).get("moments")
+
+    def _check_rule(self, cell: int) -> None:
+        """Let a cell fail whose function did not return what the rule looks at, which ends it for others."""
+        done = self._done.get(cell)
+        if self.study.stop is None or not done or self._moments(cell, done[0]) is not None:
+            return
+        known = ", ".join(map(repr, self.journal.read(cell, done[0]).dims))
+        name = self.study.stop.variable
+        text = f"ValueError: stop.variable must be a variable of the method, got {name!r}; choose from {known}"
+        self.journal.note_failures([Failure(cell, text, text)])
+        self._failed.add(cell)

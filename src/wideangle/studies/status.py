@@ -236,7 +236,8 @@ def cell_states(study: Study, journal: Journal) -> list[str]:
     """Return the state of each cell, one of ``STATES``."""
     result = ["not begun"] * len(study.cells)
     for cell, number in journal.samples_done().items():
-        is_complete = number >= study.samples or (study.stop is not None and _is_precise(study, journal, cell))
+        may_end = study.stop is not None and number >= study.stop.min_samples
+        is_complete = number >= study.samples or (may_end and _is_precise(study, journal, cell))
         result[cell] = "complete" if is_complete else "partial"
     for failure in journal.failures():
         result[failure.cell] = "failed"

@@ -51,7 +51,8 @@ def run(
     progress
         Whether to show a bar with samples, rate and time left; default True.
     max_time
-        Seconds after which no more work is begun. What is finished is kept, and the next call goes on. Default None.
+        Seconds after which no more work is begun. What is being computed is finished and kept, on Dask also what waits
+        at a worker, altogether some seconds; and the next call goes on. Default None.
     repair
         Whether to compute anew what is damaged in the store, in place of refusing it; default False.
 

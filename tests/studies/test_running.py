@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -41,11 +40,9 @@ def sometimes(*, first_sample, n_samples, seed, fails):
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    (tmp_path / "own_methods.py").write_text(OWN)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "own_methods", raising=False)
-    return "own_methods"
+def own(own_module: Callable[[str, str], str]) -> str:
+    """The name of the module with the methods."""
+    return own_module("own_methods", OWN)
 
 
 def angles(**changes: Any) -> Study:

@@ -158,6 +158,22 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
     return write
 
 
+@pytest.fixture
+def end_before_results() -> Callable[..., None]:
+    """The function that runs a study, as far as the options say, and interrupts it before any results are written."""
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    def end(study: wa.studies.Study, store: Path, **options: Any) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("wideangle.studies.running.write_results", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                wa.studies.run(study, store, progress=False, **options)
+
+    return end
+
+
 @dataclass
 class Child:
     """A process that runs a study."""

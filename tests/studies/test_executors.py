@@ -113,3 +113,10 @@ def test_a_cluster_whose_workers_come_late(cluster: Any, tmp_path: Path, monkeyp
     assert results.status.values.tolist() == [0, 0]
     assert len(caught) == 1  # It is said once.
     assert caught[0].filename == __file__
+
+
+def test_a_cluster_that_stays_without_workers(cluster: Any, tmp_path: Path) -> None:
+    """Nothing that was sent will come back, so that the run ends when its time is up."""
+    with cluster.get_client() as client:
+        results = run(angles(), tmp_path / "store", executor=client, progress=False, max_time=0.3)
+    assert results.status.values.tolist() == [3, 3]

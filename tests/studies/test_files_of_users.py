@@ -29,19 +29,17 @@ def run(table: dict[str, Any], store: Path, **options: Any) -> None:
     wa.studies.run(Study.from_dict(table), store, progress=False, **options).close()
 
 
-def begin(table: dict[str, Any], store: Path, *, with_results: bool) -> None:
-    """Begin a study; its store has results so far, or none yet."""
-    if with_results:
-        run(table, store, max_time=1e-9)
-        return
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("wideangle.studies.running.write_results", interrupt)
-        with pytest.raises(KeyboardInterrupt):
+@pytest.fixture(params=[False, True], ids=["without results", "with results"])
+def begin(request: pytest.FixtureRequest, end_before_results: Any) -> Callable[[dict[str, Any], Path], None]:
+    """The function that begins a study whose store has results so far, or none yet."""
+
+    def begin(table: dict[str, Any], store: Path) -> None:
+        if request.param:
             run(table, store, max_time=1e-9)
+        else:
+            end_before_results(Study.from_dict(table), store, max_time=1e-9)
 
-
-def interrupt(*_: object, **__: object) -> None:
-    raise KeyboardInterrupt
+    return begin
 
 
 def put_files(store: Path) -> dict[str, bytes]:
@@ -68,12 +66,9 @@ def without_those(files: dict[str, bytes]) -> dict[str, bytes]:
     return {name: data for name, data in files.items() if not name.startswith(("elsewhere", "figures", "mine", *FILES))}
 
 
-@pytest.mark.parametrize("with_results", [False, True])
-def test_they_are_left_alone(
-    with_results: bool, tables: Any, undisturbed: Any, contents: Contents, tmp_path: Path
-) -> None:
+def test_they_are_left_alone(begin: Any, tables: Any, undisturbed: Any, contents: Contents, tmp_path: Path) -> None:
     store = tmp_path / "store.zarr"
-    begin(tables["walk"], store, with_results=with_results)
+    begin(tables["walk"], store)
     before = put_files(store)
     assert len(before) > len(FILES) + 2
     for _ in range(2):  # Once to the end, and once when all is done.
@@ -157,12 +152,11 @@ def put_and_stop_at(step: int, store: Path) -> bool:
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "link", "array"])
-@pytest.mark.parametrize("with_results", [False, True])
 def test_names_that_the_results_need_are_refused(
-    with_results: bool, kind: str, tables: Any, undisturbed: Any, contents: Contents, tmp_path: Path
+    kind: str, begin: Any, tables: Any, undisturbed: Any, contents: Contents, tmp_path: Path
 ) -> None:
     store = tmp_path / "store.zarr"
-    begin(tables["stop"], store, with_results=with_results)
+    begin(tables["stop"], store)
     # A run that has not got far may have no results of these yet.
     mine = store / "x_mean"
     assert not mine.exists()

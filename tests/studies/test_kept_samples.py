@@ -182,26 +182,20 @@ def test_one_failed_cell_leaves_the_samples_of_others(module: str, tmp_path: Pat
 
 
 def test_samples_of_a_run_before_are_not_taken_for_those_of_now(
-    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    module: str, end_before_results: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The cell that had failed is complete after a run that ended before it wrote results."""
     study, store = study_of(f"{module}:some", grid={"cell": [0, 1, 2]}), tmp_path / "store.zarr"
     with pytest.warns(wa.studies.StudyWarning):
         run(study, store)
     with monkeypatch.context() as patch:
-        patch.setattr("wideangle.studies.running.write_results", interrupt)
         patch.setattr(sys.modules[module], "is_broken", False)
-        with pytest.raises(KeyboardInterrupt):
-            run(study, store)
+        end_before_results(study, store)
     results = wa.studies.load(store)
     assert results.status.values.tolist() == [0, 0, 0]
     assert_to_come(results)
     run(study, store)
     assert_some(wa.studies.load(store), [0, 1, 2])
-
-
-def interrupt(*_: object, **__: object) -> None:
-    raise KeyboardInterrupt
 
 
 def test_a_run_that_is_stopped_says_that_samples_are_to_come(module: str, tmp_path: Path) -> None:

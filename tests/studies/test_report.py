@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import re
+from collections.abc import Callable
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -136,13 +137,13 @@ def test_the_page_says_what_is_needed_to_repeat_it(page: Page, store: Path, tmp_
     assert page.headings[:5] == sections
 
 
-def test_an_unfinished_study_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "dice.py").write_text(
+def test_an_unfinished_study_says_so(tmp_path: Path, own_module: Callable[[str, str], str]) -> None:
+    own_module(
+        "dice",
         "import numpy as np\n\n\ndef throw(*, sides, first_sample, n_samples, seed):\n"
         "    if sides == 13:\n        raise ArithmeticError('no <such> die')\n"
-        "    return {'points': 1.0 + (first_sample + np.arange(n_samples)) % sides}\n"
+        "    return {'points': 1.0 + (first_sample + np.arange(n_samples)) % sides}\n",
     )
-    monkeypatch.syspath_prepend(tmp_path)
     cells = [{"sides": sides} for sides in (6, 13, *range(100, 310))]
     described = wa.studies.Study("dice:throw", samples=12, seed=0, cells=cells, block_size=12)
     with pytest.warns(wa.studies.StudyWarning):
@@ -190,14 +191,14 @@ def test_lines_join_cells_that_differ_in_one_parameter(store: Path) -> None:
 
 
 def test_variables_of_several_dimensions_and_times_of_their_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, own_module: Callable[[str, str], str]
 ) -> None:
-    (tmp_path / "waves.py").write_text(
+    own_module(
+        "waves",
         "import numpy as np\nimport xarray as xr\n\n\ndef wave(*, step, first_sample, n_samples, seed):\n"
         "    values = np.ones((n_samples, 4, 3)) * np.arange(4)[:, None]\n"
-        "    return xr.Dataset({'height': (('sample', 'place', 'time'), values)}, {'time': step * np.arange(3.0)})\n"
+        "    return xr.Dataset({'height': (('sample', 'place', 'time'), values)}, {'time': step * np.arange(3.0)})\n",
     )
-    monkeypatch.syspath_prepend(tmp_path)
     described = wa.studies.Study("waves:wave", samples=4, seed=0, grid={"step": [1.0, 2.0]}, block_size=4)
     wa.studies.run(described, tmp_path / "s.zarr", progress=False)
     results = Results(wa.studies.load(tmp_path / "s.zarr"))

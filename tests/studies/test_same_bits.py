@@ -11,6 +11,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numcodecs
+import numpy as np
 import pytest
 
 import wideangle as wa
@@ -119,6 +121,8 @@ def test_studies_have_several_blocks_and_the_rule_ends_some(
     assert blocks == {"walk": [11] * 3, "angles": [7] * 4, "stop": [30] * 3}
     for name, files in undisturbed.items():
         assert {key for key in files if key.startswith(".")} == {".zattrs", ".zgroup", ".zmetadata"}, name
+    n_samples = np.frombuffer(numcodecs.Zstd().decode(undisturbed["stop"]["n_samples/0"]), dtype=np.int64)
+    assert np.all((n_samples > 100) & (n_samples < tables["stop"]["samples"]))
 
 
 class Slow(ThreadPoolExecutor):

@@ -112,13 +112,13 @@ def test_a_cell_that_ended_by_the_rule_is_complete(tmp_path: Path, monkeypatch: 
     assert found.cells["partial"] == found.samples_done // 500 > 0
 
 
-def test_failures_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "brittle.py").write_text(
+def test_failures_are_named(tmp_path: Path, own_module: Callable[[str, str], str]) -> None:
+    own_module(
+        "brittle",
         "import numpy as np\n\n\ndef f(*, x, first_sample, n_samples, seed):\n"
         "    if x == 2:\n        raise ArithmeticError('two is too much')\n"
-        "    return {'y': np.full(n_samples, float(x))}\n"
+        "    return {'y': np.full(n_samples, float(x))}\n",
     )
-    monkeypatch.syspath_prepend(tmp_path)
     described = wa.studies.Study("brittle:f", samples=10, seed=0, grid={"x": [1, 2, 3]})
     with pytest.warns(wa.studies.StudyWarning):
         wa.studies.run(described, tmp_path / "s.zarr", progress=False)

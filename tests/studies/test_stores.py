@@ -15,6 +15,7 @@ from threading import Timer
 from typing import Any
 
 import pytest
+import xarray as xr
 from filelock import FileLock
 
 import wideangle as wa
@@ -141,14 +142,40 @@ def test_paths_that_are_no_stores(walk: Walk, contents: Contents, tmp_path: Path
     assert_refused(walk(), file / "store", contents, (FileNotFoundError, NotADirectoryError), "folder")  # type: ignore[arg-type]
 
 
-def test_groups_of_others(walk: Walk, contents: Contents, tmp_path: Path) -> None:
-    import xarray as xr
+@pytest.mark.parametrize("checksums", ["", "no JSON", '{"x/0": "0"}'])
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_groups_of_others(zarr_format: Any, checksums: str, walk: Walk, contents: Contents, tmp_path: Path) -> None:
+    """Also where there is a file that is called like one of ours."""
+    store = tmp_path / "other.zarr"
+    xr.Dataset({"x": ("y", [1.0, 2.0])}).to_zarr(store, zarr_format=zarr_format, consolidated=False)
+    if checksums:
+        (store / "checksums.json").write_text(checksums)
+    for repair in (False, True):
+        assert_refused(walk(), store, contents, FileExistsError, "store must", repair=repair)
 
-    for zarr_format in (2, 3):
-        store = tmp_path / f"{zarr_format}.zarr"
-        xr.Dataset({"x": ("y", [1.0, 2.0])}).to_zarr(store, zarr_format=zarr_format, consolidated=False)
-        for repair in (False, True):
-            assert_refused(walk(), store, contents, FileExistsError, "store must", repair=repair)
+
+def test_a_folder_with_checksums_of_others(walk: Walk, contents: Contents, tmp_path: Path) -> None:
+    (tmp_path / "checksums.json").write_text("mine")
+    for repair in (False, True):
+        assert_refused(walk(), tmp_path, contents, FileExistsError, "store must hold a study", repair=repair)
+
+
+@pytest.mark.parametrize("name", ["checksums.json", ".zattrs"])
+def test_a_damaged_store_of_another_study(name: str, walk: Walk, contents: Contents, tmp_path: Path) -> None:
+    """It is not computed anew as this one; a wrong bit in one identity does not make it another study."""
+    store = tmp_path / "store"
+    run(walk(), store)
+    expected = contents(store)
+    data = (store / name).read_bytes()
+    identity = Study.from_dict(walk()).identity.encode()
+    assert name != ".zattrs" or data.count(identity) == 2
+    damaged = data.replace(identity, bytes([identity[0] ^ 1]) + identity[1:], 1) if name == ".zattrs" else data[:-3]
+    (store / name).write_bytes(damaged)
+    other = walk(seed=6)
+    assert_refused(other, store, contents, wa.studies.StoreError, "damaged: ")
+    assert_refused(other, store, contents, wa.studies.StoreError, "damaged, and .* is of another study", repair=True)
+    run(walk(), store, repair=True)
+    assert contents(store) == expected
 
 
 @pytest.mark.parametrize("is_begun", [False, True])

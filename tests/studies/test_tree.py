@@ -54,7 +54,7 @@ def test_missing_nodes_are_what_is_not_done(case: tuple[int, list[Node]], level:
         assert set(blocks) == set(range(end)) - finished
         parts = [part for node in missing for part in divided(node, level, n_blocks)]
         assert sorted(block for part in parts for block in blocks_of(part, n_blocks)) == sorted(blocks)
-        assert all(part.level <= max(level, 0) or part in missing for part in parts)
+        assert all(part.level <= level for part in parts)
 
 
 @given(st.integers(1, 10**15))

@@ -31,6 +31,11 @@ def damaged_files(folder: Path) -> list[str]:
     return damage + sorted(present - set(known))
 
 
+def lists_group(folder: Path) -> bool:
+    """Whether there are checksums, and of a group."""
+    return GROUP in (_checksums(folder) or {})
+
+
 def put_in_place(part: Path, folder: Path) -> None:
     """Put a new Zarr group, in a folder within its place, in the place of earlier results.
 

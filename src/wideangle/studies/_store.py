@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from wideangle._version import __version__
 from wideangle.studies import _journal
-from wideangle.studies._group_files import CHECKSUMS, GROUP, damaged_files, put_in_place, sync_folder
+from wideangle.studies._group_files import CHECKSUMS, GROUP, damaged_files, lists_group, put_in_place, sync_folder
 from wideangle.studies._journal import Journal, StoreError
 
 if TYPE_CHECKING:
@@ -75,9 +76,11 @@ class Store:
                     f"store must be a store or an empty folder, got {str(self.path)!r}, which holds {present[0]!r}; "
                     f"{remedy}"
                 )
-        is_ours = (self.path / CHECKSUMS).is_file() or not self.is_complete
-        if not is_ours and "study_about" not in self.attributes():
-            raise FileExistsError(f"store must hold a study, got {str(self.path)!r}, another Zarr group; {remedy}")
+        # One of the two is enough, as the other may be damaged; either may be a file of others that is called so.
+        if self.is_complete and not lists_group(self.path) and b"study_about" not in self._attributes_as_written():
+            raise FileExistsError(
+                f"store must hold a study, got {str(self.path)!r}, another Zarr group or folder; {remedy}"
+            )
         place = self.path if self.path.exists() else self._existing_parent()
         if not os.access(place, os.W_OK | os.X_OK):
             raise PermissionError(
@@ -193,6 +196,8 @@ class Store:
         damage = damaged_files(self.path)
         if not damage or (repair and not {CHECKSUMS, ".zattrs"} & set(damage)):
             self._check_about(json.loads(self.attributes()["study_about"]), study)
+        elif repair:
+            self._check_damaged_about(study)
         if not damage and self.attributes().get("state") != COMPLETE:
             damage = ["the journal of an unfinished run is missing"]
         if damage and not repair:
@@ -212,6 +217,19 @@ class Store:
                     f"{self.path} was begun with {what} {found.get(key)}, and this is {mine[key]}: results of the two "
                     "may differ. Go on with that version, or give another store"
                 )
+
+    def _check_damaged_about(self, study: Study) -> None:
+        """Refuse attributes that hold the identity of another study, in all places where they can be read."""
+        found = re.findall(rb'identity\\?":\s*\\?"([0-9a-f]+)', self._attributes_as_written())
+        if found and study.identity.encode() not in found:
+            raise StoreError(
+                f"{self.path} is damaged, and what can be read is of another study (identity {found[0][:12].decode()}, "
+                f"not {study.identity[:12]}); nothing is overwritten: give another store, or the file of that study"
+            )
+
+    def _attributes_as_written(self) -> bytes:
+        file = self.path / ".zattrs"
+        return file.read_bytes() if file.is_file() else b""
 
     def study_table(self) -> dict[str, Any]:
         """Return the description of the study whose store this is."""

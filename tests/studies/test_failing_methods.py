@@ -214,6 +214,33 @@ def test_a_function_that_ends_the_process_fails_in_its_cell(workers: Any, own_mo
     results.close()
 
 
+UNREADABLE = """
+import numpy as np
+
+class Silent(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+def method(*, cell, seed, first_sample, n_samples):
+    if cell == 1:
+        raise Silent
+    if cell == 2:
+        open("/nowhere/" + "\\udcff")
+    return {"x": np.arange(first_sample, first_sample + n_samples, dtype=float)}
+"""
+
+
+def test_errors_whose_text_cannot_be_shown_or_stored(own_module: Write, tmp_path: Path) -> None:
+    own_module("unreadable", UNREADABLE)
+    with pytest.warns(wa.studies.StudyWarning, match=r"2 of 3 cells failed, .*cell = 1\): Silent: \(without a text\)"):
+        results = run(study_of("unreadable"), tmp_path / "store")
+    assert results.status.values.tolist() == [0, 2, 2]
+    results.close()
+    message = wa.studies.status(tmp_path / "store").failures[1].message
+    assert message.startswith("FileNotFoundError: ")
+    assert "udcff" in message
+
+
 def test_ctrl_c_in_a_function_ends_the_run(own_module: Write, tmp_path: Path) -> None:
     own_module("interrupted", ENDS.format(end="raise KeyboardInterrupt"))
     with pytest.raises(KeyboardInterrupt):

@@ -202,9 +202,21 @@ def run_task(task: Task) -> list[UnitResult | Failure]:
             raise
         except (Exception, SystemExit) as error:  # Code that was written as a program ends the process with sys.exit.
             failed.add(unit.cell)
-            text = f"{type(error).__name__}: {error}"
-            results.append(Failure(unit.cell, text, traceback.format_exc()))
+            results.append(_failure(unit.cell, error))
     return results
+
+
+def _failure(cell: int, error: BaseException) -> Failure:
+    try:
+        text = str(error)
+    except Exception:  # whatever a class of a user does
+        text = "(without a text)"
+    # Names of files may hold what is no text in UTF-8, as which it is stored.
+    message, details = (
+        each.encode(errors="backslashreplace").decode()
+        for each in (f"{type(error).__name__}: {text}", traceback.format_exc())
+    )
+    return Failure(cell, message, details)
 
 
 def _run_unit(task: Task, unit: Unit) -> UnitResult:

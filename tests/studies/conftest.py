@@ -11,8 +11,11 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +240,36 @@ def children(module: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
         yield Children(ask, tmp_path_factory.mktemp("answers"))
         stdin.close()
+
+
+@contextmanager
+def _spawned(number: int) -> Iterator[Executor]:
+    with ProcessPoolExecutor(number, mp_context=get_context("spawn")) as pool:
+        yield pool
+
+
+@contextmanager
+def _dask(number: int, *, processes: bool) -> Iterator[Any]:
+    distributed = pytest.importorskip("distributed")
+    options = {
+        "processes": processes,
+        "n_workers": number,
+        "threads_per_worker": 1,
+        "dashboard_address": ":0",
+        "silence_logs": 50,
+    }
+    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def elsewhere() -> dict[str, Callable[[int], AbstractContextManager[Any]]]:
+    """Functions that give so many workers that are not threads of this process alone, by name."""
+    return {
+        "processes": _spawned,
+        "Dask threads": partial(_dask, processes=False),
+        "Dask processes": partial(_dask, processes=True),
+    }
 
 
 SAMPLES = Wanted(samples=True)

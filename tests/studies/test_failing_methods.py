@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager, nullcontext
-from multiprocessing import get_context
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -190,25 +188,15 @@ def method(*, cell, seed, first_sample, n_samples):
 """
 
 
-@contextmanager
-def processes() -> Iterator[Executor]:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        yield pool
-
-
-@contextmanager
-def dask() -> Iterator[Any]:
-    distributed = pytest.importorskip("distributed")
-    options = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
-    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
-        yield client
-
-
-@pytest.mark.parametrize("workers", [nullcontext, processes, dask])
-def test_a_function_that_ends_the_process_fails_in_its_cell(workers: Any, own_module: Write, tmp_path: Path) -> None:
-    name = f"exits_in_{workers.__name__}"
-    own_module(name, ENDS.format(end="sys.exit(3)"))
-    with workers() as executor, pytest.warns(wa.studies.StudyWarning, match="1 of 3 cells failed.*SystemExit: 3"):
+@pytest.mark.parametrize("place", ["threads", "processes", "Dask threads"])
+def test_a_function_that_ends_the_process_fails_in_its_cell(
+    place: str, elsewhere: dict[str, Any], own_module: Write, tmp_path: Path
+) -> None:
+    name = own_module(f"exits_in_{place.replace(' ', '_')}", ENDS.format(end="sys.exit(3)"))
+    with (
+        elsewhere[place](1) if place in elsewhere else nullcontext() as executor,
+        pytest.warns(wa.studies.StudyWarning, match="1 of 3 cells failed.*SystemExit: 3"),
+    ):
         results = run(study_of(name), tmp_path / "store", executor=executor)
     assert results.status.values.tolist() == [0, 2, 0]
     results.close()

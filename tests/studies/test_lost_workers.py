@@ -9,8 +9,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from multiprocessing import get_context
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -53,24 +52,22 @@ def in_peace(study: Study, folder: Path, store: Path, contents: Contents) -> dic
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # of the sockets of workers that are killed
 def test_killed_dask_workers(
-    own_module: Any, contents: Contents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own_module: Any, elsewhere: Any, contents: Contents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    distributed = pytest.importorskip("distributed")
     path = os.pathsep.join([str(tmp_path / "modules"), os.environ.get("PYTHONPATH", "")])
     monkeypatch.setenv("PYTHONPATH", path)
     study = suicidal(own_module, "suicidal_on_dask", tmp_path / "marks")
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": 50}
-    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
+    with elsewhere["Dask processes"](2) as client:
         wa.studies.run(study, tmp_path / "store", executor=client, progress=False).close()
     assert len(list((tmp_path / "marks").iterdir())) == 4
     assert contents(tmp_path / "store") == in_peace(study, tmp_path / "marks", tmp_path / "other", contents)
 
 
-def test_killed_processes_of_a_pool(own_module: Any, contents: Contents, tmp_path: Path) -> None:
+def test_killed_processes_of_a_pool(own_module: Any, elsewhere: Any, contents: Contents, tmp_path: Path) -> None:
     study = suicidal(own_module, "suicidal_in_pool", tmp_path / "marks")
     n_broken = 0
     for _ in range(5):
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        with elsewhere["processes"](1) as pool:
             try:
                 wa.studies.run(study, tmp_path / "store", executor=pool, progress=False).close()
                 break

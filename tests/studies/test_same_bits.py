@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
-from multiprocessing import get_context
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -63,44 +61,26 @@ class Twice(ThreadPoolExecutor):
         return super().submit(function, *args, **kwargs)
 
 
-@contextmanager
-def spawned() -> Iterator[Executor]:
-    """Give two processes that begin from nothing."""
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        yield pool
-
-
-@contextmanager
-def cluster(*, processes: bool) -> Iterator[Any]:
-    """Give a Dask cluster with three workers of one thread."""
-    distributed = pytest.importorskip("distributed")
-    options = {"processes": processes, "n_workers": 3, "threads_per_worker": 1, "dashboard_address": ":0"}
-    with distributed.LocalCluster(**options) as dask, distributed.Client(dask) as client:
-        yield client
-
-
 WAYS: dict[str, Callable[[], Any]] = {
     "one thread": lambda: ThreadPoolExecutor(1),
     "two threads": lambda: ThreadPoolExecutor(2),
     "five threads": lambda: ThreadPoolExecutor(5),
     "shuffled": Shuffled,
     "twice": lambda: Twice(3),
-    "processes": spawned,
-    "Dask threads": lambda: cluster(processes=False),
-    "Dask processes": lambda: cluster(processes=True),
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [*WAYS, "processes", "Dask threads", "Dask processes"])
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # of Dask's own sockets
 def test_any_executor_gives_the_same_bytes(
     way: str,
+    elsewhere: dict[str, Any],
     tables: dict[str, dict[str, Any]],
     undisturbed: dict[str, dict[str, bytes]],
     contents: Contents,
     tmp_path: Path,
 ) -> None:
-    with WAYS[way]() as executor:
+    with WAYS[way]() if way in WAYS else elsewhere[way](3) as executor:
         for name, table in tables.items():
             wa.studies.run(Study.from_dict(table), tmp_path / name, executor=executor, progress=False)
             assert contents(tmp_path / name) == undisturbed[name], name

@@ -254,17 +254,19 @@ def _prepare(method: Method, parameters: str, fingerprint: str) -> Any:
 
 
 def reduce_block(block: Block, n_samples: int, wanted: Wanted, required: Container[str] | None = None) -> Reduced:
-    """Return the wanted accumulators of a block.
+    """Return the wanted accumulators of a block, without variables of which nothing is wanted.
 
     Names that are wanted have to be there if they are among those ``required``, by default all: other cells of the
     study may have variables that these do not.
     """
     dims, forms, accumulators = {}, {}, {}
     for name, variable in block.variables.items():
-        if wanted.keeps(name):
-            dims[name] = variable.dims
-            accumulators[name] = _reduce(name, variable, wanted)
-            forms[name] = _form(name, variable, accumulators[name], n_samples, wanted)
+        if not wanted.keeps(name):
+            continue
+        found = _reduce(name, variable, wanted)
+        if found or (wanted.samples and variable.samples is not None):
+            dims[name], accumulators[name] = variable.dims, found
+            forms[name] = _form(name, variable, found, n_samples, wanted)
     asked = [*(wanted.variables or ()), *wanted.histograms]
     missing = [name for name in asked if name not in block.variables and (required is None or name in required)]
     if missing:
@@ -316,7 +318,7 @@ def _form(
         kind = values.dtype.str if wanted.samples else ""
     if any(len(shape) != len(variable.dims) for shape in shapes.values()) or len(set(shapes.values())) > 1:
         raise ValueError(f"{name!r} must have the dimensions {variable.dims} in all statistics, got shapes {shapes}")
-    return next(iter(shapes.values()), ()), kind
+    return next(iter(shapes.values())), kind
 
 
 def _reduce(name: str, variable: Variable, wanted: Wanted) -> dict[str, Accumulator]:

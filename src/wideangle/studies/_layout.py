@@ -128,7 +128,9 @@ def never_returned(study: Study, layout: Layout, done: Container[int]) -> list[F
     In a study of several methods a block cannot tell: a method that comes later may have the name.
     """
     wanted = study.statistics
-    missing = [name for name in (*(wanted.variables or ()), *wanted.histograms) if name not in layout.dims]
+    # Of variables without histograms there may be nothing to keep.
+    of_all = (wanted.variables or ()) if wanted.moments or wanted.quantiles or wanted.samples else ()
+    missing = [name for name in (*of_all, *wanted.histograms) if name not in layout.dims]
     if not missing:
         return []
     methods = {name: resolve(name) for name in study.methods}

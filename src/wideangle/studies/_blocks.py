@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import traceback
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from wideangle._progress import end_if_stopped
 from wideangle.statistics import Histogram, Moments, QuantileSketch, Total
 from wideangle.studies._cells import canonical
+from wideangle.studies._failures import Failure
 from wideangle.studies._names import check_names
 from wideangle.studies._packing import pack, unpack
 from wideangle.studies._samples import SamplesNotWrittenError, write_samples
@@ -172,15 +172,6 @@ def _difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True)
-class Failure:
-    """What went wrong in a cell."""
-
-    cell: int
-    message: str
-    details: str
-
-
-@dataclass(frozen=True)
 class UnitResult:
     """What a unit came to: accumulators as bytes, and digests of the files of samples that it wrote, by block."""
 
@@ -202,8 +193,7 @@ def run_task(task: Task) -> list[UnitResult | Failure]:
             raise
         except (Exception, SystemExit) as error:  # Code that was written as a program ends the process with sys.exit.
             failed.add(unit.cell)
-            text = f"{type(error).__name__}: {error}"
-            results.append(Failure(unit.cell, text, traceback.format_exc()))
+            results.append(Failure.of(unit.cell, error))
     return results
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wideangle.studies._blocks import Failure, Node, Reduced
+from wideangle.studies._blocks import Node, Reduced
+from wideangle.studies._failures import Failure
 from wideangle.studies._journal import Journal
 from wideangle.studies._names import check_names
 from wideangle.studies._sample_arrays import SampleForm
@@ -47,7 +47,7 @@ class Layout:
             try:
                 result.add(merged(journal, cell, done[cell]), cell)
             except ValueError as error:
-                result.refused.append(Failure(cell, f"{type(error).__name__}: {error}", traceback.format_exc()))
+                result.refused.append(Failure.of(cell, error))
         return result
 
     def fitting(self, done: Mapping[int, list[Node]]) -> dict[int, list[Node]]:

@@ -95,6 +95,42 @@ def test_a_cell_that_failed_is_tried_again(own_module: Write, tmp_path: Path) ->
         assert results.identical(others)
 
 
+NO_TEXT = """
+import numpy as np
+
+class WithoutText(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+def method(*, cell, seed, first_sample, n_samples):
+    if cell == 1:
+        raise {error}
+    return {{"x": np.arange(first_sample, first_sample + n_samples, dtype=float)}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (r"OSError('no file \udcff')", r"OSError: no file \udcff"),
+        (r"OSError('a\0b\x1b[31m\nline')", "OSError: a\\x00b\\x1b[31m\nline"),
+        ("WithoutText()", "WithoutText: an error without text, as its own text raises RuntimeError"),
+    ],
+)
+def test_messages_that_are_no_text(error: str, expected: str, own_module: Write, tmp_path: Path) -> None:
+    """They are written with escapes, and the other cells are there."""
+    own_module("no_text", NO_TEXT.format(error=error))
+    for _ in range(2):
+        with pytest.warns(wa.studies.StudyWarning, match="1 of 3 cells failed"):
+            results = run(study_of("no_text"), tmp_path / "store")
+        assert results.status.values.tolist() == [0, 2, 0]
+        results.close()
+    found = wa.studies.status(tmp_path / "store")
+    assert [failure.message for failure in found.failures] == [expected]
+    str(found).encode()
+    assert wa.studies.write_report(tmp_path / "store").is_file()
+
+
 def test_samples_of_another_type_are_not_rounded(own_module: Write, tmp_path: Path) -> None:
     text = """
     import numpy as np

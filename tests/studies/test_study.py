@@ -158,6 +158,16 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"statistics": {"quantiles": [1.5]}}, ValueError, "must increase from 0 to 1"),
     ({"statistics": {"relative_error": 0.0}}, ValueError, "relative_error must be positive"),
     ({"statistics": {"histograms": {"log_sin2": [0, 0, 4]}}}, ValueError, "must have low < high"),
+    (
+        {"statistics": {"histograms": {"log_sin2": [-1e308, 1e308, 10]}}},
+        ValueError,
+        "statistics.histograms.log_sin2: high - low must lie between 1e-300 and 1e308, got inf; scale",
+    ),
+    (
+        {"statistics": {"histograms": {"log_sin2": [1.0, 1.0000000000000002, 10]}}},
+        ValueError,
+        "statistics.histograms.log_sin2: low=1.0 and high=1.0000000000000002 are too close for 10 bins; use fewer",
+    ),
     ({"statistics": {"histograms": {"log_sin2": [0, 1]}}}, ValueError, "must hold three numbers"),
     ({"statistics": {"moments": False}}, ValueError, "must ask for something"),
     ({"statistics": {"moments": 1}}, TypeError, "must be True or False"),

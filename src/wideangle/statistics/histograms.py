@@ -180,12 +180,17 @@ def _check_range(low: Any, high: Any, n_bins: int) -> tuple[float, float]:
         raise ValueError(f"high must exceed low, got low={lowest!r} and high={highest!r}; {remedy}")
     if n_bins < 1:
         raise ValueError(f"counts must hold at least one bin, got {n_bins}; give an array of shape (..., bin)")
-    width = highest - lowest
-    if not (math.isfinite(width) and width > 1e-300):
-        raise ValueError(f"high - low must lie between 1e-300 and 1e308, got {width!r}; scale the values")
-    if width / n_bins <= np.spacing(max(abs(lowest), abs(highest))):
-        raise ValueError(f"low={lowest!r} and high={highest!r} are too close for {n_bins} bins; use fewer or scale")
+    check_width(lowest, highest, n_bins)
     return lowest, highest
+
+
+def check_width(low: float, high: float, n_bins: int, *, prefix: str = "") -> None:
+    """Refuse a range, low < high, whose bins floating point cannot tell apart; errors begin with ``prefix``."""
+    width = high - low
+    if not (math.isfinite(width) and width > 1e-300):
+        raise ValueError(f"{prefix}high - low must lie between 1e-300 and 1e308, got {width!r}; scale the values")
+    if width / n_bins <= np.spacing(max(abs(low), abs(high))):
+        raise ValueError(f"{prefix}low={low!r} and high={high!r} are too close for {n_bins} bins; use fewer or scale")
 
 
 def _cells(x: NDArray[np.float64], low: float, high: float, n_bins: int, scale: float) -> NDArray[np.int64]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import traceback
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from wideangle._progress import end_if_stopped
 from wideangle.statistics import Histogram, Moments, QuantileSketch, Total
 from wideangle.studies._cells import canonical
+from wideangle.studies._failures import Failure
 from wideangle.studies._names import check_names
 from wideangle.studies._packing import pack, unpack
 from wideangle.studies._samples import SamplesNotWrittenError, write_samples
@@ -172,15 +172,6 @@ def _difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True)
-class Failure:
-    """What went wrong in a cell."""
-
-    cell: int
-    message: str
-    details: str
-
-
-@dataclass(frozen=True)
 class UnitResult:
     """What a unit came to: accumulators as bytes, and digests of the files of samples that it wrote, by block."""
 
@@ -202,21 +193,8 @@ def run_task(task: Task) -> list[UnitResult | Failure]:
             raise
         except (Exception, SystemExit) as error:  # Code that was written as a program ends the process with sys.exit.
             failed.add(unit.cell)
-            results.append(_failure(unit.cell, error))
+            results.append(Failure.of(unit.cell, error))
     return results
-
-
-def _failure(cell: int, error: BaseException) -> Failure:
-    try:
-        text = str(error)
-    except Exception:  # whatever a class of a user does
-        text = "(without a text)"
-    # Names of files may hold what is no text in UTF-8, as which it is stored.
-    message, details = (
-        each.encode(errors="backslashreplace").decode()
-        for each in (f"{type(error).__name__}: {text}", traceback.format_exc())
-    )
-    return Failure(cell, message, details)
 
 
 def _run_unit(task: Task, unit: Unit) -> UnitResult:
@@ -266,17 +244,19 @@ def _prepare(method: Method, parameters: str, fingerprint: str) -> Any:
 
 
 def reduce_block(block: Block, n_samples: int, wanted: Wanted, required: Container[str] | None = None) -> Reduced:
-    """Return the wanted accumulators of a block.
+    """Return the wanted accumulators of a block, without variables of which nothing is wanted.
 
     Names that are wanted have to be there if they are among those ``required``, by default all: other cells of the
     study may have variables that these do not.
     """
     dims, forms, accumulators = {}, {}, {}
     for name, variable in block.variables.items():
-        if wanted.keeps(name):
-            dims[name] = variable.dims
-            accumulators[name] = _reduce(name, variable, wanted)
-            forms[name] = _form(name, variable, accumulators[name], n_samples, wanted)
+        if not wanted.keeps(name):
+            continue
+        found = _reduce(name, variable, wanted)
+        if found or (wanted.samples and variable.samples is not None):
+            dims[name], accumulators[name] = variable.dims, found
+            forms[name] = _form(name, variable, found, n_samples, wanted)
     asked = [*(wanted.variables or ()), *wanted.histograms]
     missing = [name for name in asked if name not in block.variables and (required is None or name in required)]
     if missing:
@@ -328,7 +308,7 @@ def _form(
         kind = values.dtype.str if wanted.samples else ""
     if any(len(shape) != len(variable.dims) for shape in shapes.values()) or len(set(shapes.values())) > 1:
         raise ValueError(f"{name!r} must have the dimensions {variable.dims} in all statistics, got shapes {shapes}")
-    return next(iter(shapes.values()), ()), kind
+    return next(iter(shapes.values())), kind
 
 
 def _reduce(name: str, variable: Variable, wanted: Wanted) -> dict[str, Accumulator]:

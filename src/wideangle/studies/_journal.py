@@ -8,13 +8,13 @@ import os
 import socket
 import sqlite3
 import time
-import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from wideangle.studies._blocks import Failure, Node, Reduced, UnitResult
+from wideangle.studies._blocks import Node, Reduced, UnitResult
+from wideangle.studies._failures import Failure
 
 NAME = "journal.sqlite"
 _SIDECARS = ("-journal", "-wal", "-shm")  # of SQLite, beside its files
@@ -221,9 +221,8 @@ class Journal:
                     continue
                 try:
                     self._insert(result, n_blocks[result.unit.cell])
-                except ValueError as error:
-                    text = f"{type(error).__name__}: {error}"
-                    failures[result.unit.cell] = Failure(result.unit.cell, text, traceback.format_exc())
+                except (ValueError, TypeError, ArithmeticError) as error:
+                    failures[result.unit.cell] = Failure.of(result.unit.cell, error)
             self._insert_failures(failures.values())
         return list(failures.values())
 

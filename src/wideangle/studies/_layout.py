@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wideangle.studies._blocks import Failure, Node, Reduced
+from wideangle.studies._blocks import Node, Reduced
+from wideangle.studies._failures import Failure
 from wideangle.studies._journal import Journal
 from wideangle.studies._names import check_names
 from wideangle.studies._sample_arrays import SampleForm
@@ -47,7 +47,7 @@ class Layout:
             try:
                 result.add(merged(journal, cell, done[cell]), cell)
             except ValueError as error:
-                result.refused.append(Failure(cell, f"{type(error).__name__}: {error}", traceback.format_exc()))
+                result.refused.append(Failure.of(cell, error))
         return result
 
     def fitting(self, done: Mapping[int, list[Node]]) -> dict[int, list[Node]]:
@@ -128,7 +128,9 @@ def never_returned(study: Study, layout: Layout, done: Container[int]) -> list[F
     In a study of several methods a block cannot tell: a method that comes later may have the name.
     """
     wanted = study.statistics
-    missing = [name for name in (*(wanted.variables or ()), *wanted.histograms) if name not in layout.dims]
+    # Of variables without histograms there may be nothing to keep.
+    of_all = (wanted.variables or ()) if wanted.moments or wanted.quantiles or wanted.samples else ()
+    missing = [name for name in (*of_all, *wanted.histograms) if name not in layout.dims]
     if not missing:
         return []
     methods = {name: resolve(name) for name in study.methods}

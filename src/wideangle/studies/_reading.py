@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from wideangle._checks import check_choice, check_flag, check_integer, check_positive_real, check_real, check_samples
+from wideangle.statistics.histograms import MAX_BINS, check_width
 from wideangle.studies._cells import ReadOnly
 from wideangle.studies.protocol import RESERVED, Stop, Wanted, unknown_parameter
-
-_MAX_BINS = 10_000_000
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -87,7 +86,8 @@ def _histograms(given: Any) -> dict[str, tuple[float, float, int]]:
         low, high = (check_real(f"{label}[{k}]", value[k], remedy=remedy) for k in range(2))
         if not low < high:
             raise ValueError(f"{label} must have low < high, got {low!r} and {high!r}; {remedy}")
-        bins = check_integer(f"{label}[2]", value[2], low=1, high=_MAX_BINS, remedy=remedy)
+        bins = check_integer(f"{label}[2]", value[2], low=1, high=MAX_BINS, remedy=remedy)
+        check_width(low, high, bins, prefix=f"{label}: ")
         result[name] = (low, high, bins)
     return ReadOnly(result)
 

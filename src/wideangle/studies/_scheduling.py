@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from wideangle._progress import steady_bar
 from wideangle.studies._blocks import (
     CellWork,
-    Failure,
     Node,
     Task,
     Unit,
@@ -28,6 +27,7 @@ from wideangle.studies._blocks import (
     run_task,
 )
 from wideangle.studies._executors import Workers, explained, workers_of
+from wideangle.studies._failures import Failure
 from wideangle.studies._journal import Journal
 from wideangle.studies._store import Store
 from wideangle.studies.planning import Plan

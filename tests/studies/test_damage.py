@@ -13,6 +13,7 @@ import pytest
 
 import wideangle as wa
 from wideangle.studies._journal import Journal
+from wideangle.studies._salvage import salvage
 from wideangle.studies.study import Study
 
 Contents = Callable[[Path], dict[str, bytes]]
@@ -164,7 +165,7 @@ def test_repair_keeps_what_is_sound(begun: Any, tables: Any, tmp_path: Path) -> 
     journal.close()
     with pytest.raises(wa.studies.StoreError, match=r"cell 1.*repair"):
         run(tables["stop"], store)
-    Journal.salvage(store / "journal.sqlite", {"identity": study.identity}, 3)
+    salvage(store / "journal.sqlite", {"identity": study.identity}, 3)
     journal = Journal(store / "journal.sqlite")
     after = journal.done()
     journal.close()
@@ -259,3 +260,52 @@ def test_forgotten_files_of_samples(
         run(tables["walk"], store)
     run(tables["walk"], store, repair=True)
     assert contents(store) == undisturbed["walk"]
+
+
+@pytest.mark.parametrize("damaged", ["checksums.json", ".zattrs", ".zmetadata", "state", "journal"])
+def test_repair_leaves_the_results_of_another_study(
+    damaged: str, tables: Any, contents: Contents, tmp_path: Path
+) -> None:
+    """Whose they are stands in several places, of which one may be damaged."""
+    store = tmp_path / "store"
+    run(tables["stop"], store, **({"max_time": 1e-9} if damaged == "journal" else {}))
+    if damaged == "state":
+        text = (store / ".zattrs").read_text(encoding="utf-8")
+        (store / ".zattrs").write_text(text.replace('"complete"', '"complett"'), encoding="utf-8")
+    elif damaged == "journal":
+        (store / "journal.sqlite").write_bytes(b"nonsense" * 1000)
+    else:
+        (store / damaged).write_text("x" + (store / damaged).read_text(encoding="utf-8")[1:], encoding="utf-8")
+    before = contents(store)
+    with pytest.raises(wa.studies.StoreError, match="holds another study"):
+        run({**tables["stop"], "seed": 6}, store, repair=True)
+    assert {name: data for name, data in contents(store).items() if name != ".lock"} == {
+        name: data for name, data in before.items() if name != ".lock"
+    }
+    run(tables["stop"], store, repair=True)
+
+
+def test_repair_leaves_results_that_nothing_names(tables: Any, contents: Contents, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    run(tables["stop"], store)
+    for name in (".zattrs", ".zmetadata"):
+        (store / name).write_bytes(b"{")
+    before = contents(store)
+    with pytest.raises(wa.studies.StoreError, match="nothing in it says of which study"):
+        run(tables["stop"], store, repair=True)
+    assert contents(store) == before
+
+
+def test_repair_leaves_a_journal_of_another_study(begun: Any, tables: Any, tmp_path: Path) -> None:
+    """Its results say whose they are, though the description does not."""
+    store = shutil.copytree(begun("stop"), tmp_path / "store")
+    journal = Journal(store / "journal.sqlite")
+    done = journal.done()
+    journal._database.execute("UPDATE about SET value = 'x' WHERE key IN ('identity', 'study')")
+    journal.close()
+    with pytest.raises(wa.studies.StoreError, match="results of another study"):
+        run({**tables["stop"], "seed": 6}, store, repair=True)
+    journal = Journal(store / "journal.sqlite")
+    assert journal.done() == done
+    journal.close()
+    run(tables["stop"], store, repair=True)

@@ -256,7 +256,7 @@ def method(*, cell, seed, first_sample, n_samples):
 
 def test_errors_whose_text_cannot_be_shown_or_stored(own_module: Write, tmp_path: Path) -> None:
     own_module("unreadable", UNREADABLE)
-    with pytest.warns(wa.studies.StudyWarning, match=r"2 of 3 cells failed, .*cell = 1\): Silent: \(without a text\)"):
+    with pytest.warns(wa.studies.StudyWarning, match=r"2 of 3 cells failed, .*1\): Silent: an error without text"):
         results = run(study_of("unreadable"), tmp_path / "store")
     assert results.status.values.tolist() == [0, 2, 2]
     results.close()

@@ -9,7 +9,7 @@ import socket
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +18,8 @@ from wideangle.studies._failures import Failure
 
 NAME = "journal.sqlite"
 _SIDECARS = ("-journal", "-wal", "-shm")  # of SQLite, beside its files
-_SALVAGED = f".part-salvaged-{NAME}"
-_FILES = (NAME, f".part-{NAME}", _SALVAGED, f".part-{_SALVAGED}")
+SALVAGED = f".part-salvaged-{NAME}"
+_FILES = (NAME, f".part-{NAME}", SALVAGED, f".part-{SALVAGED}")
 # What a process that is killed may leave beside the journal, or in place of it.
 LEFTOVERS = {f"{name}{suffix}" for name in _FILES for suffix in ("", *_SIDECARS)} - {NAME}
 
@@ -37,7 +37,7 @@ CREATE TABLE runs (
     started TEXT NOT NULL, seconds REAL NOT NULL, samples INTEGER NOT NULL, state TEXT NOT NULL
 );
 """
-_COLUMNS = "cell, level, place, n_samples, data, digest"
+COLUMNS = "cell, level, place, n_samples, data, digest"
 _SEAL = "seal"  # of the description of the study
 _PATIENCE = 60.0  # seconds that a writer waits for readers of the status
 
@@ -81,13 +81,13 @@ class Journal:
     def create(cls, path: Path, about: Mapping[str, str]) -> Journal:
         """Begin a journal; it is there as a whole or not at all."""
         part = path.with_name(f".part-{path.name}")
-        _remove(part)
+        remove(part)
         with closing(cls(part)) as journal, journal._errors(), journal._transaction():
             for statement in _SCHEMA.split(";"):
                 journal._database.execute(statement)
             rows = {**about, _SEAL: _seal(about)}
             journal._database.executemany("INSERT INTO about VALUES (?, ?)", rows.items())
-        _remove_sidecars(path)
+        remove_sidecars(path)
         os.replace(part, path)
         return cls(path)
 
@@ -115,47 +115,17 @@ class Journal:
         try:
             found = [str(row[0]) for row in self._database.execute("PRAGMA integrity_check") if row[0] != "ok"]
             cells: dict[int, list[Node]] = {}
-            for row in self._database.execute(f"SELECT {_COLUMNS} FROM nodes"):
-                if not _is_sound(self.identity, row):
+            for row in self._database.execute(f"SELECT {COLUMNS} FROM nodes"):
+                if not is_sound(self.identity, row):
                     found.append(
                         f"the results of cell {row[0]}, level {row[1]}, place {row[2]} are not what was written"
                     )
                 else:
                     cells.setdefault(row[0], []).append(Node(row[1], row[2]))
-            found += [f"results of cell {cell} are there twice" for cell in cells if _overlap(cells[cell])]
+            found += [f"results of cell {cell} are there twice" for cell in cells if overlap(cells[cell])]
         except (sqlite3.DatabaseError, UnicodeDecodeError, StoreError) as error:
             return [f"{self.path.name} ({error})"]
         return found
-
-    @classmethod
-    def salvage(cls, path: Path, about: Mapping[str, str], n_cells: int) -> None:
-        """Put a new journal in the place of a damaged one, with what can be read of it and has the right digest.
-
-        The digests hold the identity of the study, so that nothing of another one comes in.
-        """
-        fresh = path.with_name(_SALVAGED)
-        _remove(fresh)
-        with closing(cls.create(fresh, about)) as new, suppress(StoreError), closing(cls(path)) as old:
-            for cell in range(n_cells):
-                try:
-                    rows = old._database.execute(f"SELECT {_COLUMNS} FROM nodes WHERE cell = ?", (cell,)).fetchall()
-                    query = "SELECT cell, block, digest FROM files WHERE cell = ?"
-                    files = old._database.execute(query, (cell,)).fetchall()
-                except sqlite3.DatabaseError:
-                    continue
-                if all(_is_sound(about["identity"], row) for row in rows) and not _overlap(
-                    [Node(row[1], row[2]) for row in rows]
-                ):
-                    new._take_over(rows, files)
-        # What SQLite wanted to undo in the old file would otherwise be undone in the new one.
-        _remove_sidecars(path)
-        os.replace(fresh, path)
-
-    def _take_over(self, rows: list[tuple[Any, ...]], files: list[tuple[Any, ...]]) -> None:
-        with self._errors(), self._transaction():
-            self._database.executemany(f"INSERT INTO nodes ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", rows)
-            kept = [row for row in files if isinstance(row[1], int) and isinstance(row[2], str)]
-            self._database.executemany("INSERT OR IGNORE INTO files VALUES (?, ?, ?)", kept)
 
     def done(self) -> dict[int, list[Node]]:
         """Return the nodes that are finished, by cell."""
@@ -283,7 +253,7 @@ class Journal:
         self._database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", files)
         self._database.executemany("DELETE FROM nodes WHERE cell = ? AND level = ? AND place = ?", merged)
         row = (cell, *node, n_samples, data, _digest(self.identity, (cell, *node, n_samples), data))
-        self._database.execute(f"INSERT INTO nodes ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", row)
+        self._database.execute(f"INSERT INTO nodes ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def _holds(self, cell: int, node: Node, n_blocks: int) -> bool:
         """Whether the blocks of a node are done, or some of them."""
@@ -301,10 +271,10 @@ class Journal:
         return self._database.execute(query, (cell, *node)).fetchone() is not None
 
     def _data(self, cell: int, node: Node) -> bytes:
-        query = f"SELECT {_COLUMNS} FROM nodes WHERE cell = ? AND level = ? AND place = ?"
+        query = f"SELECT {COLUMNS} FROM nodes WHERE cell = ? AND level = ? AND place = ?"
         with self._errors():
             row = self._database.execute(query, (cell, *node)).fetchone()
-        if row is None or not _is_sound(self.identity, row):
+        if row is None or not is_sound(self.identity, row):
             raise self._damaged(
                 f"the results of cell {cell}, block {node.first} and following, are not what was written"
             )
@@ -348,7 +318,7 @@ def _digest(identity: str, place: tuple[int, ...], data: bytes) -> bytes:
     return hashlib.sha256(json.dumps([identity, *place]).encode() + data).digest()
 
 
-def _is_sound(identity: str, row: tuple[Any, ...]) -> bool:
+def is_sound(identity: str, row: tuple[Any, ...]) -> bool:
     """Whether a row is what was written; a wrong bit may have changed the type of a value too."""
     *place, data, digest = row
     return (
@@ -358,7 +328,7 @@ def _is_sound(identity: str, row: tuple[Any, ...]) -> bool:
     )
 
 
-def _overlap(nodes: list[Node]) -> bool:
+def overlap(nodes: list[Node]) -> bool:
     """Whether a node contains another one."""
     present = set(nodes)
     highest = max((node.level for node in nodes), default=0)
@@ -375,12 +345,12 @@ def _seal(about: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
     path.unlink(missing_ok=True)
-    _remove_sidecars(path)
+    remove_sidecars(path)
 
 
-def _remove_sidecars(path: Path) -> None:
+def remove_sidecars(path: Path) -> None:
     for suffix in _SIDECARS:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 

@@ -5,17 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Container, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wideangle._version import __version__
 from wideangle.studies import _journal
-from wideangle.studies._group_files import CHECKSUMS, GROUP, damaged_files, lists_group, put_in_place, sync_folder
+from wideangle.studies._group_files import (
+    CHECKSUMS,
+    GROUP,
+    METADATA,
+    damaged_files,
+    lists_group,
+    put_in_place,
+    sync_folder,
+)
 from wideangle.studies._journal import Journal, StoreError
+from wideangle.studies._salvage import holds_only_others, salvage
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -154,10 +162,8 @@ class Store:
         if not self.journal_path.exists():
             return Journal.create(self.journal_path, mine)
         if repair:
-            found = self._readable_about()
-            if found is not None:
-                self._check_journal(found, study, mine)
-            Journal.salvage(self.journal_path, mine, len(study.cells))
+            self._check_before_repair(study, mine)
+            salvage(self.journal_path, mine, len(study.cells))
         journal = Journal(self.journal_path)
         try:
             self._check_journal(journal.about(), study, mine)
@@ -168,6 +174,20 @@ class Store:
             journal.close()
             raise
         return journal
+
+    def _check_before_repair(self, study: Study, mine: dict[str, str]) -> None:
+        """Refuse the journal of another study, damaged though it may be."""
+        found = self._readable_about()
+        if found is not None:
+            self._check_journal(found, study, mine)
+            return
+        for each in self._named(()):
+            self._check_about(each, study)
+        if holds_only_others(self.journal_path, mine["identity"]):
+            raise StoreError(
+                f"{self.path} holds results of another study in a damaged journal; give another store, or the file of "
+                "that study"
+            )
 
     def _readable_about(self) -> dict[str, str] | None:
         try:
@@ -194,15 +214,32 @@ class Store:
     def check_complete(self, study: Study, *, repair: bool = False) -> bool:
         """Refuse finished results of another study, or damaged ones; False if these are to be computed anew."""
         damage = damaged_files(self.path)
-        if not damage or (repair and not {CHECKSUMS, ".zattrs"} & set(damage)):
-            self._check_about(json.loads(self.attributes()["study_about"]), study)
-        elif repair:
-            self._check_damaged_about(study)
+        named = [] if CHECKSUMS in damage else self._named(damage)
+        if not named and (repair or not damage):
+            named = self._named(())  # No checksum tells which is right: all have to name this study.
+            if not named:
+                raise StoreError(
+                    f"{self.path} is damaged, and nothing in it says of which study it is: it is not overwritten. "
+                    "Restore it from a copy, or give another store"
+                )
+        for each in named:
+            self._check_about(each, study)
         if not damage and self.attributes().get("state") != COMPLETE:
             damage = ["the journal of an unfinished run is missing"]
         if damage and not repair:
             raise self.damaged(f"{', '.join(damage[:3])}{', ...' if len(damage) > 3 else ''}")
         return not damage
+
+    def _named(self, damage: Container[str]) -> list[dict[str, str]]:
+        """Return what those files of the results that are not damaged, and can be read, say of their study."""
+        found = []
+        for name in METADATA:
+            with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+                if name not in damage:
+                    table = json.loads((self.path / name).read_text(encoding="utf-8"))
+                    attributes = table["metadata"][".zattrs"] if "metadata" in table else table
+                    found.append(dict(json.loads(attributes["study_about"]).items()))
+        return found
 
     def _check_about(self, found: dict[str, str], study: Study) -> None:
         mine = about(study)
@@ -217,15 +254,6 @@ class Store:
                     f"{self.path} was begun with {what} {found.get(key)}, and this is {mine[key]}: results of the two "
                     "may differ. Go on with that version, or give another store"
                 )
-
-    def _check_damaged_about(self, study: Study) -> None:
-        """Refuse attributes that hold the identity of another study, in all places where they can be read."""
-        found = re.findall(rb'identity\\?":\s*\\?"([0-9a-f]+)', self._attributes_as_written())
-        if found and study.identity.encode() not in found:
-            raise StoreError(
-                f"{self.path} is damaged, and what can be read is of another study (identity {found[0][:12].decode()}, "
-                f"not {study.identity[:12]}); nothing is overwritten: give another store, or the file of that study"
-            )
 
     def _attributes_as_written(self) -> bytes:
         file = self.path / ".zattrs"

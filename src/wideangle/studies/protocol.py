@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib
 import inspect
@@ -255,7 +256,11 @@ class FunctionMethod:
 
     def run(self, prepared: dict[str, Any], first_sample: int, n_samples: int, seed: int, wanted: Wanted) -> Block:
         """Call the function, and read a mapping of arrays (sample, ...) or a Dataset with a dimension ``sample``."""
-        result = self.function(first_sample=first_sample, n_samples=n_samples, seed=seed, **prepared)
+        from wideangle.studies._returned import as_block
+
+        # A function may change what it is given, and blocks of one process share what is prepared.
+        parameters = copy.deepcopy(prepared)
+        result = self.function(first_sample=first_sample, n_samples=n_samples, seed=seed, **parameters)
         return as_block(result, n_samples, self.name)
 
 
@@ -287,36 +292,6 @@ def check_function(name: str, function: Callable[..., Any]) -> None:
             f"method {name!r} must take {', '.join(RESERVED)} by name, got a function without {', '.join(missing)}; "
             f"{example}"
         )
-
-
-def as_block(result: Any, n_samples: int, name: str) -> Block:
-    """Read what a user's function returned."""
-    if isinstance(result, Block):
-        return result
-    remedy = "return a mapping of names to arrays (sample, ...), or an xarray.Dataset with a dimension 'sample'"
-    if hasattr(result, "data_vars"):
-        dataset = result.transpose("sample", ...)
-        arrays = {str(key): (tuple(map(str, item.dims)), item.values) for key, item in dataset.data_vars.items()}
-        coordinates = {
-            str(key): item.values for key, item in dataset.coords.items() if item.dims == (key,) and key != "sample"
-        }
-    elif isinstance(result, Mapping):
-        arrays, coordinates = {}, {}
-        for key, item in result.items():
-            values = np.asarray(item)
-            arrays[str(key)] = ("sample", *(f"{key}_{k}" for k in range(1, values.ndim))), values
-    else:
-        raise TypeError(f"method {name!r} must return arrays by name, got {type(result).__name__}; {remedy}")
-    variables = {}
-    for key, (dims, values) in arrays.items():
-        if dims[:1] != ("sample",) or values.ndim == 0 or len(values) != n_samples:
-            raise ValueError(
-                f"method {name!r} must return {n_samples} samples of {key!r}, got shape {values.shape}; {remedy}"
-            )
-        if values.dtype.kind not in "biuf":
-            raise TypeError(f"method {name!r} must return real numbers for {key!r}, got {values.dtype}; {remedy}")
-        variables[key] = Variable(dims[1:], samples=values)
-    return Block(variables, coordinates)
 
 
 def resolve(name: str) -> Method:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wideangle.studies._blocks import Node, Reduced
+from wideangle.studies._coordinates import fit_floats
 from wideangle.studies._failures import Failure
 from wideangle.studies._journal import Journal
 from wideangle.studies._names import check_names
@@ -46,7 +47,7 @@ class Layout:
         for cell in sorted(done, key=lambda cell: (cell in failed, cell)):
             try:
                 result.add(merged(journal, cell, done[cell]), cell)
-            except ValueError as error:
+            except (ValueError, TypeError) as error:
                 result.refused.append(Failure.of(cell, error))
         return result
 
@@ -105,6 +106,11 @@ class Layout:
             return np.full(shape, np.nan)
         return np.full(shape, "", dtype=f"U{max(len(str(value)) for values in known for value in values)}")
 
+    @property
+    def names(self) -> set[str]:
+        """Names of variables and dimensions, and of coordinates that differ between cells or may come to."""
+        return {*self.dims, *self.sizes, *(f"{name}_of_cell" for name in self.sizes)}
+
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a variable of one cell."""
         return tuple(self.sizes[dim] for dim in self.dims[name])
@@ -112,14 +118,6 @@ class Layout:
     def sample_forms(self) -> dict[str, SampleForm]:
         """Return what kept samples are like, by variable: of a type that holds those of all cells."""
         return {name: SampleForm(self.dims[name], self.shape(name), dtype) for name, dtype in self.dtypes.items()}
-
-
-def fit_floats(values: Iterable[Any]) -> bool:
-    """Whether numbers keep all digits as floats."""
-    try:
-        return all(isinstance(value, float) or float(value) == value for value in values)
-    except OverflowError:
-        return False
 
 
 def never_returned(study: Study, layout: Layout, done: Container[int]) -> list[Failure]:

@@ -45,6 +45,11 @@ WRONG = {
     "too many": ("k = np.append(k, 0.0); return {'x': k, 'pair': np.stack([k, -k], axis=1)}", "must return 50 samples"),
     "complex": ("return {'x': k + 1j, 'pair': np.stack([k, -k], axis=1)}", "real numbers"),
     "nothing": ("return None", "arrays by name"),
+    "empty": ("return {}", "must return at least one variable, got none"),
+    "empty block": (
+        "from wideangle.studies import Block; return Block({})",
+        "must return at least one variable, got none",
+    ),
 }
 
 
@@ -58,7 +63,9 @@ def study_of(name: str, **changes: Any) -> Study:
 
 
 # What differs from the first block on is a method like any other.
-@pytest.mark.parametrize(("wrong", "first"), [*((wrong, 350) for wrong in WRONG), ("raises", 0), ("too few", 0)])
+@pytest.mark.parametrize(
+    ("wrong", "first"), [*((wrong, 350) for wrong in WRONG), *((wrong, 0) for wrong in ("raises", "too few", "empty"))]
+)
 def test_one_cell_fails(wrong: str, first: int, own_module: Write, tmp_path: Path) -> None:
     text, message = WRONG[wrong]
     name = f"wrong_{wrong.replace(' ', '_')}_{first}"

@@ -33,6 +33,7 @@ class Layout:
     kinds: dict[str, set[str]] = field(default_factory=dict)
     coordinates: dict[str, list[Array]] = field(default_factory=dict)
     dtypes: dict[str, np.dtype[Any]] = field(default_factory=dict)
+    beyond_floats: set[str] = field(default_factory=set)
     refused: list[Failure] = field(default_factory=list)
 
     @classmethod
@@ -59,13 +60,14 @@ class Layout:
     def add(self, reduced: Reduced, cell: int) -> None:
         """Take in what a cell has."""
         self._check(reduced, cell)
+        self.beyond_floats |= reduced.beyond_floats
         for name, dims in reduced.dims.items():
             self.dims[name] = dims
             self.kinds.setdefault(name, set()).update(reduced.kinds[name])
             for dim, size in zip(dims, reduced.forms[name][0], strict=True):
                 self.sizes[dim] = max(self.sizes.get(dim, 0), size)
             if kind := reduced.forms[name][1]:
-                self.dtypes[name] = np.result_type(self.dtypes.get(name, kind), kind)
+                self.dtypes[name] = self._dtype(name, kind)
         for name, values in reduced.coordinates.items():
             known = self.coordinates.setdefault(name, [])
             if not any(_begins_with(one, values) for one in known):
@@ -78,6 +80,13 @@ class Layout:
                     f"variable {name!r} has the dimensions {dims} in cell {cell} and {self.dims[name]} in others; "
                     "methods of one study must agree in this: put them into studies of their own"
                 )
+        for name in reduced.beyond_floats | (self.beyond_floats & reduced.dims.keys()):
+            kind = reduced.forms[name][1]
+            if kind and self._dtype(name, kind).kind == "f":
+                raise ValueError(
+                    f"the samples of {name!r} are {np.dtype(kind)} in cell {cell} and {self.dtypes[name]} in others, "
+                    "and some of them are integers beyond 2**53, of which floats would lose digits; return one type"
+                )
         for name, values in reduced.coordinates.items():
             if any((one.dtype.kind == "U") != (values.dtype.kind == "U") for one in self.coordinates.get(name, ())):
                 raise ValueError(
@@ -89,6 +98,10 @@ class Layout:
             check_names(
                 {**self.dims, **reduced.dims}, {**self.kinds, **kinds}, {*self.coordinates, *reduced.coordinates}
             )
+
+    def _dtype(self, name: str, kind: str) -> np.dtype[Any]:
+        """Return the type that kept samples have with those of a further cell."""
+        return np.result_type(self.dtypes.get(name, kind), kind)
 
     def moving(self) -> list[str]:
         """Return the coordinates that differ between cells, or that cells with the longest dimension do not have."""

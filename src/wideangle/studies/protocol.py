@@ -291,9 +291,9 @@ def check_function(name: str, function: Callable[..., Any]) -> None:
 
 def as_block(result: Any, n_samples: int, name: str) -> Block:
     """Read what a user's function returned."""
-    if isinstance(result, Block):
-        return result
     remedy = "return a mapping of names to arrays (sample, ...), or an xarray.Dataset with a dimension 'sample'"
+    if isinstance(result, Block):
+        return _not_empty(result, name, remedy)
     if hasattr(result, "data_vars"):
         dataset = result.transpose("sample", ...)
         arrays = {str(key): (tuple(map(str, item.dims)), item.values) for key, item in dataset.data_vars.items()}
@@ -316,7 +316,13 @@ def as_block(result: Any, n_samples: int, name: str) -> Block:
         if values.dtype.kind not in "biuf":
             raise TypeError(f"method {name!r} must return real numbers for {key!r}, got {values.dtype}; {remedy}")
         variables[key] = Variable(dims[1:], samples=values)
-    return Block(variables, coordinates)
+    return _not_empty(Block(variables, coordinates), name, remedy)
+
+
+def _not_empty(block: Block, name: str, remedy: str) -> Block:
+    if not block.variables:
+        raise ValueError(f"method {name!r} must return at least one variable, got none; {remedy}")
+    return block
 
 
 def resolve(name: str) -> Method:

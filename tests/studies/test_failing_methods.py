@@ -104,6 +104,23 @@ def test_a_cell_that_failed_is_tried_again(own_module: Write, tmp_path: Path) ->
         assert results.identical(others)
 
 
+WIDE = """
+import numpy as np
+
+def method(*, cell, seed, first_sample, n_samples):
+    return {"x": np.zeros((n_samples, 100 if cell == 1 else 1))}
+"""
+
+
+def test_results_that_no_journal_can_hold(own_module: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own_module("wide", WIDE)
+    monkeypatch.setattr("wideangle.studies._packing._MOST", 4000)
+    with pytest.warns(wa.studies.StudyWarning, match="1 of 3 cells failed.*the results of a cell take .* fewer bins"):
+        results = run(study_of("wide"), tmp_path / "store")
+    assert results.status.values.tolist() == [0, 2, 0]
+    results.close()
+
+
 NO_TEXT = """
 import numpy as np
 

@@ -43,6 +43,11 @@ WRONG = {
     "too many": ("k = np.append(k, 0.0); return {'x': k, 'pair': np.stack([k, -k], axis=1)}", "must return 50 samples"),
     "complex": ("return {'x': k + 1j, 'pair': np.stack([k, -k], axis=1)}", "real numbers"),
     "nothing": ("return None", "arrays by name"),
+    "empty": ("return {}", "must return at least one variable, got none"),
+    "empty block": (
+        "from wideangle.studies import Block; return Block({})",
+        "must return at least one variable, got none",
+    ),
 }
 
 
@@ -56,7 +61,9 @@ def study_of(name: str, **changes: Any) -> Study:
 
 
 # What differs from the first block on is a method like any other.
-@pytest.mark.parametrize(("wrong", "first"), [*((wrong, 350) for wrong in WRONG), ("raises", 0), ("too few", 0)])
+@pytest.mark.parametrize(
+    ("wrong", "first"), [*((wrong, 350) for wrong in WRONG), *((wrong, 0) for wrong in ("raises", "too few", "empty"))]
+)
 def test_one_cell_fails(wrong: str, first: int, own_module: Write, tmp_path: Path) -> None:
     text, message = WRONG[wrong]
     name = f"wrong_{wrong.replace(' ', '_')}_{first}"
@@ -93,6 +100,23 @@ def test_a_cell_that_failed_is_tried_again(own_module: Write, tmp_path: Path) ->
     with run(study, tmp_path / "store") as results, run(study, tmp_path / "other") as others:
         assert results.status.values.tolist() == [0, 0, 0]
         assert results.identical(others)
+
+
+WIDE = """
+import numpy as np
+
+def method(*, cell, seed, first_sample, n_samples):
+    return {"x": np.zeros((n_samples, 100 if cell == 1 else 1))}
+"""
+
+
+def test_results_that_no_journal_can_hold(own_module: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own_module("wide", WIDE)
+    monkeypatch.setattr("wideangle.studies._packing._MOST", 4000)
+    with pytest.warns(wa.studies.StudyWarning, match="1 of 3 cells failed.*the results of a cell take .* fewer bins"):
+        results = run(study_of("wide"), tmp_path / "store")
+    assert results.status.values.tolist() == [0, 2, 0]
+    results.close()
 
 
 NO_TEXT = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,10 @@ is_broken = True
 def numbers(*, seed, first_sample, n_samples, kind="float64", scale=1.0):
     k = np.arange(first_sample, first_sample + n_samples)
     return {"x": (scale * (k % 3)).astype(kind)}
+
+def constant(*, seed, first_sample, n_samples, kind, value):
+    # The last sample alone, so that one block has it.
+    return {"x": np.array([value if first_sample + k == 21 else 0 for k in range(n_samples)], dtype=kind)}
 
 def some(*, seed, first_sample, n_samples, cell):
     if cell == 1 and first_sample >= 6 and is_broken:
@@ -111,6 +116,38 @@ def test_types_that_differ_between_cells(kinds: list[str], module: str, tmp_path
     for row, cell in enumerate(cells):
         expected = (cell["scale"] * (np.arange(22) % 3)).astype(cell["kind"])
         np.testing.assert_array_equal(results.x.values[row], expected)
+
+
+LARGE = 2**53 + 1  # no float
+
+
+@pytest.mark.parametrize(
+    ("cells", "dtype", "refused"),
+    [
+        ([("int64", 5), ("uint64", 7)], "float64", None),
+        ([("int64", LARGE), ("uint64", 7)], "int64", 1),
+        ([("int64", 5), ("uint64", 2**63 + 1)], "int64", 1),
+        ([("int64", -LARGE), ("float64", 0.5)], "int64", 1),
+        ([("float64", 0.5), ("int64", LARGE)], "float64", 1),
+        ([("int64", LARGE), ("int32", 5)], "int64", None),
+        ([("uint64", 2**63 + 1), ("uint8", 5)], "uint64", None),
+    ],
+)
+def test_integers_keep_their_digits(
+    cells: list[tuple[str, float]], dtype: str, refused: int | None, module: str, tmp_path: Path
+) -> None:
+    """A cell of a type that does not go with that of the cells before it fails, where digits would be lost."""
+    study = study_of(f"{module}:constant", cells=[{"kind": kind, "value": value} for kind, value in cells])
+    message = (
+        rf"1 of 2 cells failed, the first one cell {refused}.*samples of 'x' are .* beyond 2\*\*53.*return one type"
+    )
+    for _ in range(2):  # It is tried again, and fails again.
+        with nullcontext() if refused is None else pytest.warns(wa.studies.StudyWarning, match=message):
+            results = run(study, tmp_path / "store.zarr")
+        assert results.x.dtype == np.dtype(dtype)
+        for cell, (_, value) in enumerate(cells):
+            if cell != refused:
+                assert results.x.values[cell].tolist() == [0] * 21 + [value]
 
 
 @pytest.mark.skipif(np.dtype("longdouble").itemsize == 8, reason="a type beyond 64 bits")

@@ -96,7 +96,8 @@ class Task:
 class Reduced:
     """Accumulators of some samples of a cell, by variable and kind, with the dimensions of variables.
 
-    ``forms`` are the lengths of the dimensions, and the type of the samples where these are kept.
+    ``forms`` are the lengths of the dimensions, and the type of the samples where these are kept; ``beyond_floats`` the
+    variables whose kept samples are integers that floats may not hold.
     """
 
     n_samples: int
@@ -104,6 +105,7 @@ class Reduced:
     forms: Mapping[str, tuple[tuple[int, ...], str]]
     accumulators: Mapping[str, Mapping[str, Accumulator]]
     coordinates: Mapping[str, NDArray[Any]]
+    beyond_floats: frozenset[str] = frozenset()
 
     @property
     def kinds(self) -> dict[str, list[str]]:
@@ -128,7 +130,8 @@ class Reduced:
             name: {kind: one.merge(other.accumulators[name][kind]) for kind, one in kinds.items()}  # type: ignore[arg-type]
             for name, kinds in self.accumulators.items()
         }
-        return Reduced(self.n_samples + other.n_samples, self.dims, self.forms, merged, self.coordinates)
+        beyond = self.beyond_floats | other.beyond_floats
+        return Reduced(self.n_samples + other.n_samples, self.dims, self.forms, merged, self.coordinates, beyond)
 
     def to_bytes(self) -> bytes:
         """Return everything as bytes, the same for the same content."""
@@ -139,7 +142,8 @@ class Reduced:
                     arrays[f"{kind}/{field}/{name}"] = array
         for name, values in self.coordinates.items():
             arrays[f"coordinate//{name}"] = values
-        return pack({"n_samples": self.n_samples, "dims": dict(self.dims), "forms": dict(self.forms)}, arrays)
+        about = {"n_samples": self.n_samples, "dims": dict(self.dims), "forms": dict(self.forms)}
+        return pack({**about, "beyond_floats": sorted(self.beyond_floats)}, arrays)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Reduced:
@@ -158,7 +162,7 @@ class Reduced:
             accumulators[name][kind] = _KINDS[kind].from_arrays(arrays)
         dims = {name: tuple(items) for name, items in head["dims"].items()}
         forms = {name: (tuple(shape), kind) for name, (shape, kind) in head["forms"].items()}
-        return cls(head["n_samples"], dims, forms, accumulators, coordinates)
+        return cls(head["n_samples"], dims, forms, accumulators, coordinates, frozenset(head["beyond_floats"]))
 
 
 def _values(reduced: Reduced) -> dict[str, Any]:
@@ -268,7 +272,8 @@ def reduce_block(block: Block, n_samples: int, wanted: Wanted, required: Contain
             sizes[dim] = max(sizes.get(dim, 0), size)
     given = block.coordinates.items()
     coordinates = {name: _coordinate(name, values, sizes[name]) for name, values in given if name in sizes}
-    result = Reduced(n_samples, dims, forms, accumulators, coordinates)
+    beyond = frozenset(name for name, (_, kind) in forms.items() if kind and _is_beyond_floats(block.variables[name]))
+    result = Reduced(n_samples, dims, forms, accumulators, coordinates, beyond)
     check_names(dims, result.kinds, coordinates)
     return result
 
@@ -287,6 +292,13 @@ def _coordinate(name: str, given: Any, size: int) -> NDArray[Any]:
 
 def _is_storable(dtype: np.dtype[Any]) -> bool:
     return dtype.kind in "biuf" and dtype.itemsize <= 8
+
+
+def _is_beyond_floats(variable: Variable) -> bool:
+    values = np.asarray(variable.samples)
+    if values.dtype.kind not in "iu" or values.dtype.itemsize < 8 or not values.size:
+        return False
+    return int(values.max()) > 2**53 or int(values.min()) < -(2**53)
 
 
 def _form(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wideangle.studies._blocks import Node, Reduced
+from wideangle.studies._coordinates import fit_floats
 from wideangle.studies._failures import Failure
 from wideangle.studies._journal import Journal
 from wideangle.studies._names import check_names
@@ -32,6 +33,7 @@ class Layout:
     kinds: dict[str, set[str]] = field(default_factory=dict)
     coordinates: dict[str, list[Array]] = field(default_factory=dict)
     dtypes: dict[str, np.dtype[Any]] = field(default_factory=dict)
+    beyond_floats: set[str] = field(default_factory=set)
     refused: list[Failure] = field(default_factory=list)
 
     @classmethod
@@ -46,7 +48,7 @@ class Layout:
         for cell in sorted(done, key=lambda cell: (cell in failed, cell)):
             try:
                 result.add(merged(journal, cell, done[cell]), cell)
-            except ValueError as error:
+            except (ValueError, TypeError) as error:
                 result.refused.append(Failure.of(cell, error))
         return result
 
@@ -58,13 +60,14 @@ class Layout:
     def add(self, reduced: Reduced, cell: int) -> None:
         """Take in what a cell has."""
         self._check(reduced, cell)
+        self.beyond_floats |= reduced.beyond_floats
         for name, dims in reduced.dims.items():
             self.dims[name] = dims
             self.kinds.setdefault(name, set()).update(reduced.kinds[name])
             for dim, size in zip(dims, reduced.forms[name][0], strict=True):
                 self.sizes[dim] = max(self.sizes.get(dim, 0), size)
             if kind := reduced.forms[name][1]:
-                self.dtypes[name] = np.result_type(self.dtypes.get(name, kind), kind)
+                self.dtypes[name] = self._dtype(name, kind)
         for name, values in reduced.coordinates.items():
             known = self.coordinates.setdefault(name, [])
             if not any(_begins_with(one, values) for one in known):
@@ -77,6 +80,13 @@ class Layout:
                     f"variable {name!r} has the dimensions {dims} in cell {cell} and {self.dims[name]} in others; "
                     "methods of one study must agree in this: put them into studies of their own"
                 )
+        for name in reduced.beyond_floats | (self.beyond_floats & reduced.dims.keys()):
+            kind = reduced.forms[name][1]
+            if kind and self._dtype(name, kind).kind == "f":
+                raise ValueError(
+                    f"the samples of {name!r} are {np.dtype(kind)} in cell {cell} and {self.dtypes[name]} in others, "
+                    "and some of them are integers beyond 2**53, of which floats would lose digits; return one type"
+                )
         for name, values in reduced.coordinates.items():
             if any((one.dtype.kind == "U") != (values.dtype.kind == "U") for one in self.coordinates.get(name, ())):
                 raise ValueError(
@@ -88,6 +98,10 @@ class Layout:
             check_names(
                 {**self.dims, **reduced.dims}, {**self.kinds, **kinds}, {*self.coordinates, *reduced.coordinates}
             )
+
+    def _dtype(self, name: str, kind: str) -> np.dtype[Any]:
+        """Return the type that kept samples have with those of a further cell."""
+        return np.result_type(self.dtypes.get(name, kind), kind)
 
     def moving(self) -> list[str]:
         """Return the coordinates that differ between cells, or that cells with the longest dimension do not have."""
@@ -105,6 +119,11 @@ class Layout:
             return np.full(shape, np.nan)
         return np.full(shape, "", dtype=f"U{max(len(str(value)) for values in known for value in values)}")
 
+    @property
+    def names(self) -> set[str]:
+        """Names of variables and dimensions, and of coordinates that differ between cells or may come to."""
+        return {*self.dims, *self.sizes, *(f"{name}_of_cell" for name in self.sizes)}
+
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a variable of one cell."""
         return tuple(self.sizes[dim] for dim in self.dims[name])
@@ -112,14 +131,6 @@ class Layout:
     def sample_forms(self) -> dict[str, SampleForm]:
         """Return what kept samples are like, by variable: of a type that holds those of all cells."""
         return {name: SampleForm(self.dims[name], self.shape(name), dtype) for name, dtype in self.dtypes.items()}
-
-
-def fit_floats(values: Iterable[Any]) -> bool:
-    """Whether numbers keep all digits as floats."""
-    try:
-        return all(isinstance(value, float) or float(value) == value for value in values)
-    except OverflowError:
-        return False
 
 
 def never_returned(study: Study, layout: Layout, done: Container[int]) -> list[Failure]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
+from typing import Any
 
 MOMENTS = {
     "count": "number of samples with a finite value",
@@ -22,7 +23,7 @@ _SUFFIXES = {
     "total": ("",),
     "samples": ("",),
 }
-_LONGEST = 100
+LONGEST_NAME = 100
 
 
 def check_names(
@@ -48,11 +49,21 @@ def check_names(
         raise ValueError(f"the results would hold {twice!r} twice (of {of}); rename what the method returns")
 
 
-def _check_name(what: str, name: str) -> None:
+def is_name(name: Any) -> bool:
+    """Whether an array in the store can be called so: its files are in a folder of that name."""
     is_text = isinstance(name, str) and name.isprintable()
-    if not is_text or not 0 < len(name.encode()) <= _LONGEST or set(name) & set("/\\."):
-        shown = repr(name)
+    return is_text and 0 < len(name.encode()) <= LONGEST_NAME and not set(name) & set("/\\.")
+
+
+def shortened(name: Any) -> str:
+    """Return a name for an error."""
+    shown = repr(name)
+    return shown if len(shown) < 200 else f"{shown[:200]}..."
+
+
+def _check_name(what: str, name: Any) -> None:
+    if not is_name(name):
         raise ValueError(
-            f"a {what} must have a name of 1 to {_LONGEST} bytes without '/', '\\' and '.', got "
-            f"{shown if len(shown) < 200 else shown[:200] + '...'}; rename it"
+            f"a {what} must have a name of 1 to {LONGEST_NAME} bytes without '/', '\\' and '.', got "
+            f"{shortened(name)}; rename it"
         )

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LENGTH = 8  # bytes that say how long the head is
+_MOST = 10**9 - 10**6  # of bytes: SQLite, which they are for, takes 10**9 in a row of a table
 
 
 def pack(about: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> bytes:
@@ -20,6 +21,12 @@ def pack(about: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> bytes:
             raise TypeError(f"{name} must hold numbers or text, got dtype {array.dtype}; convert it")
     listed = [[name, array.dtype.str, array.shape] for name, array in arrays.items()]
     head = json.dumps({"about": dict(about), "arrays": listed}).encode()
+    size = sum(array.nbytes for array in arrays.values())
+    if size + len(head) > _MOST:
+        raise ValueError(
+            f"the results of a cell take {size / 1e9:.3g} GB, and a journal holds {_MOST / 1e9:.3g} GB of each; leave "
+            "variables out, or give histograms fewer bins"
+        )
     values = (np.ascontiguousarray(array).tobytes() for array in arrays.values())
     return b"".join((len(head).to_bytes(_LENGTH, "little"), head, *values))
 

@@ -10,6 +10,7 @@ from typing import Any
 from wideangle._checks import check_choice, check_flag, check_integer, check_positive_real, check_real, check_samples
 from wideangle.statistics.histograms import MAX_BINS, check_width
 from wideangle.studies._cells import ReadOnly
+from wideangle.studies._names import LONGEST_NAME, is_name, shortened
 from wideangle.studies.protocol import RESERVED, Stop, Wanted, unknown_parameter
 
 
@@ -47,10 +48,10 @@ def check_parameters(table: str, value: Any) -> Mapping[str, Any]:
                 f"{table} must not have {name!r}, which methods are given for each block; seed and samples of a study "
                 "stand at the top of its description, and other parameters need other names"
             )
-        if not name or name.startswith(".") or any(sign in name for sign in "/\\\0"):
+        if not is_name(name) or any(map(str.isspace, name)):
             raise ValueError(
-                f"{table} must have names for keys that are not empty, do not begin with a dot and hold no slash, got "
-                f"{name!r}; choose another name, such as 'width'"
+                f"{table} must have names for keys of 1 to {LONGEST_NAME} bytes that hold no dot, slash or space, got "
+                f"{shortened(name)}; choose another name, such as 'width'"
             )
         if name == "network" and isinstance(value[name], Mapping):
             check_parameters(f"{table}.network", value[name])

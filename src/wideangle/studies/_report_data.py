@@ -79,7 +79,7 @@ class Results:
     @cached_property
     def axes(self) -> list[str]:
         """Names of the numeric parameters that vary."""
-        return [name for name, values in self.varied.items() if values.dtype.kind in "biuf"]
+        return [name for name, values in self.varied.items() if values.dtype.kind in "iuf"]
 
     def dims(self, name: str) -> tuple[str, ...]:
         """Return the dimensions of a variable besides that of cells."""

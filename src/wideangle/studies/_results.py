@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from wideangle._version import __version__
 from wideangle.statistics import Histogram, Moments, QuantileSketch, Total
 from wideangle.studies._blocks import Node
+from wideangle.studies._coordinates import cell_coordinates, named
 from wideangle.studies._journal import Journal
-from wideangle.studies._layout import Layout, fit_floats, merged
+from wideangle.studies._layout import Layout, merged
 from wideangle.studies._names import MOMENTS
 from wideangle.studies._sample_arrays import all_chunks_written, compressed, write_sample_arrays
 from wideangle.studies._store import COMPLETE, Store, about
@@ -79,6 +80,7 @@ def _write_cells(
     for start in range(0, n_cells, batch):
         cells = range(start, min(start + batch, n_cells))
         dataset = dataset_of(study, journal, done, layout, states, parameters, cells)
+        dataset.attrs = attributes  # each time, as those of what is appended take the place of those before
         if start:
             dataset.to_zarr(folder, append_dim="cell", consolidated=False, zarr_format=2)
             continue
@@ -90,7 +92,6 @@ def _write_cells(
             for name, item in dataset.variables.items()
             if item.ndim
         }
-        dataset.attrs = attributes
         dataset.to_zarr(folder, mode="w", consolidated=False, zarr_format=2, encoding=encoding)
 
 
@@ -140,20 +141,19 @@ def dataset_of(
     coordinates: dict[str, Any] = {"cell": np.arange(cells.start, cells.stop)}
     coordinates["method"] = "cell", np.array([cell.method for cell in study.cells], dtype=str)[chosen]
     # Parameters may be called like what is measured, such as a loss.
-    taken = {*layout.sizes, *layout.dims, *variables, *coordinates, "sample", "probability"}
-    for name, values in parameters.items():
-        coordinates[f"{name}_parameter" if name in taken else name] = "cell", values[chosen]
+    taken = {*layout.names, *variables, *coordinates, "sample", "probability"}
+    bins = {name: np.linspace(low, high, n + 1) for name, (low, high, n) in study.statistics.histograms.items()}
+    taken |= {f"{name}_bin{end}" for name in bins for end in ("", "_left", "_right")}
+    for name, values in named(parameters, taken).items():
+        coordinates[name] = "cell", values[chosen]
     for name, known in layout.coordinates.items():
         if name not in moving and name in layout.sizes:
             coordinates[name] = known[0]
     if study.statistics.quantiles:
         coordinates["probability"] = np.array(study.statistics.quantiles)
-    for name, (low, high, n_bins) in study.statistics.histograms.items():
-        edges = np.linspace(low, high, n_bins + 1)
-        coordinates |= {
-            f"{name}_bin_left": (f"{name}_bin", edges[:-1]),
-            f"{name}_bin_right": (f"{name}_bin", edges[1:]),
-        }
+    for name, edges in bins.items():
+        coordinates[f"{name}_bin_left"] = f"{name}_bin", edges[:-1]
+        coordinates[f"{name}_bin_right"] = f"{name}_bin", edges[1:]
     return xr.Dataset(variables, coordinates)
 
 
@@ -209,24 +209,6 @@ def _empty(
         values = np.full((*shape, len(study.statistics.quantiles)), np.nan)
         bound: dict[str, Any] = {"relative_error": study.statistics.relative_error}
         result[f"{name}_quantile"] = (*dims, "probability"), values, bound
-    return result
-
-
-def cell_coordinates(study: Study) -> dict[str, Array]:
-    """Return the parameters of cells as coordinates: numbers where all are, and none loses a digit, else text."""
-    names = dict.fromkeys(name for cell in study.cells for name in cell.parameters)
-    result: dict[str, Array] = {}
-    for name in names:
-        values = [cell.parameters.get(name) for cell in study.cells]
-        present = [value for value in values if value is not None]
-        kinds = {type(value) for value in present}
-        if kinds <= {int} and len(present) == len(values) and all(-(2**63) <= value < 2**63 for value in present):
-            result[name] = np.array(present, dtype=np.int64)
-        elif kinds and kinds <= {int, float} and fit_floats(present):
-            result[name] = np.array([np.nan if value is None else float(value) for value in values])
-        else:
-            texts = ["" if v is None else v if isinstance(v, str) else json.dumps(v) for v in values]
-            result[name] = np.array(texts, dtype=str)
     return result
 
 

@@ -21,7 +21,8 @@ def as_block(result: Any, n_samples: int, name: str) -> Block:
     """
     if isinstance(result, Block):
         given = result.variables.items()
-        return replace(result, variables={key: _unmasked_variable(each, name, key) for key, each in given})
+        unmasked = {key: _unmasked_variable(each, name, key) for key, each in given}
+        return _not_empty(replace(result, variables=unmasked), name)
     if hasattr(result, "data_vars"):
         if "sample" not in result.dims:
             listed = ", ".join(map(str, result.dims)) or "none"
@@ -44,7 +45,13 @@ def as_block(result: Any, n_samples: int, name: str) -> Block:
         if values.dtype.kind not in "biuf":
             raise TypeError(f"method {name!r} must return real numbers for {key!r}, got {values.dtype}; {_REMEDY}")
         variables[key] = Variable(dims[1:], samples=values)
-    return Block(variables, coordinates)
+    return _not_empty(Block(variables, coordinates), name)
+
+
+def _not_empty(block: Block, name: str) -> Block:
+    if not block.variables:
+        raise ValueError(f"method {name!r} must return at least one variable, got none; {_REMEDY}")
+    return block
 
 
 def _dims_and_values(item: Any, name: str, key: str) -> tuple[tuple[str, ...], NDArray[Any]]:

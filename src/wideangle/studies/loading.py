@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wideangle._checks import check_flag
+from wideangle.studies._coordinates import cell_coordinates
 from wideangle.studies._journal import Journal, StoreError
 from wideangle.studies._layout import Layout
-from wideangle.studies._results import STATES, attributes_of, cell_coordinates, dataset_of
+from wideangle.studies._results import STATES, attributes_of, dataset_of
 from wideangle.studies._store import COMPLETE, Store
 from wideangle.studies.status import cell_states, check_readable, snapshot, study_of
 

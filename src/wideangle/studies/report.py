@@ -91,7 +91,8 @@ def write_report(store: str | os.PathLike[str], path: str | os.PathLike[str] | N
             ),
         ]
     title = found.name or f"Study {found.identity[:12]}"
-    target.write_text(html.page(title, _lead(described, found), sections), encoding="utf-8")
+    page = html.page(title, _lead(described, found), sections)
+    target.write_text(page, encoding="utf-8", errors="backslashreplace")  # Names of files may have no encoding.
     return target
 
 

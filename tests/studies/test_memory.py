@@ -52,7 +52,12 @@ FACTOR = {"samples": 1.75, "sketches": 3.0, "fine sketches": 3.0, "all": 3.0}
 def statistics_of(kind: str, variable: str) -> dict[str, Any]:
     fine: dict[str, Any] = {"quantiles": [0.5], "relative_error": 1e-5}
     everything = {"quantiles": [0.5], "samples": True, "histograms": {variable: [-20.0, 20.0, 100]}}
-    kinds = {"samples": {"samples": True}, "sketches": {"quantiles": [0.5]}, "fine sketches": fine, "all": everything}
+    kinds: dict[str, dict[str, Any]] = {
+        "samples": {"samples": True},
+        "sketches": {"quantiles": [0.5]},
+        "fine sketches": fine,
+        "all": everything,
+    }
     return kinds[kind]
 
 

@@ -6,7 +6,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -51,6 +51,15 @@ def workers_of(executor: Any) -> Iterator[Workers]:
     else:
         n_workers = getattr(executor, "_max_workers", None) or _DEFAULT_WORKERS
         yield Workers(_submitting(executor), lambda: n_workers, not isinstance(executor, ThreadPoolExecutor))
+
+
+def workers_here(executor: Any) -> int | None:
+    """Return how many workers share the memory of this machine, None if they may be elsewhere."""
+    if executor is None:
+        return available_threads()
+    if isinstance(executor, (ThreadPoolExecutor, ProcessPoolExecutor)):
+        return int(getattr(executor, "_max_workers", None) or _DEFAULT_WORKERS)
+    return None
 
 
 def _submitting(executor: Any) -> Callable[..., Future[Any]]:

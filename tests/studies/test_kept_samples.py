@@ -43,6 +43,15 @@ def some(*, seed, first_sample, n_samples, cell):
 def none(*, seed, first_sample, n_samples):
     return {"x": np.ones((n_samples, 0))}
 
+def stopping(*, seed, first_sample, n_samples, kind, noise):
+    k = np.arange(first_sample, first_sample + n_samples)
+    return {"x": (k < 4) * noise * (k % 2), "y": (k % 3).astype(kind)}
+
+def breaking(*, seed, first_sample, n_samples):
+    if first_sample >= 8:
+        raise ValueError("no more")
+    return {"y": np.arange(first_sample, first_sample + n_samples)}
+
 def everything(*, seed, first_sample, n_samples, tenth=0):
     k = np.arange(first_sample, first_sample + n_samples)
     types = ("bool", "int8", "int32", "int64", "uint8", "uint64", "float32", "float64")
@@ -98,14 +107,34 @@ def test_zeros_of_integers_are_in_chunks(module: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", TYPES)
 def test_samples_of_cells_that_stop_early(kind: str, module: str, tmp_path: Path) -> None:
+    """One cell has more than the other, and none as many as it might: nobody pays for these."""
     stop = {"variable": "x", "standard_error": 0.5, "min_samples": 1}
-    study = study_of(f"{module}:numbers", parameters={"kind": kind}, stop=stop, block_size=4)
-    results = run(study, tmp_path / "store.zarr")
-    assert results.n_samples.values.tolist() == [4]
-    assert results.x.dtype == np.dtype(kind)
-    np.testing.assert_array_equal(results.x.values[0, :4], np.array([0, 1, 2, 0]).astype(kind))
-    np.testing.assert_array_equal(results.x.values[0, 4:], np.nan if kind.startswith("float") else 0)
-    assert "beyond its n_samples" in results.x.attrs["comment"]
+    cells = [{"kind": kind, "noise": 0.0}, {"kind": kind, "noise": 2.5}]
+    files = []
+    for samples in (22, 2200):
+        study = study_of(f"{module}:stopping", cells=cells, stop=stop, block_size=4, samples=samples)
+        store = tmp_path / f"{samples}.zarr"
+        run(study, store)
+        for results in (wa.studies.load(store), xr.open_zarr(store), xr.open_zarr(store, chunks=None)):
+            assert results.n_samples.values.tolist() == [4, 8]
+            assert results.sizes["sample"] == 8
+            assert results.y.dtype == np.dtype(kind)
+            expected = (np.arange(8) % 3).astype(kind)
+            np.testing.assert_array_equal(results.y.values[0, :4], expected[:4])
+            np.testing.assert_array_equal(results.y.values[0, 4:], np.nan if kind.startswith("float") else 0)
+            np.testing.assert_array_equal(results.y.values[1], expected)
+            assert "beyond its n_samples" in results.y.attrs["comment"]
+        files.append(sum(path.is_file() for path in store.rglob("*")))
+    assert files[0] == files[1]
+
+
+def test_samples_of_no_cell(module: str, tmp_path: Path) -> None:
+    stop = {"variable": "y", "standard_error": 1e-9, "min_samples": 1}
+    study = study_of(f"{module}:breaking", stop=stop, block_size=4)
+    with pytest.warns(wa.studies.StudyWarning, match="1 of 1 cells failed"):
+        results = run(study, tmp_path / "store.zarr")
+    assert results.status.values.tolist() == [2]
+    assert wa.studies.load(tmp_path / "store.zarr").sizes.get("sample", 0) == 0
 
 
 @pytest.mark.parametrize("kinds", [["int32", "float64"], ["float64", "int32"], ["bool", "int8"], ["float32", "int64"]])

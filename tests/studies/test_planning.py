@@ -121,8 +121,8 @@ def test_memory_of_results_is_refused_with_the_number() -> None:
         parameters=parameters,
         statistics={"histograms": {"log_sin2": [-20, 0, 10**7]}},
     )
-    # 1001 tables of 10**7 numbers of 8 bytes.
-    with pytest.raises(ValueError, match=rf"needs {1001 * 8e7 / 2**30:.3g} GiB and .* give histograms fewer bins"):
+    # 1001 tables of 10**7 numbers of 8 bytes, which are there three times when they are made into bytes.
+    with pytest.raises(ValueError, match=rf"needs {1001 * 24e7 / 2**30:.3g} GiB and .* give histograms fewer bins"):
         study.plan()
 
 
@@ -135,11 +135,12 @@ def test_results_count_in_the_memory_of_a_block() -> None:
         return study.plan().largest_block_bytes
 
     assert planned() == 0
-    assert planned(histograms={"log_sin2": [-20, 0, 400]}) == 5 * 402 * 8
-    samples = planned(samples=True)
+    assert planned(histograms={"log_sin2": [-20, 0, 400]}) == 5 * 402 * 24
     # Both variables at 5 layers; buckets are as many as samples at first, and 8 octaves of 512, or of 8, at most.
-    assert planned(samples=True, quantiles=[0.5]) - samples == 24 * 10 * 500
-    assert planned(samples=True, quantiles=[0.5], relative_error=0.1) - samples == 24 * 10 * min(500, 8 * 8)
+    few, many = (planned(quantiles=[0.5], relative_error=error) for error in (0.1, 1e-3))
+    assert few == (9 * 10 + 64 * 5) * 500 + (24 * 10 + 56 * 5) * 64
+    assert many == (9 * 10 + 64 * 5) * 500 + (24 * 10 + 56 * 5) * 500
+    assert planned(samples=True) == (9 * 10 + max(64 * 5, 10 * 10 + 8 * 5)) * 500
 
 
 def test_the_largest_blocks_exceed_no_integer() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -200,16 +201,17 @@ def test_bad_arguments(tmp_path: Path, arguments: dict[str, Any], error: type[Ex
 
 
 def test_memory_of_all_threads_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wideangle.studies.running.available_threads", lambda: 4)
+    monkeypatch.setattr("wideangle.studies._executors.available_threads", lambda: 4)
     study = angles(samples=10**12, block_size=10**6, statistics={"quantiles": [0.5]})
     largest = study.plan().largest_block_bytes
+    pools = (None, ThreadPoolExecutor(4), ProcessPoolExecutor(4))
     # A machine with room for three of these blocks.
     monkeypatch.setattr("os.sysconf", lambda name: {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 3 * largest}[name])
-    with pytest.raises(
-        ValueError, match=r"4 blocks of up to 1000000 samples at a time need .* GiB and this machine has"
-    ):
-        run(study, tmp_path / "angles.zarr", progress=False)
-    assert not (tmp_path / "angles.zarr").exists()
+    match = r"4 blocks of up to 1000000 samples at a time need .* GiB and this machine has"
+    for pool in pools:
+        with pytest.raises(ValueError, match=match), pool or nullcontext():
+            run(study, tmp_path / "angles.zarr", executor=pool, progress=False)
+        assert not (tmp_path / "angles.zarr").exists()
 
 
 def test_executors_are_left_open(tmp_path: Path) -> None:

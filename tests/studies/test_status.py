@@ -252,3 +252,22 @@ def test_a_bit_that_flipped_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_arguments(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="verify"):
         wa.studies.load(tmp_path, verify="yes")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("seconds", None), ("samples", "many"), ("state", b"running"), ("started", None), ("process", 0.5)],
+)
+def test_runs_that_are_not_what_was_written(column: str, value: object, tmp_path: Path) -> None:
+    """As in a journal that ends too soon, in which SQLite finds other rows."""
+    store = tmp_path / "store.zarr"
+    wa.studies.run(study(), store, progress=False, max_time=1e-9).close()
+    journal = Journal(store / "journal.sqlite")
+    for statement in ("ALTER TABLE runs RENAME TO old", "CREATE TABLE runs AS SELECT * FROM old"):
+        journal._database.execute(statement)  # without constraints
+    journal._database.execute(f"UPDATE runs SET {column} = ?", (value,))
+    with pytest.raises(wa.studies.StoreError, match=r"damaged \(run 1 is not what was written\)"):
+        journal.runs()
+    journal.close()
+    with pytest.raises(wa.studies.StoreError, match="damaged"):
+        wa.studies.status(store)

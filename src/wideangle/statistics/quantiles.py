@@ -146,7 +146,12 @@ class QuantileSketch:
         shape = x.shape[1:]
         if _size(shape) > MAX_ELEMENTS:
             raise ValueError(f"samples must hold at most 2**31 quantities, got shape {x.shape}; use several sketches")
-        parts = [_drop(_count(_keys(block, precision)), left_out) for block, left_out in blocks_of_samples(x, chosen)]
+        parts: list[Buckets] = []
+        for block, left_out in blocks_of_samples(x, chosen):
+            parts.append(_drop(_count(_keys(block, precision)), left_out))
+            # Soon, so that buckets which they share take their memory once, but not a few with very many.
+            while len(parts) > 1 and 2 * len(parts[-1][0]) >= len(parts[-2][0]):
+                parts[-2:] = [_combine(parts[-2:])]
         return cls(shape, precision, *_combine(parts))
 
     @property
@@ -291,7 +296,7 @@ def _count(key: IntArray) -> Buckets:
     n_cells = int(np.sum(2 * reach + 1))
     if n_cells > CELLS_PER_VALUE * key.size:
         composed, counts = np.unique(np.arange(n_elements) * KEY_SPAN + key, return_counts=True)
-        element = (composed + KEY_SPAN // 2) // KEY_SPAN
+        element = _element(composed)
         return element, composed - element * KEY_SPAN, counts
     cells = key - np.sign(key) * empty
     cells += zero
@@ -319,11 +324,18 @@ def _combine(parts: Sequence[Buckets]) -> Buckets:
         return nothing, nothing, nothing
     if len(parts) == 1:
         return parts[0]
-    element, key, counts = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    composed = element * KEY_SPAN + key
+    composed = np.concatenate([element * KEY_SPAN + key for element, key, _ in parts])
+    counts = np.concatenate([counts for _, _, counts in parts])
     # The stable sort merges runs that are sorted already.
     order = np.argsort(composed, kind="stable")
-    composed = composed[order]
+    composed, counts = composed[order], counts[order]
+    del order
     first = np.flatnonzero(np.diff(composed, prepend=composed[:1] - 1))
-    sums = np.add.reduceat(counts[order], first) if len(first) else counts
-    return element[order][first], key[order][first], sums
+    composed, counts = composed[first], np.add.reduceat(counts, first) if len(first) else counts
+    element = _element(composed)
+    return element, composed - element * KEY_SPAN, counts
+
+
+def _element(composed: IntArray) -> IntArray:
+    element: IntArray = (composed + KEY_SPAN // 2) // KEY_SPAN
+    return element

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from wideangle.studies._failures import Failure
 from wideangle.studies._names import check_names
 from wideangle.studies._packing import pack, unpack
 from wideangle.studies._samples import SamplesNotWrittenError, write_samples
-from wideangle.studies._variables import names_of
+from wideangle.studies._variables import MOMENTS_AT_ONCE, names_of
 from wideangle.studies.protocol import Accumulator, Block, Method, Variable, Wanted, resolve
 
 _KINDS: dict[str, type[Accumulator]] = {
@@ -334,9 +334,9 @@ def _reduce(name: str, variable: Variable, wanted: Wanted) -> dict[str, Accumula
     if missing:
         assert variable.samples is not None
         values = np.asarray(variable.samples, dtype=np.float64)
-        if "moments" in missing:
-            result["moments"] = Moments.from_samples(values, where=np.isfinite(values))
         counts = np.isfinite(values)
+        if "moments" in missing:
+            result["moments"] = _moments(values, counts)
         if "histogram" in missing:
             low, high, n_bins = wanted.histograms[name]
             result["histogram"] = Histogram.from_samples(values, low, high, n_bins, where=counts)
@@ -345,6 +345,13 @@ def _reduce(name: str, variable: Variable, wanted: Wanted) -> dict[str, Accumula
                 values, relative_error=wanted.relative_error, where=counts
             )
     return {kind: result[kind] for kind, is_wanted in kinds.items() if is_wanted}
+
+
+def _moments(values: NDArray[np.float64], counts: NDArray[np.bool_]) -> Moments:
+    """Return the moments of samples, some at a time, as they take several times the memory of these."""
+    rows = max(1, MOMENTS_AT_ONCE // max(1, values[0].size))
+    parts = (slice(first, first + rows) for first in range(0, len(values), rows))
+    return reduce(Moments.merge, (Moments.from_samples(values[part], where=counts[part]) for part in parts))
 
 
 def missing_nodes(done: Iterable[Node], n_blocks: int, end: int) -> list[Node]:

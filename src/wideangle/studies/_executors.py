@@ -61,6 +61,15 @@ def workers_of(executor: Any) -> Iterator[Workers]:
         yield Workers(_submitting(executor), lambda: n_workers, is_remote, tells_running)
 
 
+def workers_here(executor: Any) -> int | None:
+    """Return how many workers share the memory of this machine, None if they may be elsewhere."""
+    if executor is None:
+        return available_threads()
+    if isinstance(executor, (ThreadPoolExecutor, ProcessPoolExecutor)):
+        return int(getattr(executor, "_max_workers", None) or _DEFAULT_WORKERS)
+    return None
+
+
 def _submitting(executor: Any) -> Callable[..., Future[Any]]:
     """Return the function that submits a task, or says why the executor does not take it."""
 

@@ -58,6 +58,9 @@ class RunRecord(NamedTuple):
     state: str
 
 
+_TYPES_OF_RUN: tuple[Any, ...] = (str, int, int, str, (int, float), int, str)
+
+
 class Journal:
     """What is finished of a study."""
 
@@ -227,7 +230,12 @@ class Journal:
         """Return all runs, the first one first."""
         query = "SELECT host, process, workers, started, seconds, samples, state FROM runs ORDER BY run"
         with self._errors():
-            return [RunRecord(*row) for row in self._database.execute(query)]
+            rows = self._database.execute(query).fetchall()
+        for number, row in enumerate(rows, start=1):
+            # A journal that ends too soon may hold other rows here.
+            if not all(isinstance(value, kind) for value, kind in zip(row, _TYPES_OF_RUN, strict=True)):
+                raise self._damaged(f"run {number} is not what was written")
+        return [RunRecord(*row) for row in rows]
 
     def _insert(self, result: UnitResult, n_blocks: int) -> None:
         cell, node = result.unit.cell, result.unit.node

@@ -41,9 +41,16 @@ def write_sample_arrays(
     forms: Mapping[str, SampleForm],
     cells: Container[int],
 ) -> None:
-    """Gather the files of samples of some cells into arrays (cell, sample, ...) whose chunks are the blocks."""
+    """Gather the files of samples of some cells into arrays (cell, sample, ...) whose chunks are the blocks.
+
+    They are as long as the cell with the most samples: where a rule ends cells, that may be far below what they might
+    have had.
+    """
     size = int(plan.block_size[0])
-    arrays = {name: _create(folder, name, form, (plan.n_cells, study.samples), size) for name, form in forms.items()}
+    length = study.samples
+    if study.stop is not None:
+        length = max((number for cell, number in journal.samples_done().items() if cell in cells), default=0)
+    arrays = {name: _create(folder, name, form, (plan.n_cells, length), size) for name, form in forms.items()}
     for cell in range(plan.n_cells):
         there = dict.fromkeys(forms, 0)  # A cell may not have all of them.
         for block, digest in sorted(journal.files_of(cell).items() if cell in cells else ()):
@@ -55,7 +62,7 @@ def write_sample_arrays(
                 there[name] = first + len(values)
         for name, form in forms.items():
             if form.dtype.kind != "f":
-                _write_zeros(arrays[name], cell, there[name], study.samples, size)
+                _write_zeros(arrays[name], cell, there[name], length, size)
 
 
 def _read(path: Path, digest: str) -> dict[str, Any]:

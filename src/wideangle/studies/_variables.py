@@ -5,10 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from wideangle.statistics._samples import VALUES_AT_ONCE
 from wideangle.statistics.quantiles import _precision
 from wideangle.studies.protocol import Method, Stop, Wanted, unknown_parameter
 
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+MOMENTS_AT_ONCE = 2**17  # values of which moments are found together
 _OCTAVES = 8  # that magnitudes of samples span, roughly
+# Bytes:
+_TABLE = 24  # of a bin: its count, the same as bytes, and these joined with others
+_BUCKET = 24  # of a sketch, three times as many when it is made into bytes
+_BUCKET_IN_WORK = 56  # while buckets of the parts of a block are sorted and added
+_WHILE_REDUCED = 9  # of a number: itself, and whether it is finite
+_WORK = 64  # of a number whose bucket or deviation is found
+_IN_FILE = 10  # of a number in the file that keeps it, which grows in the memory by an eighth at a time
+_AT_ONCE_IN_FILE = 2**24  # that NumPy writes
 
 
 class Variables(NamedTuple):
@@ -81,13 +97,54 @@ def _check(argument: str, name: str, found: set[Variables], *, counts: bool = Fa
     raise unknown_parameter(name, tuple(names + totals * counts), of=argument)
 
 
-def result_bytes(sizes: Mapping[str, int] | None, wanted: Wanted) -> tuple[int, int, int]:
-    """Return the bytes of the tables of a block, those that quantiles take for each sample, and these at most."""
-    if sizes is None:
-        # At least one element each.
-        sizes = dict.fromkeys(wanted.histograms, 1)
-    tables = sum(8 * (bins + 2) * sizes.get(name, 0) for name, (_, _, bins) in wanted.histograms.items())
-    if not wanted.quantiles:
-        return tables, 0, 0
-    of_sample = 24 * sum(number for name, number in sizes.items() if wanted.keeps(name))
-    return tables, of_sample, of_sample * _OCTAVES * 2 ** _precision(wanted.relative_error)
+class ResultBytes(NamedTuple):
+    """What the statistics of a block are made of: bytes, and numbers of each sample."""
+
+    tables: float
+    numbers: float
+    largest: float  # of one variable
+    sketched: bool
+    buckets: float  # at most, of each of the numbers
+    kept: bool
+    at_once: float  # numbers that are reduced together
+
+    @classmethod
+    def of(cls, sizes: Mapping[str, int] | None, wanted: Wanted) -> ResultBytes:
+        """Return what statistics need, of variables of those sizes."""
+        if sizes is None:
+            # At least one element each.
+            sizes = dict.fromkeys(wanted.histograms, 1)
+        bins = {name: n_bins for name, (_, _, n_bins) in wanted.histograms.items()}
+        numbers = [number for name, number in sizes.items() if wanted.keeps(name)]
+        return cls(
+            tables=_TABLE * sum((n_bins + 2) * sizes.get(name, 0) for name, n_bins in bins.items()),
+            numbers=sum(numbers),
+            largest=max(numbers, default=0),
+            sketched=bool(wanted.quantiles),
+            buckets=_OCTAVES * 2 ** _precision(wanted.relative_error),
+            kept=wanted.samples,
+            at_once=VALUES_AT_ONCE if wanted.quantiles or wanted.histograms else MOMENTS_AT_ONCE,
+        )
+
+
+def block_bytes(size: Floats, results: Floats, n_samples: Floats | Integers) -> Floats:
+    """Return what blocks take at most: while they are computed, then reduced and kept, then made into bytes.
+
+    Everything is by cell: the bytes of a sample that the method says, 0 if its kernel reduces them; the fields of
+    :class:`ResultBytes` (cell, field); and the samples of a block.
+    """
+    tables, numbers, largest, sketched, buckets, kept, at_once = results.T
+    each = np.minimum(n_samples, buckets) * sketched
+    work = np.minimum(largest * n_samples, at_once) * _WORK
+    file = kept * (_IN_FILE * numbers * n_samples + np.minimum(8 * largest * n_samples, _AT_ONCE_IN_FILE))
+    reduced = _WHILE_REDUCED * numbers * n_samples + _BUCKET * numbers * each
+    reduced += np.maximum(_BUCKET_IN_WORK * largest * each + work, file)
+    reduced[size <= 0] = 0.0
+    computed = np.maximum(size, 0.0) * n_samples
+    return np.asarray(tables + np.maximum(np.maximum(computed, reduced), 3 * _BUCKET * numbers * each))
+
+
+def sample_bytes(size: Floats, results: Floats) -> Floats:
+    """Return what each sample adds to a block, however many there are; as ``size`` where that is not positive."""
+    numbers, kept = results.T[1], results.T[5]
+    return np.where(size > 0, np.maximum(size, (_WHILE_REDUCED + _IN_FILE * kept) * numbers), size)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wideangle._checks import check_memory
-from wideangle.studies._variables import result_bytes, variables_of
+from wideangle.studies._variables import ResultBytes, block_bytes, sample_bytes, variables_of
 from wideangle.studies.protocol import resolve
 
 if TYPE_CHECKING:
@@ -122,19 +122,19 @@ def make_plan(study: Study) -> Plan:
     """See :meth:`wideangle.studies.Study.plan`."""
     methods = {name: resolve(name) for name in study.methods}
     n_cells = len(study.cells)
-    costs, sizes = np.full(n_cells, np.nan), np.full(n_cells, -1, dtype=np.int64)
-    results = np.zeros((n_cells, 3))  # in floats, as products of large numbers exceed integers
+    costs, sizes = np.full(n_cells, np.nan), np.full(n_cells, -1.0)
+    results = np.zeros((n_cells, len(ResultBytes._fields)))  # in floats, as products of large numbers exceed integers
     for number, (cell, prepared) in enumerate(zip(study.cells, study.prepared, strict=True)):
         method = methods[cell.method]
         cost, size = method.cost(prepared), method.bytes_per_sample(prepared, study.statistics)
         costs[number] = np.nan if cost is None else cost
         sizes[number] = -1 if size is None else size
-        results[number] = result_bytes(variables_of(method, prepared), study.statistics)
-    block_size = _block_sizes(study, costs, sizes)
+        results[number] = ResultBytes.of(variables_of(method, prepared), study.statistics)
+    of_sample = sample_bytes(sizes, results)
+    block_size = _block_sizes(study, costs, of_sample)
     n_blocks = -(-study.samples // block_size)
-    tables, of_sample, at_most = results.T
-    of_samples = np.maximum(sizes, 0.0) * block_size
-    needed = of_samples + tables + np.minimum(of_sample * block_size, at_most)
+    of_samples = np.maximum(of_sample, 0.0) * block_size
+    needed = block_bytes(sizes, results, block_size)
     if n_cells:
         largest = int(np.argmax(needed))
         by_results = needed[largest] > 2.0 * of_samples[largest]
@@ -145,11 +145,11 @@ def make_plan(study: Study) -> Plan:
             if by_results
             else "give a smaller block_size, or leave it out",
         )
-    block_bytes = np.where(sizes < 0, -1, np.minimum(needed, 2.0**62).astype(np.int64))
-    return Plan(study.samples, block_size, n_blocks, costs * study.samples, block_bytes)
+    memory = np.where(sizes < 0, -1, np.minimum(needed, 2.0**62).astype(np.int64))
+    return Plan(study.samples, block_size, n_blocks, costs * study.samples, memory)
 
 
-def _block_sizes(study: Study, costs: Floats, sizes: Integers) -> Integers:
+def _block_sizes(study: Study, costs: Floats, sizes: Floats) -> Integers:
     if study.block_size is not None:
         return np.full(len(costs), study.block_size, dtype=np.int64)
     # By the cell's own cost alone, as results depend on its blocks in their last digits.

@@ -9,8 +9,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from wideangle._checks import check_flag, check_memory, check_positive_real
-from wideangle._cpu import available_threads
-from wideangle.studies._executors import check_executor
+from wideangle.studies._executors import check_executor, workers_here
 from wideangle.studies._layout import Layout, never_returned
 from wideangle.studies._results import write_results
 from wideangle.studies._samples import check_samples
@@ -70,7 +69,7 @@ def run(
     ------
     TypeError, ValueError
         If an argument is of the wrong type or range, an executor was shut down or closed before, or a block would
-        exceed the memory of the machine.
+        exceed the memory of the machine, or one for each thread or process of this machine.
     OSError
         If the store cannot be written. What was committed before is kept.
     StoreError
@@ -116,11 +115,10 @@ def run(
     place = Store(store)
     place.check_usable()
     plan = study.plan()
-    if executor is None:
-        n_threads = available_threads()
+    if (n_workers := workers_here(executor)) is not None:
         check_memory(
-            n_threads * plan.largest_block_bytes,
-            f"{n_threads} blocks of up to {plan.block_size.max()} samples at a time need",
+            n_workers * plan.largest_block_bytes,
+            f"{n_workers} blocks of up to {plan.block_size.max()} samples at a time need",
             remedy="give a smaller block_size, leave it out, or give an executor with fewer workers",
         )
     with place.locked():

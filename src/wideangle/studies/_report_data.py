@@ -73,7 +73,9 @@ class Results:
             values = item.values
             if not all(_same(value, values[0]) for value in values):
                 found[str(name)] = values
-        order = ["method", *json.loads(self.dataset.attrs["study"]).get("grid", {})]
+        order = ["method"]
+        for name, values in json.loads(self.dataset.attrs["study"]).get("grid", {}).items():
+            order += values if isinstance(values, dict) else [name]  # axes of one method alone
         return dict(sorted(found.items(), key=lambda entry: order.index(entry[0]) if entry[0] in order else len(order)))
 
     @cached_property

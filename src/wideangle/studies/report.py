@@ -124,8 +124,10 @@ def _about_study(described: Mapping[str, Any], results: Results) -> dict[str, An
     }
     if "stop" in described:
         entries["stopping rule"] = _settings(described["stop"])
-    entries |= {f"parameter {name}": _values(value) for name, value in described.get("parameters", {}).items()}
-    entries |= {f"grid over {name}": _values(values) for name, values in described.get("grid", {}).items()}
+    methods = _methods(described)
+    for table, text in (("parameters", "parameter"), ("grid", "grid over")):
+        for name, value in described.get(table, {}).items():
+            entries[f"{table} of {name}" if name in methods else f"{text} {name}"] = _values(value)
     if described.get("cells"):
         entries["cells listed one by one"] = len(described["cells"])
     return entries

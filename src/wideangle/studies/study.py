@@ -107,7 +107,8 @@ class Study:
     ...     grid={"simulate_gram": {"angle": [0.1, 0.2]}},
     ...     statistics={"variables": ["log_sin2", "gram"]},
     ... )
-    >>> print(*both.cells, sep="\n")
+    >>> for cell in both.cells:
+    ...     print(cell)
     simulate_angles, width = 64, depth = 8, theta0 = 0.1
     simulate_gram, width = 64, depth = 8, angle = 0.1
     simulate_gram, width = 64, depth = 8, angle = 0.2

@@ -61,7 +61,9 @@ def test_values_that_a_file_holds(own: str) -> None:
     expected = {"a": [0, 1, 2], "b": [None, True, 10**4200, -0.0], "c": [0.5, 1.0], "d": 2}
     study = Study(own, samples=10, seed=1, parameters={"d": value})
     assert study.cells[0].parameters == {"d": expected}
-    assert Study(own, samples=10, seed=1, parameters={"d": deep(99)}).identity
+    for place in ({"parameters": {"d": deep(99)}}, {"grid": {"d": [deep(100)]}}, {"cells": [{own: {"d": deep(98)}}]}):
+        study = Study(own, samples=10, seed=1, **place)
+        assert Study.from_dict(study.to_dict()) == study
 
 
 @pytest.mark.parametrize("values", [{"relu", "tanh"}, b"ab", np.array(3), np.float64(3), xr.DataArray(3.0)], ids=str)

@@ -205,7 +205,7 @@ class Study:
             "seed": self.seed,
             "random_numbers": self.random_numbers,
             "statistics": self.statistics.to_dict(),
-            **plain("study", self._given),
+            **plain("study", self._given, depth=-10),  # checked already, and deeper by the tables around it
         }
         if self.name:
             result["name"] = self.name

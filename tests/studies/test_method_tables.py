@@ -184,6 +184,15 @@ def test_tables_that_cannot_be(changes: dict[str, Any], message: str) -> None:
         both(**changes)
 
 
+def test_tables_of_functions_that_the_study_does_not_have(own_module: Callable[[str, str], str]) -> None:
+    own = own_module("takes_all", "def f(*, seed, first_sample, n_samples, **given): return {}\n")
+    with pytest.raises(
+        ValueError, match=r"parameters has a table for the method 'elsewhere:g', .* it has 'takes_all:f'"
+    ):
+        Study(f"{own}:f", samples=1, seed=1, parameters={"elsewhere:g": {"height": 3}})
+    assert Study(f"{own}:f", samples=1, seed=1, parameters={"shape": {"height": 3}}).identity
+
+
 def test_a_study_of_one_method_refuses_tables_of_others() -> None:
     with pytest.raises(
         ValueError, match=r"parameters has a table for the method 'simulate_gram'.* or add it to method"

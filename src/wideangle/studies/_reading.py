@@ -85,7 +85,7 @@ def is_own_table(table: str, name: str, value: Any, methods: tuple[str, ...]) ->
     if not methods or not isinstance(value, Mapping):
         return False
     near = get_close_matches(name, methods, n=1, cutoff=0.8)
-    if near or name in METHODS:
+    if near or name in METHODS or ":" in name:
         remedy = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(map(repr, methods))}"
         raise ValueError(
             f"{table} has a table for the method {name!r}, which the study does not have; {remedy}, or add it to method"

@@ -136,6 +136,49 @@ def test_the_page_says_what_is_needed_to_repeat_it(page: Page, store: Path, tmp_
     assert page.headings[:5] == sections
 
 
+def test_an_unfinished_study_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dice.py").write_text(
+        "import numpy as np\n\n\ndef throw(*, sides, first_sample, n_samples, seed):\n"
+        "    if sides == 13:\n        raise ArithmeticError('no <such> die')\n"
+        "    return {'points': 1.0 + (first_sample + np.arange(n_samples)) % sides}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    cells = [{"sides": sides} for sides in (6, 13, *range(100, 310))]
+    described = wa.studies.Study("dice:throw", samples=12, seed=0, cells=cells, block_size=12)
+    with pytest.warns(wa.studies.StudyWarning):
+        wa.studies.run(described, tmp_path / "s.zarr", progress=False)
+    page = Page(wa.studies.write_report(tmp_path / "s.zarr", tmp_path / "page.html"))
+    assert "The study is not complete (failed" in page.text
+    assert "no &lt;such&gt; die" in page.text
+    table = page.rows[[row[0] for row in page.rows].index("cell", 3) :]
+    assert table[0] == ["cell", "sides", "samples", "state", "points (mean)"]
+    assert table[1] == ["0", "6", "12", "complete", "3.50 ± 0.51"]
+    assert table[2] == ["1", "13", "0", "failed", "-"]
+    assert len(table) == 201
+    assert "The first 200 of 212 cells" in page.text
+    assert 'Study.from_dict(json.loads(attributes["study"]))' in page.code[0]
+
+
+def test_a_study_of_which_nothing_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*arguments: object, **keywords: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("wideangle.studies._scheduling.Schedule.go", stop)
+    with pytest.raises(KeyboardInterrupt):
+        wa.studies.run(STUDY, tmp_path / "s.zarr", progress=False)
+    assert wa.studies.status(tmp_path / "s.zarr").state == "not begun"
+    page = Page(wa.studies.write_report(tmp_path / "s.zarr"))
+    assert "these are the results so far" in page.text
+    assert not page.references
+
+
+def test_it_is_not_written_where_it_cannot_be(store: Path, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="must be a file that can be written"):
+        wa.studies.write_report(store, tmp_path)
+    with pytest.raises(OSError, match="must be a file that can be written"):
+        wa.studies.write_report(store, tmp_path / "none" / "page.html")
+
+
 @pytest.mark.parametrize(
     ("statistics", "columns", "caption"),
     [
@@ -181,49 +224,6 @@ def test_a_study_without_means(statistics: dict[str, object], columns: list[str]
     assert ("Means" in page.text) == (caption == "Means ± standard errors over")
     assert "see the table" not in page.text
     assert ("Every sample is kept in the store, and not shown here, of" in page.text) == ("samples" in statistics)
-
-
-def test_an_unfinished_study_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "dice.py").write_text(
-        "import numpy as np\n\n\ndef throw(*, sides, first_sample, n_samples, seed):\n"
-        "    if sides == 13:\n        raise ArithmeticError('no <such> die')\n"
-        "    return {'points': 1.0 + (first_sample + np.arange(n_samples)) % sides}\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    cells = [{"sides": sides} for sides in (6, 13, *range(100, 310))]
-    described = wa.studies.Study("dice:throw", samples=12, seed=0, cells=cells, block_size=12)
-    with pytest.warns(wa.studies.StudyWarning):
-        wa.studies.run(described, tmp_path / "s.zarr", progress=False)
-    page = Page(wa.studies.write_report(tmp_path / "s.zarr", tmp_path / "page.html"))
-    assert "The study is not complete (failed" in page.text
-    assert "no &lt;such&gt; die" in page.text
-    table = page.rows[[row[0] for row in page.rows].index("cell", 3) :]
-    assert table[0] == ["cell", "sides", "samples", "state", "points (mean)"]
-    assert table[1] == ["0", "6", "12", "complete", "3.50 ± 0.51"]
-    assert table[2] == ["1", "13", "0", "failed", "-"]
-    assert len(table) == 201
-    assert "The first 200 of 212 cells" in page.text
-    assert 'Study.from_dict(json.loads(attributes["study"]))' in page.code[0]
-
-
-def test_a_study_of_which_nothing_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(*arguments: object, **keywords: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("wideangle.studies._scheduling.Schedule.go", stop)
-    with pytest.raises(KeyboardInterrupt):
-        wa.studies.run(STUDY, tmp_path / "s.zarr", progress=False)
-    assert wa.studies.status(tmp_path / "s.zarr").state == "not begun"
-    page = Page(wa.studies.write_report(tmp_path / "s.zarr"))
-    assert "these are the results so far" in page.text
-    assert not page.references
-
-
-def test_it_is_not_written_where_it_cannot_be(store: Path, tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="must be a file that can be written"):
-        wa.studies.write_report(store, tmp_path)
-    with pytest.raises(OSError, match="must be a file that can be written"):
-        wa.studies.write_report(store, tmp_path / "none" / "page.html")
 
 
 def test_lines_join_cells_that_differ_in_one_parameter(store: Path) -> None:

@@ -57,7 +57,7 @@ def test_axes_longer_than_memory_are_refused_before_they_are_made(values: Any, n
     ids=str,
 )
 def test_sequences_of_whole_numbers_are_integers(sequence: dict[str, Any], expected: list[float]) -> None:
-    from wideangle.studies._cells import axis
+    from wideangle.studies._axes import axis
 
     found = axis("x", sequence)
     assert found == expected
@@ -319,7 +319,9 @@ def test_methods_return_the_variables_that_they_say(
     assert set(CELLS) == set(METHODS)
     prepared = method.prepare(parameters)
     wanted = Statistics(quantiles=quantiles)
-    found = reduce_block(method.run(prepared, 0, 6, 1, wanted), 6, wanted).accumulators
+    block = reduce_block(method.run(prepared, 0, 6, 1, wanted), 6, wanted)
+    assert {name: method.dims[name] for name in block.dims} == block.dims
+    found = block.accumulators
     shapes = {name: one["moments"].shape for name, one in found.items() if "total" not in one}
     assert method.variables(prepared) == {name: math.prod(shape) for name, shape in shapes.items()}
     assert sorted(method.totals) == sorted(name for name, one in found.items() if "total" in one)

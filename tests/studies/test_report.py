@@ -180,6 +180,53 @@ def test_it_is_not_written_where_it_cannot_be(store: Path, tmp_path: Path) -> No
         wa.studies.write_report(store, tmp_path / "none" / "page.html")
 
 
+@pytest.mark.parametrize(
+    ("statistics", "columns", "caption"),
+    [
+        (
+            {"moments": False, "quantiles": [0.5]},
+            ["collapsed", "dead", "log_norm2 (quantile 0.5)", "log_sin2 (quantile 0.5)", "survivors"],
+            "Quantiles over",
+        ),
+        (
+            {"moments": False, "quantiles": [0.1, 0.2, 0.5, 0.8, 0.9], "variables": ["log_sin2"]},
+            [f"log_sin2 (quantile {probability})" for probability in (0.1, 0.5, 0.9)],
+            "Quantiles over",
+        ),
+        ({"moments": False, "samples": True, "variables": ["log_sin2"]}, [], "Cells."),
+        ({"moments": False, "samples": True}, ["collapsed", "dead", "survivors"], "Cells, with counts where"),
+        ({"variables": ["dead"]}, ["dead"], "Cells, with counts where"),
+        ({"quantiles": [0.5], "variables": ["log_sin2"]}, ["log_sin2 (mean)"], "Means ± standard errors over"),
+    ],
+    ids=str,
+)
+def test_a_study_without_means(statistics: dict[str, object], columns: list[str], caption: str, tmp_path: Path) -> None:
+    study = wa.studies.Study(
+        "simulate_angles",
+        samples=200,
+        seed=1,
+        parameters={"theta0": 0.3, "depth": 2},
+        grid={"width": [8, 16]},
+        statistics=statistics,
+    )
+    results = wa.studies.run(study, tmp_path / "s.zarr", progress=False)
+    page = Page(wa.studies.write_report(tmp_path / "s.zarr"))
+    header = next(row for row in page.rows if row[:1] == ["cell"])
+    assert header[:3] == ["cell", "width", "samples"]
+    assert sorted(header[3:]) == columns
+    table = page.rows[page.rows.index(header) + 1 :][:2]
+    for number, row in enumerate(table):
+        for name, text in zip(header[3:], row[3:], strict=True):
+            if "quantile" in name:
+                probability = float(name.split()[-1].rstrip(")"))
+                expected = results[f"{name.split()[0]}_quantile"].sel(probability=probability)[number, -1]
+                assert text == f"{float(expected):.6g}"
+    assert caption in page.text
+    assert ("Means" in page.text) == (caption == "Means ± standard errors over")
+    assert "see the table" not in page.text
+    assert ("Every sample is kept in the store, and not shown here, of" in page.text) == ("samples" in statistics)
+
+
 def test_lines_join_cells_that_differ_in_one_parameter(store: Path) -> None:
     results = Results(wa.studies.load(store))
     assert results.axes == ["width", "depth"]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -178,7 +179,7 @@ def test_times(text: str, expected: float) -> None:
 
 def test_no_scheduler(file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
-    monkeypatch.setattr("wideangle.cli.studies._DASK_TIMEOUT", 0.5)
+    monkeypatch.setattr("wideangle.cli._executors._DASK_TIMEOUT", 0.5)
     ran = Ran(capsys, "study", "run", file, "--dask", "tcp://127.0.0.1:1")
     assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
     assert "no scheduler answers at 'tcp://127.0.0.1:1'" in ran.err
@@ -186,6 +187,96 @@ def test_no_scheduler(file: Path, capsys: pytest.CaptureFixture[str], monkeypatc
     monkeypatch.setitem(sys.modules, "distributed", None)
     ran = Ran(capsys, "study", "run", file, "--dask", "tcp://127.0.0.1:1")
     assert 'pip install "wideangle[distributed]"' in ran.err
+
+
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:8787/status", "https://[::1]:8787", "htpp://127.0.0.1:9", "://x"]
+)
+def test_addresses_that_dask_does_not_speak(file: Path, capsys: pytest.CaptureFixture[str], address: str) -> None:
+    pytest.importorskip("distributed")
+    ran = Ran(capsys, "study", "run", file, "--dask", address)
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert "--dask must be the address of a scheduler, which begins with" in ran.err
+    assert f"got '{address}'" in ran.err
+    assert ("such as the dashboard" in ran.err) == address.startswith("http")
+
+
+MODULES = {
+    "bad_syntax": "def f(:\n",
+    "bad_import": "1 / 0\n",
+    "bad_value": "raise ValueError('no licence')\n",
+    "bad_check": """
+        def f(*, d, seed, first_sample, n_samples): return {}
+        def check(*, d): assert d == 2
+        f.check = check
+    """,
+    "bad_decoding": """
+        def f(*, d, seed, first_sample, n_samples): return {}
+        f.check = lambda *, d: b"\\xff".decode()
+    """,
+    "bad_cost": """
+        def f(*, d, seed, first_sample, n_samples): return {}
+        f.cost = lambda *, d: "x"
+    """,
+    "bad_size": """
+        def f(*, d, seed, first_sample, n_samples): return {}
+        f.bytes_per_sample = lambda *, d: 1 / 0
+    """,
+    "bad_sign": """
+        def f(*, d, seed, first_sample, n_samples): return {}
+        f.cost = lambda *, d: -1.0
+    """,
+    "fine": "def f(*, d, seed, first_sample, n_samples): return {}\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "value", "message"),
+    [
+        ("bad_syntax:f", "1", r"method 'bad_syntax:f' cannot be imported \(SyntaxError: .*; mend the module, or give"),
+        (
+            "bad_import:f",
+            "1",
+            r"method 'bad_import:f' cannot be imported \(ZeroDivisionError: division by zero\); mend",
+        ),
+        ("bad_value:f", "1", r"method 'bad_value:f' cannot be imported \(ValueError: no licence\); mend"),
+        ("..fine:f", "1", r"method '..fine:f' cannot be imported \(TypeError: .*; .*give 'module:function'"),
+        ("bad_check:f", "1", r"cell 0 \(bad_check:f, d = 1\): AssertionError$"),
+        ("bad_decoding:f", "1", r"cell 0 \(bad_decoding:f, d = 1\): 'utf-8' codec can't decode"),
+        (
+            "bad_cost:f",
+            "1",
+            r"cell 0 \(bad_cost:f, d = 1\): its time .* could not convert .*; mend the attributes cost",
+        ),
+        ("bad_size:f", "1", r"cell 0 .*: its time and memory .*ZeroDivisionError: .*bytes_per_sample of 'bad_size:f'"),
+        ("bad_sign:f", "1", r"cost must be a number that is 0 or more, or None, got -1.0\); mend the attributes"),
+        ("fine:f", "[" * 3000 + "]" * 3000, "lists or tables are too deep in each other; make them flatter"),
+        ("fine:f", "1" + "0" * 5000, "an integer has too many digits .*; give a float or a string"),
+    ],
+    ids=lambda item: item[:30],
+)
+def test_descriptions_that_cannot_work_are_one_line(
+    method: str,
+    value: str,
+    message: str,
+    own_module: Callable[[str, str], str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    own_module(method.strip(".").partition(":")[0], MODULES[method.strip(".").partition(":")[0]])
+    (tmp_path / "own.toml").write_text(f'method = "{method}"\nsamples = 10\nseed = 1\n[parameters]\nd = {value}\n')
+    ran = Ran(capsys, "study", "plan", tmp_path / "own.toml")
+    assert (ran.code, ran.err.count("\n"), ran.out) == (2, 1, "")
+    assert re.search(message, ran.err.strip())
+    if "its time" not in ran.err:
+        assert str(tmp_path / "own.toml") in ran.err
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "1e20"])
+def test_how_often_a_status_can_be_repeated(file: Path, capsys: pytest.CaptureFixture[str], seconds: str) -> None:
+    ran = Ran(capsys, "study", "status", file, "--watch", seconds)
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert "--watch must be a positive number of seconds, at most 86400, a day, got" in ran.err
 
 
 def test_a_dask_cluster(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,33 @@ def test_data_may_come_from_a_file(run: Run, tmp_path: Path) -> None:
         parameters = {**TRAINING, "data": data}
         np.testing.assert_array_equal(samples(run("simulate_training", parameters, 0, 3), "outputs"), expected)
         assert len(method.fingerprint(method.prepare(parameters))) == 64
+
+
+def test_files_that_change_or_are_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def described() -> wa.studies.Study:
+        return wa.studies.Study("simulate_training", samples=4, seed=1, parameters={**TRAINING, "data": "data.npz"})
+
+    begun, other = tmp_path / "begun", tmp_path / "other"
+    for folder, inputs in ((begun, np.array(X)), (other, 2.0 * np.array(X))):
+        folder.mkdir()
+        np.savez(folder / "data.npz", x=inputs, y=np.array(Y))
+    monkeypatch.chdir(begun)
+    study = described()
+    wa.studies.run(study, "s.zarr", progress=False, max_time=1e-9).close()
+    monkeypatch.chdir(other)
+    assert described().identity != study.identity
+    with pytest.raises(wa.studies.StoreError, match=r"holds another study \(a file that it reads has changed since\)"):
+        wa.studies.run(described(), begun / "s.zarr", progress=False)
+    # What counts is the content of the file, not where it is.
+    shutil.copy(begun / "data.npz", other / "data.npz")
+    assert described().identity == study.identity
+    assert wa.studies.run(described(), begun / "s.zarr", progress=False).attrs["state"] == "complete"
+    monkeypatch.chdir(tmp_path)
+    message = (
+        f"looked for as {tmp_path}/data.npz.; go to the folder where the study was begun, or begin one with the whole"
+    )
+    with pytest.raises(ValueError, match=message):
+        described()
 
 
 def test_digits_are_images_of_two_classes() -> None:

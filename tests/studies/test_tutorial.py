@@ -53,8 +53,30 @@ def test_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
         difference = np.abs(volumes - [2.0, math.pi, 4.0 * math.pi / 3.0, math.pi**2 / 2.0])
         assert (difference <= 5.0 * errors).all()
     for snippet in more:
-        Path("more.toml").write_text(angles + snippet, encoding="utf-8")
+        is_whole = snippet.startswith("method = ")
+        Path("more.toml").write_text(snippet if is_whole else angles + snippet, encoding="utf-8")
         wa.studies.Study.from_toml("more.toml").plan()
+
+
+def test_several_methods_as_the_tutorial_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (toml,) = (block for block in blocks("toml") if block.startswith("method = ["))
+    Path("both.toml").write_text(toml, encoding="utf-8")
+    namespace: dict[str, Any] = {"wa": wa}
+    exec(next(block for block in blocks("python") if "both.zarr" in block), namespace)
+    capsys.readouterr()
+    assert namespace["two"] == wa.studies.Study.from_toml("both.toml")
+    both = namespace["both"]
+    is_gram = both["method"].values == "simulate_gram"
+    assert is_gram.tolist() == [False] * 2 + [True] * 4
+    np.testing.assert_array_equal(np.isnan(both["theta0"]), is_gram)
+    np.testing.assert_array_equal(np.isnan(both["angle"]), ~is_gram)
+    np.testing.assert_array_equal(np.isnan(both["log_sin2_mean"][:, -1]), is_gram)
+    np.testing.assert_array_equal(both["log_sin2_count"][:, -1] == 0, is_gram)
+    gram = both.where(both["method"] == "simulate_gram", drop=True)
+    assert gram.sizes["cell"] == 4
 
 
 def test_the_file_and_the_python_of_the_tutorial_are_one_study(

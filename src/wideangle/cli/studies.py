@@ -9,13 +9,13 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from wideangle.cli._executors import executor_of
 from wideangle.cli._shared import Command, add_options, argument_errors, show_help_without_command, show_progress
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 _SHOWN = 20  # cells of a plan
 _MOST = 60  # characters of a cell's parameters
 _UNITS = {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_DASK_TIMEOUT = 10.0  # seconds
 _EXIT_FAILED_CELLS = 1
+_LONGEST_WATCH = 86400.0  # seconds
 
 
 @click.group(invoke_without_command=True)
@@ -140,8 +140,11 @@ def status(file: Path, store: Path | None, watch: float | None) -> None:
     from wideangle.studies import status as read_status
 
     with study_errors():
-        if watch is not None and not watch > 0.0:
-            raise ValueError(f"--watch must be a positive number of seconds, got {watch}; give such as 5")
+        if watch is not None and not 0.0 < watch <= _LONGEST_WATCH:
+            raise ValueError(
+                f"--watch must be a positive number of seconds, at most {_LONGEST_WATCH:.0f}, a day, got {watch}; give "
+                "such as 5"
+            )
         place = store_of(file, store)
         look_for_modules_beside(file)
         found = read_status(place)
@@ -286,69 +289,6 @@ def compute(
 def note_warning(message: Warning | str, *place: Any, **more: Any) -> None:
     """Print a warning without the place in the code that it comes from."""
     click.echo(f"note: {message}", err=True)
-
-
-@contextmanager
-def executor_of(threads: int | None, dask: str | None) -> Iterator[Any]:
-    """Give the executor that the options mean."""
-    from wideangle._checks import check_threads
-
-    if dask is not None and threads is not None:
-        raise ValueError("--threads is for this machine and --dask for a cluster; give one or the other")
-    if dask is not None:
-        with dask_client(dask) as client:
-            yield client
-    elif threads is not None:
-        pool = ThreadPoolExecutor(check_threads(threads), thread_name_prefix="wideangle-study")
-        try:
-            yield pool
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-    else:
-        yield None
-
-
-@contextmanager
-def dask_client(address: str) -> Iterator[Any]:
-    """Give a client of the Dask cluster at an address."""
-    import logging
-
-    try:
-        import distributed
-    except ImportError as error:
-        raise ImportError('--dask needs distributed: pip install "wideangle[distributed]"') from error
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors come as exceptions too
-    try:
-        check_answer(address)
-        open_client: Any = distributed.Client
-        client = open_client(address, timeout=_DASK_TIMEOUT, set_as_default=False)
-    except (OSError, ValueError, TypeError) as error:
-        reason = str(error) or f"no answer in {_DASK_TIMEOUT:g} s"
-        raise OSError(
-            f"--dask: no scheduler answers at {address!r} ({reason}); start one, and give its address, such as "
-            "tcp://127.0.0.1:8786"
-        ) from error
-    with client:
-        n_cores = sum(client.ncores().values())
-        about = f"{n_cores} cores" if n_cores else "no workers yet, and waits for them"
-        click.echo(f"the cluster at {address} has {about}", err=True)
-        yield client
-
-
-def check_answer(address: str) -> None:
-    """Raise OSError or ValueError if nothing listens at an address.
-
-    A client that cannot connect leaves threads and loops behind, which may block those of the next one.
-    """
-    import socket
-
-    from distributed.comm.addressing import get_address_host_port, parse_address
-
-    scheme, _ = parse_address(address)
-    if scheme in ("tcp", "tls"):
-        host, port = get_address_host_port(address, strict=True)
-        with socket.create_connection((host, port), timeout=_DASK_TIMEOUT):
-            pass
 
 
 def seconds(text: str) -> float:

@@ -45,6 +45,7 @@ class SimulateAngles:
     name = "simulate_angles"
     version = method_version(1)
     totals = ("survivors", "collapsed", "dead")
+    dims = dict.fromkeys((*VARIABLES, *totals), ("layer",))
 
     def prepare(self, parameters: Mapping[str, Any]) -> Angles:
         """Check the network and ``theta0``."""

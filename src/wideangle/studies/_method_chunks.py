@@ -60,6 +60,7 @@ class ChunkStatistics:
     name = "chunk_statistics"
     version = method_version(1)
     totals: tuple[str, ...] = ()
+    dims = dict.fromkeys((*REGRESSIONS, *READOUTS), ("chunk_size",))
 
     def prepare(self, parameters: Mapping[str, Any]) -> Chunks:
         """Check the parameters, and look at the file."""

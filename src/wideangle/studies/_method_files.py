@@ -32,9 +32,14 @@ def identify(name: str, value: Any, suffixes: tuple[str, ...]) -> File:
     try:
         stat = path.stat()
     except OSError as error:
+        remedy = (
+            "give the path of one that is there"
+            if Path(value).is_absolute()
+            else "go to the folder where the study was begun, or begin one with the whole path"
+        )
         raise ValueError(
             f"{name} must be {expected} that can be read here and on every worker, got {str(value)!r} "
-            f"({error.strerror}, looked for as {path})"
+            f"({error.strerror}, looked for as {path}); {remedy}"
         ) from error
     if path.is_dir():
         raise ValueError(f"{name} must be {expected}, got the directory {str(value)!r}; give one of its files")

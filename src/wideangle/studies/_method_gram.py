@@ -57,6 +57,12 @@ class SimulateGram:
     name = "simulate_gram"
     version = method_version(1)
     totals = ("full_rank", "rank_lost", "dead")
+    dims: Mapping[str, tuple[str, ...]] = {
+        **DIMS,
+        "full_rank": ("layer",),
+        "rank_lost": ("layer",),
+        "dead": ("layer", "input"),
+    }
 
     def prepare(self, parameters: Mapping[str, Any]) -> Gram:
         """Check the network and the inputs."""

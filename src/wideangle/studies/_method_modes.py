@@ -70,6 +70,7 @@ class SimulateModes:
     name = "simulate_modes"
     version = method_version(1)
     totals = ("failed",)
+    dims: Mapping[str, tuple[str, ...]] = {**DIMS, "failed": ()}
 
     def prepare(self, parameters: Mapping[str, Any]) -> Modes:
         """Check the parameters."""

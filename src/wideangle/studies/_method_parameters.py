@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Callable, Mapping
 from functools import lru_cache, wraps
@@ -13,6 +14,7 @@ from wideangle._checks import MAX_WIDTH, check_integer
 from wideangle._version import __version__
 from wideangle.network import MLP
 from wideangle.statistics import Total
+from wideangle.studies._cells import ReadOnly, ReadOnlyList
 from wideangle.studies.protocol import Variable, unknown_parameter
 
 NETWORK = ("width", "depth", "widths", "activation", "weight_variance", "bias_variance")
@@ -97,10 +99,14 @@ def by_value(size: int) -> Callable[[Callable[[Any], T]], Callable[[Any], T]]:
     """
 
     def decorate(function: Callable[[Any], T]) -> Callable[[Any], T]:
-        remembered = lru_cache(maxsize=size)(lambda key: function(pickle.loads(key)))
+        remembered = lru_cache(maxsize=size)(
+            lambda key: function(json.loads(key) if isinstance(key, str) else pickle.loads(key))
+        )
 
         @wraps(function)
         def called(value: Any) -> T:
+            if isinstance(value, (ReadOnly, ReadOnlyList)):
+                return remembered(value.text)  # which is made once, and not for each cell
             try:
                 key = pickle.dumps(value)
             except (pickle.PicklingError, AttributeError, TypeError):

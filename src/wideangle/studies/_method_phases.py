@@ -62,6 +62,7 @@ class PhaseDiagram:
     name = "phase_diagram"
     version = method_version(1)
     totals = PHASES
+    dims: Mapping[str, tuple[str, ...]] = dict.fromkeys((*PHASES, *TIMES), ())
 
     def prepare(self, parameters: Mapping[str, Any]) -> Phases:
         """Check the parameters."""

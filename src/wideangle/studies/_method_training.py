@@ -79,6 +79,12 @@ class SimulateTraining:
     name = "simulate_training"
     version = method_version(1)
     totals = ("diverged",)
+    dims: Mapping[str, tuple[str, ...]] = {
+        "loss": ("time",),
+        "outputs": ("time", "input"),
+        "tangent_kernel": ("time", "input", "other_input"),
+        "diverged": ("time",),
+    }
 
     def prepare(self, parameters: Mapping[str, Any]) -> Training:
         """Check the parameters, and read the data."""

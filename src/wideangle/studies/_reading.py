@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,14 @@ def read_toml(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         try:
             table: dict[str, Any] = tomllib.load(file)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except RecursionError as error:
+            raise ValueError(f"{path}: lists or tables are too deep in each other; make them flatter") from error
+        except tomllib.TOMLDecodeError as error:
             raise ValueError(f"{path}: not a TOML file ({error}); see https://toml.io for the format") from error
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: not a TOML file ({error}); save it as UTF-8") from error
+        except ValueError as error:  # of the interpreter, for integers of more digits than it reads
+            raise ValueError(f"{path}: an integer has too many digits ({error}); give a float or a string") from error
     return table
 
 
@@ -40,9 +47,15 @@ def check_table(name: str, value: Any, *, known: tuple[str, ...] | None = None) 
     return value
 
 
-def check_parameters(table: str, value: Any) -> Mapping[str, Any]:
-    """Return a table of parameters, whose names have to do as names of arrays in the store and of arguments."""
+def check_parameters(table: str, value: Any, methods: tuple[str, ...] = ()) -> Mapping[str, Any]:
+    """Return a table of parameters, whose names have to do as names of arrays in the store and of arguments.
+
+    One under the name of a method has what that method alone gets.
+    """
     for name in check_table(table, value):
+        if is_own_table(table, name, value[name], methods):
+            check_parameters(f"{table}.{name}", value[name])
+            continue
         if name in RESERVED:
             raise ValueError(
                 f"{table} must not have {name!r}, which methods are given for each block; seed and samples of a study "
@@ -56,6 +69,28 @@ def check_parameters(table: str, value: Any) -> Mapping[str, Any]:
         if name == "network" and isinstance(value[name], Mapping):
             check_parameters(f"{table}.network", value[name])
     return dict(value)
+
+
+def is_own_table(table: str, name: str, value: Any, methods: tuple[str, ...]) -> bool:
+    """Whether an entry of a table is what one of the methods alone gets; those of other methods are refused."""
+    from wideangle.studies.methods import METHODS
+
+    if name in methods:
+        if not isinstance(value, Mapping):
+            raise TypeError(
+                f"{table}.{name} must be a table of what this method alone gets, got {value!r}; write it under "
+                f"[{table}.{name}]"
+            )
+        return True
+    if not methods or not isinstance(value, Mapping):
+        return False
+    near = get_close_matches(name, methods, n=1, cutoff=0.8)
+    if near or name in METHODS or ":" in name:
+        remedy = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(map(repr, methods))}"
+        raise ValueError(
+            f"{table} has a table for the method {name!r}, which the study does not have; {remedy}, or add it to method"
+        )
+    return False
 
 
 def check_statistics(given: Any) -> Wanted:
@@ -114,7 +149,7 @@ def _relative_error(given: Any) -> float:
 def _names(given: Any) -> tuple[str, ...] | None:
     if given is None:
         return None
-    if isinstance(given, str) or not isinstance(given, Iterable):
+    if isinstance(given, (str, set, frozenset)) or not isinstance(given, Iterable):
         raise TypeError(f"statistics.variables must be a list of names, got {given!r}; leave it out for all")
     result = tuple(given)
     if not result or not all(isinstance(name, str) for name in result) or len(set(result)) != len(result):

@@ -41,6 +41,16 @@ class Results:
         return [str(name)[:-9] for name in self.dataset.data_vars if str(name).endswith("_quantile")]
 
     @cached_property
+    def quantiles_alone(self) -> list[str]:
+        """Names of the variables that have quantiles and no means."""
+        return [name for name in self.quantiles if name not in self.variables]
+
+    @cached_property
+    def samples(self) -> list[str]:
+        """Names of the variables of which every sample is there."""
+        return [str(name) for name, item in self.dataset.data_vars.items() if "sample" in item.dims]
+
+    @cached_property
     def all_variables(self) -> list[str]:
         """Names of the variables that have anything to draw."""
         return sorted({*self.variables, *self.histograms, *self.quantiles})
@@ -73,7 +83,9 @@ class Results:
             values = item.values
             if not all(_same(value, values[0]) for value in values):
                 found[str(name)] = values
-        order = ["method", *json.loads(self.dataset.attrs["study"]).get("grid", {})]
+        order = ["method"]
+        for name, values in json.loads(self.dataset.attrs["study"]).get("grid", {}).items():
+            order += values if isinstance(values, dict) else [name]  # axes of one method alone
         return dict(sorted(found.items(), key=lambda entry: order.index(entry[0]) if entry[0] in order else len(order)))
 
     @cached_property
@@ -121,6 +133,13 @@ class Results:
         ends = self.ends(self.dims(name))
         rows = np.arange(self.n_cells)
         return tuple(np.where(ends >= 0, values[rows, ends], np.nan) for values in self.mean(name))  # type: ignore[return-value]
+
+    def quantiles_at_ends(self, name: str) -> Floats:
+        """Return quantiles (cell, probability) at the last position that has samples."""
+        ends = self.ends(self.dims(name))
+        values = self.dataset[f"{name}_quantile"].values
+        values = values.reshape(self.n_cells, -1, values.shape[-1])[np.arange(self.n_cells), ends]
+        return np.where(ends[:, None] >= 0, values, np.nan)
 
     def label(self, cell: int, *, without: tuple[str, ...] = ()) -> str:
         """Return what tells a cell from others."""

@@ -245,8 +245,8 @@ class Store:
         mine = about(study)
         if found.get("identity") != mine["identity"]:
             raise StoreError(
-                f"{self.path} holds another study ({_difference(found, mine)}); give another store, or the file of "
-                "that study"
+                f"{self.path} holds another study ({_difference(found, mine, study)}); give another store, or the file "
+                "of that study"
             )
         for key, what in (("format", "format of the store"), ("version", "version of wideangle")):
             if found.get(key) != mine[key]:
@@ -350,7 +350,7 @@ def compatible_version() -> str:
     return ".".join(__version__.split(".")[:2])
 
 
-def _difference(found: dict[str, str], mine: dict[str, str]) -> str:
+def _difference(found: dict[str, str], mine: dict[str, str], study: Study) -> str:
     """Return what is different in two descriptions of studies."""
     try:
         theirs, own = json.loads(found["study"]), json.loads(mine["study"])
@@ -358,7 +358,9 @@ def _difference(found: dict[str, str], mine: dict[str, str]) -> str:
         return f"identity {found.get('identity', 'unknown')[:12]}, not {mine['identity'][:12]}"
     names = [key for key in sorted({*theirs, *own}) if theirs.get(key) != own.get(key) and key != "name"]
     if not names:
-        return "the code of its method has changed since"
+        what = ["the code of its method"] * any(":" in name for name in study.methods)
+        what += ["a file that it reads"] * any(map(study.fingerprint, range(len(study.cells))))
+        return f"{' or '.join(what) or 'the code of its method'} has changed since"
     return ", ".join(f"{key} is {_short(theirs.get(key))} there, {_short(own.get(key))} here" for key in names[:3])
 
 

@@ -84,6 +84,23 @@ def check_variables(cells: Iterable[tuple[Method, Any]], wanted: Wanted, stop: S
                 )
 
 
+def check_dimensions(cells: Iterable[tuple[Method, Any]], wanted: Wanted) -> None:
+    """Refuse variables of one name that methods of the package have with different dimensions."""
+    found: dict[str, tuple[Method, tuple[str, ...]]] = {}
+    for method, prepared in cells:
+        of_names: Mapping[str, tuple[str, ...]] | None = getattr(method, "dims", None)
+        if of_names is None:
+            continue
+        for name in names_of(method, prepared) or ():
+            other, dims = found.setdefault(name, (method, of_names[name]))
+            if dims != of_names[name] and wanted.keeps(name):
+                raise ValueError(
+                    f"{name!r} has the dimensions {', '.join(dims)} in cells of {other.name!r}, and "
+                    f"{', '.join(of_names[name])} in those of {method.name!r}; give statistics.variables without it, "
+                    "or put the methods into studies of their own"
+                )
+
+
 def _check(argument: str, name: str, found: set[Variables], *, counts: bool = False) -> None:
     names = sorted(set().union(*(one.names for one in found)))
     totals = sorted(set().union(*(one.totals for one in found)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ _BLOCKS_OF_CELL = 64  # of one that takes some seconds, so that workers which sh
 _SECONDS_OF_SHORT_BLOCK = 0.1  # far more than a block costs beside its samples
 _BYTES_OF_BLOCK = 64 * 2**20  # of a block whose size is chosen here
 _UNKNOWN_BLOCKS = 64  # of a cell whose method says nothing of its cost
+_MOST = 2.0**62  # bytes or seconds of a sample, far beyond any machine
 _BYTES_OF_CELL = 2000  # of results, very roughly
 
 Floats = NDArray[np.float64]
@@ -126,9 +127,17 @@ def make_plan(study: Study) -> Plan:
     results = np.zeros((n_cells, len(ResultBytes._fields)))  # in floats, as products of large numbers exceed integers
     for number, (cell, prepared) in enumerate(zip(study.cells, study.prepared, strict=True)):
         method = methods[cell.method]
-        cost, size = method.cost(prepared), method.bytes_per_sample(prepared, study.statistics)
-        costs[number] = np.nan if cost is None else cost
-        sizes[number] = -1 if size is None else size
+        try:
+            costs[number] = _estimate("cost", method.cost(prepared), np.nan)
+            sizes[number] = _estimate("bytes_per_sample", method.bytes_per_sample(prepared, study.statistics), -1)
+        except (OSError, ImportError):
+            raise
+        except Exception as error:  # what a user's function raises
+            what = str(error) if isinstance(error, _EstimateError) else f"{type(error).__name__}: {error}"
+            raise ValueError(
+                f"cell {number} ({cell}): its time and memory cannot be estimated ({what}); mend the "
+                f"attributes cost and bytes_per_sample of {cell.method!r}, or leave them out"
+            ) from error
         results[number] = ResultBytes.of(variables_of(method, prepared), study.statistics)
     of_sample = sample_bytes(sizes, results)
     block_size = _block_sizes(study, costs, of_sample)
@@ -147,6 +156,18 @@ def make_plan(study: Study) -> Plan:
         )
     memory = np.where(sizes < 0, -1, np.minimum(needed, 2.0**62).astype(np.int64))
     return Plan(study.samples, block_size, n_blocks, costs * study.samples, memory)
+
+
+class _EstimateError(ValueError):
+    """What a method estimates is no size."""
+
+
+def _estimate(what: str, value: Any, unknown: float) -> float:
+    if value is None or value != value:
+        return unknown
+    if not isinstance(value, (int, float, np.integer, np.floating)) or not 0 <= value < np.inf:
+        raise _EstimateError(f"{what} must be a number that is 0 or more, or None, got {value!r}")
+    return min(float(value), _MOST)
 
 
 def _block_sizes(study: Study, costs: Floats, sizes: Floats) -> Integers:

@@ -315,6 +315,9 @@ def resolve(name: str) -> Method:
             target = getattr(target, part)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"method {name!r} cannot be imported ({error}); {remedy}") from error
+    except Exception as error:  # whatever a module raises when it is imported
+        what = f"{type(error).__name__}: {error}"
+        raise ValueError(f"method {name!r} cannot be imported ({what}); mend the module, or {remedy}") from error
     except SystemExit as error:
         raise ValueError(
             f"method {name!r} cannot be imported, as its module ends the process ({error!r}); put what it does as a "

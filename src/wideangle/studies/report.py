@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from wideangle._files import writable_file
 from wideangle._version import __version__
 from wideangle.reports import DARK, LIGHT, html, render
 from wideangle.studies._citations import bibtex
-from wideangle.studies._report_data import Results, short, with_error
+from wideangle.studies._report_data import Results, chosen, short, with_error
 from wideangle.studies._report_figures import figure_of
 from wideangle.studies._results import STATES
 from wideangle.studies._store import Store
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 MOST_ROWS = 200
 MOST_VARIABLES = 6
 _MOST_PARAMETERS = 6
+_MOST_QUANTILES = 3  # of a variable in the table
 _MOST_LISTED = 12  # values of an axis
 _MOST_CELLS_OF_TOML = 200
 
@@ -125,8 +129,10 @@ def _about_study(described: Mapping[str, Any], results: Results) -> dict[str, An
     }
     if "stop" in described:
         entries["stopping rule"] = _settings(described["stop"])
-    entries |= {f"parameter {name}": _values(value) for name, value in described.get("parameters", {}).items()}
-    entries |= {f"grid over {name}": _values(values) for name, values in described.get("grid", {}).items()}
+    methods = _methods(described)
+    for table, text in (("parameters", "parameter"), ("grid", "grid over")):
+        for name, value in described.get(table, {}).items():
+            entries[f"{table} of {name}" if name in methods else f"{text} {name}"] = _values(value)
     if described.get("cells"):
         entries["cells listed one by one"] = len(described["cells"])
     return entries
@@ -165,9 +171,11 @@ def _about_runs(found: Status) -> list[str]:
 def _about_variable(results: Results, name: str) -> str:
     figure = figure_of(results, name)
     if figure is None:
-        return html.section(name, html.paragraph("One number for each cell: see the table."))
+        numbers = "The last numbers of each cell are" if results.dims(name) else "One number for each cell is"
+        return html.section(name, html.paragraph(f"{numbers} in the table."))
     light, dark = (render(figure.draw, size=figure.size, theme=theme) for theme in (LIGHT, DARK))
-    alt = f"Curves of {name}; numbers at their ends are in the table of cells."
+    in_table = name in (*results.variables, *results.quantiles_alone)
+    alt = f"Curves of {name}{'; numbers at their ends are in the table of cells' if in_table else ''}."
     return html.section(name, html.figure(light, dark, alt=alt, caption=figure.caption))
 
 
@@ -178,14 +186,27 @@ def _about_cells(results: Results) -> list[str]:
         names = ", ".join(left_out[:_MOST_LISTED])
         parts.append(html.paragraph(f"Left out here, and in the store: {len(left_out)} more variables ({names})."))
     n_rows = min(results.n_cells, MOST_ROWS)
-    caption = (
-        "Means over samples with a finite value ± standard errors, where each variable ends: at the last layer or time."
-    )
+    if results.samples:
+        kept = ", ".join(results.samples[:_MOST_LISTED])
+        parts.append(html.paragraph(f"Every sample is kept in the store, and not shown here, of {kept}."))
+    elif "samples" in results.dataset.attrs:
+        parts.append(html.paragraph(f"Samples are {results.dataset.attrs['samples']}."))
+    caption = _what_is_in_the_table(results)
     if n_rows < results.n_cells:
         caption += f" The first {n_rows} of {results.n_cells} cells; all are in the store."
     columns = _columns(results)
     table = [tuple(column[row] for column in columns.values()) for row in range(n_rows)]
     return [*parts, html.numbers(tuple(columns), table, caption=caption)]
+
+
+def _what_is_in_the_table(results: Results) -> str:
+    kinds = ["means ± standard errors"] * bool(results.variables) + ["quantiles"] * bool(results.quantiles_alone)
+    if not kinds:
+        return "Cells, with counts where each variable ends." if results.totals else "Cells."
+    text = (
+        f"{' and '.join(kinds)} over samples with a finite value, where each variable ends: at the last layer or time."
+    )
+    return f"{text[0].upper()}{text[1:]}"
 
 
 def _columns(results: Results) -> dict[str, list[str]]:
@@ -199,6 +220,12 @@ def _columns(results: Results) -> dict[str, list[str]]:
     for name in results.variables[:MOST_VARIABLES]:
         mean, error = results.at_ends(name)
         columns[f"{name} (mean)"] = [with_error(float(mean[row]), float(error[row])) for row in rows]
+    probability = dataset["probability"].values if results.quantiles_alone else np.empty(0)
+    for name in results.quantiles_alone[:MOST_VARIABLES]:
+        quantiles = results.quantiles_at_ends(name)
+        for place in chosen(len(probability), _MOST_QUANTILES):
+            column = f"{name} (quantile {probability[place]:g})"
+            columns[column] = [with_error(float(quantiles[row, place]), math.nan) for row in rows]
     for name in results.totals[:MOST_VARIABLES]:
         ends = results.ends(results.dims(name))
         values = dataset[name].values.reshape(results.n_cells, -1)

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wideangle._checks import check_choice, check_integer, check_samples, check_seed
-from wideangle.studies._cells import Cell, axis, canonical, expand, plain, read_only
+from wideangle.studies._axes import axis
+from wideangle.studies._cells import Cell, canonical, expand, plain, read_only
 from wideangle.studies._reading import check_parameters, check_statistics, check_stop, check_table, read_toml
-from wideangle.studies._variables import check_variables
+from wideangle.studies._variables import check_dimensions, check_variables
 from wideangle.studies.protocol import FunctionMethod, Stop, Wanted, check_function, resolve
 
 if TYPE_CHECKING:
@@ -42,14 +43,16 @@ class Study:
     ----------
     method
         Name of what computes the samples, one of :data:`wideangle.studies.METHODS`, or a function of one's own as
-        ``"module:function"`` or itself, see :class:`wideangle.studies.Method`; or several of these, each for all cells.
+        ``"module:function"`` or itself, see :class:`wideangle.studies.Method`; or a list of several of these.
     samples
         Samples of each cell, at most 10**15; with ``stop`` the largest number.
     seed
         Non-negative integer below 2**64. Sample k of a cell depends on the seed, k, the method and the cell's own
         parameters: not on other cells, on blocks, on workers, or on what was run before.
     parameters
-        Parameters that all cells have.
+        Parameters that all cells have. In a study of several methods a table under the name of one has what its cells
+        alone have; so in ``grid``, and in entries of ``cells``, of which those that hold nothing else are for these
+        methods alone. Each method has the cells that it would have in a study of its own.
     grid
         Values by parameter: each combination is a cell. A list, or one of ``{"linspace": [first, last, number]}``,
         ``{"geomspace": [first, last, number]}`` and ``{"range": [first, beyond the last, step]}``; the first two give
@@ -75,8 +78,9 @@ class Study:
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong type, a key is unknown (with the nearest one that is known), a cell occurs twice,
-        or a method refuses the parameters of a cell.
+        If an argument is of the wrong type, a key is unknown (with the nearest one that is known), a cell occurs twice
+        (1 and 1.0 are the same number, though not the same random numbers), a method refuses the parameters of a cell,
+        or methods have variables of one name with different dimensions.
 
     Examples
     --------
@@ -92,6 +96,22 @@ class Study:
     (4, {'theta0': 0.1, 'width': 16, 'depth': 8})
     >>> study.identity[:8] == wa.studies.Study.from_dict(study.to_dict()).identity[:8]
     True
+
+    Two methods, of which each has a parameter of its own:
+
+    >>> both = wa.studies.Study(
+    ...     ["simulate_angles", "simulate_gram"],
+    ...     samples=4000,
+    ...     seed=1,
+    ...     parameters={"width": 64, "depth": 8, "simulate_angles": {"theta0": 0.1}},
+    ...     grid={"simulate_gram": {"angle": [0.1, 0.2]}},
+    ...     statistics={"variables": ["log_sin2", "gram"]},
+    ... )
+    >>> for cell in both.cells:
+    ...     print(cell)
+    simulate_angles, width = 64, depth = 8, theta0 = 0.1
+    simulate_gram, width = 64, depth = 8, angle = 0.1
+    simulate_gram, width = 64, depth = 8, angle = 0.2
     """
 
     methods: tuple[str, ...]
@@ -121,12 +141,13 @@ class Study:
         name: str = "",
     ) -> None:
         methods = _method_names(method)
-        common = read_only(plain("parameters", check_parameters("parameters", parameters or {})))
-        axes = read_only({key: axis(key, values) for key, values in check_parameters("grid", grid or {}).items()})
+        common = read_only(plain("parameters", check_parameters("parameters", parameters or {}, methods)))
+        axes = read_only(_axes(check_parameters("grid", grid or {}, methods), methods))
         if isinstance(cells, (str, bytes, Mapping)) or not isinstance(cells, Iterable):
             raise TypeError(f"cells must be a list of tables, got {cells!r}; write each cell under [[cells]]")
         listed = tuple(
-            read_only(plain(f"cells[{k}]", check_parameters(f"cells[{k}]", cell))) for k, cell in enumerate(cells)
+            read_only(plain(f"cells[{k}]", check_parameters(f"cells[{k}]", cell, methods)))
+            for k, cell in enumerate(cells)
         )
         if not isinstance(name, str):
             raise TypeError(f"name must be a string, got {name!r}; give a title such as 'angles by depth'")
@@ -174,7 +195,7 @@ class Study:
         try:
             return cls.from_dict(table)
         except (TypeError, ValueError) as error:
-            raise type(error)(f"{os.fspath(path)}: {error}") from error
+            raise prefixed(os.fspath(path), error) from error
 
     def to_dict(self) -> dict[str, Any]:
         """Return a table from which :meth:`from_dict` makes the same study, of types that JSON and TOML know."""
@@ -184,7 +205,7 @@ class Study:
             "seed": self.seed,
             "random_numbers": self.random_numbers,
             "statistics": self.statistics.to_dict(),
-            **plain("study", self._given),
+            **plain("study", self._given, depth=-10),  # checked already, and deeper by the tables around it
         }
         if self.name:
             result["name"] = self.name
@@ -202,7 +223,7 @@ class Study:
         It is that of the cells, however they were written: a grid and a list of the same cells have one identity.
         """
         content = {
-            "cells": [cell.text for cell in self.cells],
+            "cells": [],
             "samples": self.samples,
             "seed": self.seed,
             "block_size": self.block_size,
@@ -212,7 +233,13 @@ class Study:
             "versions": {name: resolve(name).version for name in self.methods},
             "files": [digest for digest in map(self.fingerprint, range(len(self.cells))) if digest],
         }
-        return hashlib.sha256(canonical(content).encode()).hexdigest()
+        # The JSON with the texts of all cells in the list, which is not made as a whole.
+        before, after = canonical(content).split('"cells":[', maxsplit=1)
+        digest = hashlib.sha256(f'{before}"cells":['.encode())
+        for number, cell in enumerate(self.cells):
+            digest.update(f'{"," * bool(number)}"{cell.quoted}"'.encode())
+        digest.update(after.encode())
+        return digest.hexdigest()
 
     def fingerprint(self, cell: int) -> str:
         """Return a digest of the files that a cell reads, empty if it reads none."""
@@ -249,20 +276,51 @@ class Study:
         for number, cell in enumerate(self.cells):
             try:
                 result.append(methods[cell.method].prepare(cell.parameters))
-            except (TypeError, ValueError) as error:
-                raise type(error)(f"cell {number} ({cell}): {error}") from error
+            except (OSError, ImportError):
+                raise
+            except Exception as error:  # what the check of a user's function raises
+                raise self._refused(number, error) from error
         return tuple(result)
+
+    def _refused(self, number: int, error: Exception) -> Exception:
+        """Return the error of a cell whose parameters a method refuses."""
+        text, cell = str(error), self.cells[number]
+        if len(self.methods) > 1 and any(f"has no {name!r}" in text for name in cell.parameters):
+            text += f"; what one method alone gets stands in a table of its name, such as [parameters.{cell.method}]"
+        if not isinstance(error, (TypeError, ValueError)):
+            text = f"{type(error).__name__}: {text}".removesuffix(": ")
+        return prefixed(f"cell {number} ({cell})", error, text)
 
     def _check_cells(self) -> None:
         methods = {name: resolve(name) for name in self.methods}
         of_cells = zip((methods[cell.method] for cell in self.cells), self.prepared, strict=True)
         check_variables(of_cells, self.statistics, self.stop)
+        if len(methods) > 1:
+            of_cells = zip((methods[cell.method] for cell in self.cells), self.prepared, strict=True)
+            check_dimensions(of_cells, self.statistics)
+
+
+def prefixed(place: str, error: Exception, text: str | None = None) -> Exception:
+    """Return an error that says where it comes from; those of other modules may take other arguments."""
+    kind = TypeError if isinstance(error, TypeError) else ValueError
+    return kind(f"{place}: {error if text is None else text}")
+
+
+def _axes(grid: Mapping[str, Any], methods: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        name: {each: axis(f"{name}.{each}", own) for each, own in values.items()}
+        if name in methods
+        else axis(name, values)
+        for name, values in grid.items()
+    }
 
 
 def _method_names(method: Any) -> tuple[str, ...]:
     single = isinstance(method, str) or callable(method)
-    if not single and not isinstance(method, Iterable):
-        raise TypeError(f"method must be a name or a function, or a list of these, got {method!r}")
+    if not single and (not isinstance(method, Iterable) or isinstance(method, (Mapping, set, frozenset))):
+        raise TypeError(
+            f"method must be a name or a function, or a list of these, got {method!r}; give such as 'simulate_angles'"
+        )
     items = [method] if single else list(method)
     result = tuple(item if isinstance(item, str) else _name_of(item) for item in items)
     if not result or len(set(result)) != len(result):

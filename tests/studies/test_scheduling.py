@@ -31,12 +31,14 @@ class KilledWorker(Exception):  # noqa: N818  # as Dask calls it
 
 
 class Recording(Executor):
-    """Runs tasks at once and in order, but for those that are to fail, and keeps them."""
+    """Runs tasks in order, but for those that are to fail, and keeps them: at once, or as soon as so many wait."""
 
-    def __init__(self, n_workers: int = 1, errors: dict[int, Exception] | None = None) -> None:
+    def __init__(self, n_workers: int = 1, errors: dict[int, Exception] | None = None, together: int = 1) -> None:
         self._max_workers = n_workers
         self.errors = errors or {}
         self.tasks: list[Task] = []
+        self.together = together
+        self.waiting: list[Callable[[], None]] = []
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """See Executor.submit."""
@@ -44,9 +46,13 @@ class Recording(Executor):
         error = self.errors.get(len(self.tasks))
         self.tasks.append(args[0])
         if error is None:
-            future.set_result(function(*args, **kwargs))
+            self.waiting.append(lambda: future.set_result(function(*args, **kwargs)))
         else:
-            future.set_exception(error)
+            self.waiting.append(lambda: future.set_exception(error))
+        if len(self.waiting) == self.together:
+            for finish in self.waiting:
+                finish()
+            self.waiting = []
         return future
 
 
@@ -146,8 +152,9 @@ def test_a_task_that_kills_its_workers_is_not_sent_for_ever(
 
 def test_results_that_come_with_an_error_are_kept(tables: dict[str, Any], tmp_path: Path) -> None:
     study = Study.from_dict(tables["walk"])
-    executor = Recording(3, errors={1: OSError("no such node")})
+    # As many as are on their way at a time.
+    executor = Recording(3, errors={1: OSError("no such node")}, together=6)
     with pytest.raises(RuntimeError, match=r"could not be run on its worker \(OSError: no such node\); everything"):
         wa.studies.run(study, tmp_path / "store", executor=executor, progress=False)
-    # Six are on their way at a time, and five of them had come.
+    # Five of six had come.
     assert wa.studies.status(tmp_path / "store").samples_done == 500

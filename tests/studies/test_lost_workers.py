@@ -17,8 +17,8 @@ import pytest
 import tqdm.std
 
 import wideangle as wa
-from wideangle.studies._blocks import Node, divided
 from wideangle.studies._journal import Journal
+from wideangle.studies._tree import Node, divided
 from wideangle.studies.study import Study
 
 Contents = Callable[[Path], dict[str, bytes]]

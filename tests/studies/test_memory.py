@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from wideangle.statistics import Moments
-from wideangle.studies._blocks import CellWork, Node, Task, Unit, cell_parameters, reduce_block, run_task
+from wideangle.studies._blocks import CellWork, Task, Unit, cell_parameters, reduce_block, run_task
 from wideangle.studies._failures import Failure
+from wideangle.studies._tree import Node
 from wideangle.studies.protocol import Block, Variable, Wanted, resolve
 from wideangle.studies.study import Study
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 import wideangle as wa
 from wideangle.studies import Study
-from wideangle.studies._blocks import Node, Task
+from wideangle.studies._blocks import Task
 from wideangle.studies._scheduling import MOST_UNITS_OF_TASK, costs_of_blocks, level_of_units, seconds_of_task
+from wideangle.studies._tree import Node
 
 Contents = Callable[[Path], dict[str, bytes]]
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from wideangle.statistics import Moments
-from wideangle.studies._blocks import Node, Reduced, Unit, UnitResult, divided, missing_nodes, root
+from wideangle.studies._blocks import Reduced, Unit, UnitResult
 from wideangle.studies._journal import Journal
+from wideangle.studies._tree import Node, divided, missing_nodes, root
 
 
 def blocks_of(node: Node, n_blocks: int) -> set[int]:

@@ -13,8 +13,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from wideangle.studies._blocks import Node, Reduced, UnitResult
+from wideangle.studies._blocks import Reduced, UnitResult
 from wideangle.studies._failures import Failure
+from wideangle.studies._tree import Node
 
 NAME = "journal.sqlite"
 _SIDECARS = ("-journal", "-wal", "-shm")  # of SQLite, beside its files

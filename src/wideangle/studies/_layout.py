@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wideangle.studies._blocks import Node, Reduced
+from wideangle.studies._blocks import Reduced
 from wideangle.studies._coordinates import fit_floats
 from wideangle.studies._failures import Failure
 from wideangle.studies._journal import Journal
 from wideangle.studies._names import check_names
 from wideangle.studies._sample_arrays import SampleForm
+from wideangle.studies._tree import Node
 from wideangle.studies._variables import names_of
 from wideangle.studies.protocol import resolve
 

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from wideangle._version import __version__
 from wideangle.statistics import Histogram, Moments, QuantileSketch, Total
-from wideangle.studies._blocks import Node
 from wideangle.studies._coordinates import cell_coordinates, named
 from wideangle.studies._journal import Journal
 from wideangle.studies._layout import Layout, merged
 from wideangle.studies._names import MOMENTS
 from wideangle.studies._sample_arrays import all_chunks_written, compressed, write_sample_arrays
 from wideangle.studies._store import COMPLETE, Store, about
+from wideangle.studies._tree import Node
 
 if TYPE_CHECKING:
     import xarray as xr

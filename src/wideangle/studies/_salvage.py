@@ -9,7 +9,6 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from wideangle.studies._blocks import Node
 from wideangle.studies._journal import (
     COLUMNS,
     SALVAGED,
@@ -20,6 +19,7 @@ from wideangle.studies._journal import (
     remove,
     remove_sidecars,
 )
+from wideangle.studies._tree import Node
 
 
 def salvage(path: Path, about: Mapping[str, str], n_cells: int) -> None:

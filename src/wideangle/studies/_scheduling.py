@@ -15,21 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wideangle._progress import steady_bar
-from wideangle.studies._blocks import (
-    CellWork,
-    Node,
-    Task,
-    Unit,
-    UnitResult,
-    cell_parameters,
-    divided,
-    missing_nodes,
-    run_task,
-)
+from wideangle.studies._blocks import CellWork, Task, Unit, UnitResult, cell_parameters, run_task
 from wideangle.studies._executors import Workers, explained, workers_of
 from wideangle.studies._failures import Failure
 from wideangle.studies._journal import Journal
 from wideangle.studies._store import Store
+from wideangle.studies._tree import Node, divided, missing_nodes
 from wideangle.studies.planning import Plan
 from wideangle.studies.protocol import resolve
 from wideangle.studies.study import Study

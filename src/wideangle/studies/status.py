@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from wideangle.studies._blocks import Node
 from wideangle.studies._journal import Journal, RunRecord, StoreError
 from wideangle.studies._results import STATES
 from wideangle.studies._store import _FORMAT, Store
+from wideangle.studies._tree import Node
 from wideangle.studies.planning import duration
 from wideangle.studies.protocol import resolve
 from wideangle.studies.study import Study

@@ -239,8 +239,13 @@ def study_in(store: Path) -> Study:
 
 def note_other_study(file: Path, found: Status) -> None:
     """Say so if the file was changed since its study was begun."""
-    if file.is_file() and read_study(file).identity != found.identity:
-        click.echo(f"note: {file} describes another study now, with another identity", err=True)
+    if not file.is_file():
+        return
+    try:
+        if read_study(file).identity != found.identity:
+            click.echo(f"note: {file} describes another study now, with another identity", err=True)
+    except (OSError, TypeError, ValueError) as error:  # such as data that are looked for in another folder
+        click.echo(f"note: whether {file} describes this study cannot be told here ({error})", err=True)
 
 
 def compute(

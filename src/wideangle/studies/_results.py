@@ -43,7 +43,7 @@ def write_results(
     states = _states(plan, journal, done, unfinished)
     # Of a run that was stopped the next one writes them.
     has_samples = study.statistics.samples and unfinished <= {failure.cell for failure in journal.failures()}
-    attributes = attributes_of(study, is_complete=not unfinished, has_samples=has_samples)
+    attributes = attributes_of(study, about(study), is_complete=not unfinished, has_samples=has_samples)
     with store.writing() as folder, all_chunks_written():
         _write_cells(folder, study, journal, done, layout, states, attributes)
         if has_samples:
@@ -212,8 +212,10 @@ def _empty(
     return result
 
 
-def attributes_of(study: Study, *, is_complete: bool, has_samples: bool) -> dict[str, Any]:
-    """Return what results say of themselves."""
+def attributes_of(
+    study: Study, described: Mapping[str, str], *, is_complete: bool, has_samples: bool
+) -> dict[str, Any]:
+    """Return what results say of themselves; ``described`` is what their store says of the study."""
     # From the metadata, as importing them for their numbers would take longer than writing a small store.
     versions = {
         "wideangle": __version__,
@@ -227,9 +229,9 @@ def attributes_of(study: Study, *, is_complete: bool, has_samples: bool) -> dict
         "function": "wideangle.studies.run",
         "wideangle_version": __version__,
         "versions": json.dumps(versions),
-        "identity": study.identity,
+        "identity": described["identity"],
         "study": json.dumps(study.to_dict()),
-        "study_about": json.dumps(about(study)),
+        "study_about": json.dumps(described),
         "state": COMPLETE if is_complete else "partial",
     }
     if study.statistics.samples and not has_samples:

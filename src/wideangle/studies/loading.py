@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING
 
@@ -46,8 +45,6 @@ def load(store: str | os.PathLike[str], *, verify: bool = True) -> xr.Dataset:
         If there is no study in that place, or it cannot be read.
     StoreError
         If the store is damaged, or of another format.
-    ValueError
-        If a method of an unfinished study cannot be imported here.
 
     Examples
     --------
@@ -85,8 +82,7 @@ def _results_so_far(place: Store, journal: Journal, *, verify: bool) -> xr.Datas
     result = dataset_of(study, journal, done, layout, states, cell_coordinates(study), range(len(study.cells)))
     samples = _gathered_samples(place, layout, result, verify=verify) if study.statistics.samples else {}
     result.update(samples)
-    result.attrs = attributes_of(study, is_complete=False, has_samples=bool(samples))
-    result.attrs |= {"identity": about["identity"], "study_about": json.dumps(about)}
+    result.attrs = attributes_of(study, about, is_complete=False, has_samples=bool(samples))
     return result
 
 

@@ -61,8 +61,6 @@ def write_report(store: str | os.PathLike[str], path: str | os.PathLike[str] | N
         If there is no study in that place, or the file cannot be written.
     StoreError
         If the store is damaged.
-    ValueError
-        If a method of an unfinished study cannot be imported here.
 
     Examples
     --------

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wideangle.studies._journal import Journal, RunRecord, StoreError
 from wideangle.studies._results import STATES
@@ -142,8 +143,6 @@ def status(store: str | os.PathLike[str]) -> Status:
         If there is no study in that place, or it cannot be read.
     StoreError
         If the store is damaged.
-    ValueError
-        If a method of the study cannot be imported here.
 
     Examples
     --------
@@ -229,7 +228,7 @@ def study_of(place: Store, journal: Journal) -> tuple[Study, dict[str, str]]:
         raise StoreError(
             f"{place.path} has format {form}, and this version of wideangle reads {_FORMAT}; use that version"
         )
-    return Study.from_dict(table), about
+    return Study._as_stored(table), about
 
 
 def cell_states(study: Study, journal: Journal) -> list[str]:
@@ -309,8 +308,7 @@ def _state(is_locked: bool, runs: tuple[RunRecord, ...], has_failures: bool) -> 
 
 def _seconds_left(study: Study, samples: Mapping[int, int], states: list[str], runs: tuple[RunRecord, ...]) -> float:
     """Return the work that is left, in the time that runs took for the work that is done."""
-    costs = np.array([_cost(study, number) for number in range(len(study.cells))])
-    costs = np.ones(len(costs)) if np.isnan(costs).any() else costs
+    costs = _costs(study)
     done = np.zeros(len(costs))
     done[list(samples)] = list(samples.values())
     left = np.where(np.array(states) == "complete", 0.0, study.samples - done)
@@ -321,6 +319,12 @@ def _seconds_left(study: Study, samples: Mapping[int, int], states: list[str], r
     return float(costs @ left) * spent / work / max(runs[-1].workers, 1)
 
 
-def _cost(study: Study, cell: int) -> float:
-    cost = resolve(study.cells[cell].method).cost(study.prepared[cell])
-    return math.nan if cost is None else cost
+def _costs(study: Study) -> NDArray[np.float64]:
+    """Return the estimated seconds of a sample by cell; all the same if any is unknown, or a method is not here."""
+    try:
+        methods = {name: resolve(name) for name in study.methods}
+        costs = [methods[cell.method].cost(each) for cell, each in zip(study.cells, study.prepared, strict=True)]
+        found = np.array([math.nan if cost is None else cost for cost in costs], dtype=np.float64)
+    except Exception:  # whatever a user's module does where it was not meant to be
+        found = np.full(len(study.cells), math.nan)
+    return np.ones(len(found)) if np.isnan(found).any() else found

@@ -141,6 +141,24 @@ class Study:
         name: str = "",
     ) -> None:
         methods = _method_names(method)
+        rest = (parameters, grid, cells, block_size, random_numbers, statistics, stop, name)
+        self._describe(methods, samples, seed, *rest)
+        self._check_cells()
+
+    def _describe(
+        self,
+        methods: tuple[str, ...],
+        samples: int,
+        seed: int,
+        parameters: Mapping[str, Any] | None = None,
+        grid: Mapping[str, Any] | None = None,
+        cells: Iterable[Mapping[str, Any]] = (),
+        block_size: int | None = None,
+        random_numbers: str = "independent",
+        statistics: Wanted | Mapping[str, Any] | None = None,
+        stop: Stop | Mapping[str, Any] | None = None,
+        name: str = "",
+    ) -> None:
         common = read_only(plain("parameters", check_parameters("parameters", parameters or {}, methods)))
         axes = read_only(_axes(check_parameters("grid", grid or {}, methods), methods))
         if isinstance(cells, (str, bytes, Mapping)) or not isinstance(cells, Iterable):
@@ -163,7 +181,6 @@ class Study:
         set_field(self, "name", name)
         given = {"parameters": common, "grid": axes, "cells": listed}
         set_field(self, "_given", read_only({key: value for key, value in given.items() if value}))
-        self._check_cells()
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Study:
@@ -179,6 +196,15 @@ class Study:
             if key not in table:
                 raise ValueError(f"study needs {key!r}; give it at the top of the file")
         return cls(table["method"], **{key: value for key, value in table.items() if key != "method"})
+
+    @classmethod
+    def _as_stored(cls, table: Mapping[str, Any]) -> Study:
+        """Return the study of a store to look at: its methods, and files that they read, may be elsewhere."""
+        rest = dict(table)
+        method = rest.pop("method")
+        study = object.__new__(cls)
+        study._describe((method,) if isinstance(method, str) else tuple(method), **rest)
+        return study
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str]) -> Study:

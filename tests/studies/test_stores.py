@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -143,7 +144,7 @@ def test_paths_that_are_no_stores(walk: Walk, contents: Contents, tmp_path: Path
 
 
 @pytest.mark.parametrize("checksums", ["", "no JSON", '{"x/0": "0"}'])
-@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("zarr_format", [2, 3] if int(version("zarr").split(".")[0]) >= 3 else [2])
 def test_groups_of_others(zarr_format: Any, checksums: str, walk: Walk, contents: Contents, tmp_path: Path) -> None:
     """Also where there is a file that is called like one of ours."""
     store = tmp_path / "other.zarr"

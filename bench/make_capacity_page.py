@@ -72,7 +72,6 @@ def measure(effort: Effort) -> dict[str, str]:
         "machine": machine(),
         "samples": costs.text,
         "threads": threads,
-        "overhead": study_overhead.measure(*effort.overhead),
         "tasks": tasks.text,
         "cells": cells,
         "check": "\n\n".join(
@@ -80,6 +79,8 @@ def measure(effort: Effort) -> dict[str, str]:
         ),
         "saturation": capacity_model.saturation(model),
         "extrapolated": capacity_model.extrapolated(model),
+        # Ratios of pairs stand a machine whose speed drifts; constants and their check have to be close in time.
+        "overhead": study_overhead.measure(*effort.overhead),
     }
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,19 @@ from wideangle.studies._journal import Journal
 from wideangle.studies.study import Study
 
 Contents = Callable[[Path], dict[str, bytes]]
+
+
+def may_mount() -> bool:
+    """Whether disks can be made here: not as an ordinary user, nor in most containers."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", folder]
+        try:
+            done = subprocess.run(command, check=False, capture_output=True).returncode == 0
+        except OSError:
+            return False
+        if done:
+            subprocess.run(["umount", folder], check=True)
+        return done
 
 
 def samples_done(store: Path) -> int:
@@ -43,6 +58,33 @@ def test_files_that_cannot_grow(
     store = tmp_path / "store"
     full = children.run(tables["walk"], store, threads=1, file_size=limit)
     assert "OSError" in full["error"]
+    go_on("walk", tables, undisturbed, children, contents, store)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """The function that makes a disk of so many bytes, or gives it another size."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def size(n_bytes: int) -> Path:
+        options = f"{'remount,' if folder.is_mount() else ''}size={n_bytes}"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True)
+        return folder
+
+    yield size
+    subprocess.run(["umount", folder], check=False)
+
+
+@pytest.mark.skipif(not may_mount(), reason="mounting a disk needs the right to do so; the tests beside it do not")
+@pytest.mark.parametrize("n_bytes", [100_000, 200_000, 300_000])
+def test_a_small_disk(
+    n_bytes: int, tables: Any, undisturbed: Any, children: Any, contents: Contents, small_disk: Callable[[int], Path]
+) -> None:
+    store = small_disk(n_bytes) / "store"
+    full = children.run(tables["walk"], store, threads=1)
+    assert "OSError" in full["error"] or "SamplesNotWritten" in full["error"], full
+    small_disk(10**8)
     go_on("walk", tables, undisturbed, children, contents, store)
 
 

@@ -141,26 +141,26 @@ class Study:
         name: str = "",
     ) -> None:
         methods = _method_names(method)
-        rest = (parameters, grid, cells, block_size, random_numbers, statistics, stop, name)
-        self._describe(methods, samples, seed, *rest)
+        given = {
+            "samples": samples,
+            "seed": seed,
+            "parameters": parameters,
+            "grid": grid,
+            "cells": cells,
+            "block_size": block_size,
+            "random_numbers": random_numbers,
+            "statistics": statistics,
+            "stop": stop,
+            "name": name,
+        }
+        self._describe(methods, given)
         self._check_cells()
 
-    def _describe(
-        self,
-        methods: tuple[str, ...],
-        samples: int,
-        seed: int,
-        parameters: Mapping[str, Any] | None = None,
-        grid: Mapping[str, Any] | None = None,
-        cells: Iterable[Mapping[str, Any]] = (),
-        block_size: int | None = None,
-        random_numbers: str = "independent",
-        statistics: Wanted | Mapping[str, Any] | None = None,
-        stop: Stop | Mapping[str, Any] | None = None,
-        name: str = "",
-    ) -> None:
-        common = read_only(plain("parameters", check_parameters("parameters", parameters or {}, methods)))
-        axes = read_only(_axes(check_parameters("grid", grid or {}, methods), methods))
+    def _describe(self, methods: tuple[str, ...], given: Mapping[str, Any]) -> None:
+        """Take in the arguments, by name, as far as they can be checked without the methods."""
+        common = read_only(plain("parameters", check_parameters("parameters", given.get("parameters") or {}, methods)))
+        axes = read_only(_axes(check_parameters("grid", given.get("grid") or {}, methods), methods))
+        cells, name = given.get("cells", ()), given.get("name", "")
         if isinstance(cells, (str, bytes, Mapping)) or not isinstance(cells, Iterable):
             raise TypeError(f"cells must be a list of tables, got {cells!r}; write each cell under [[cells]]")
         listed = tuple(
@@ -169,18 +169,19 @@ class Study:
         )
         if not isinstance(name, str):
             raise TypeError(f"name must be a string, got {name!r}; give a title such as 'angles by depth'")
+        random_numbers = given.get("random_numbers", "independent")
         set_field = object.__setattr__
         set_field(self, "methods", methods)
-        set_field(self, "samples", check_samples("samples", samples))
-        set_field(self, "seed", check_seed(seed))
+        set_field(self, "samples", check_samples("samples", given["samples"]))
+        set_field(self, "seed", check_seed(given["seed"]))
         set_field(self, "cells", expand(methods, common, axes, listed))
-        set_field(self, "block_size", _check_block_size(block_size, self.samples))
+        set_field(self, "block_size", _check_block_size(given.get("block_size"), self.samples))
         set_field(self, "random_numbers", check_choice("random_numbers", random_numbers, ("independent", "common")))
-        set_field(self, "statistics", check_statistics(statistics))
-        set_field(self, "stop", check_stop(stop, self.statistics))
+        set_field(self, "statistics", check_statistics(given.get("statistics")))
+        set_field(self, "stop", check_stop(given.get("stop"), self.statistics))
         set_field(self, "name", name)
-        given = {"parameters": common, "grid": axes, "cells": listed}
-        set_field(self, "_given", read_only({key: value for key, value in given.items() if value}))
+        written = {"parameters": common, "grid": axes, "cells": listed}
+        set_field(self, "_given", read_only({key: value for key, value in written.items() if value}))
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Study:
@@ -200,10 +201,9 @@ class Study:
     @classmethod
     def _as_stored(cls, table: Mapping[str, Any]) -> Study:
         """Return the study of a store to look at: its methods, and files that they read, may be elsewhere."""
-        rest = dict(table)
-        method = rest.pop("method")
+        method = table["method"]
         study = object.__new__(cls)
-        study._describe((method,) if isinstance(method, str) else tuple(method), **rest)
+        study._describe((method,) if isinstance(method, str) else tuple(method), table)
         return study
 
     @classmethod
